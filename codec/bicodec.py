@@ -1,0 +1,184 @@
+"""BiCodec: tokens to waveforms and features to tokens, for batches of rows of unequal length."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from codec.checkpoint import load_weights
+from codec.config import BiCodecConfig, read_config
+from codec.layers import Mask, length_mask, loaded
+from codec.mel import MelSpectrogram
+from codec.quantizers import FactorizedQuantizer
+from codec.speaker import SpeakerEncoder
+from codec.vocos import FrameDecoder, FrameEncoder
+from codec.wavegen import WaveGenerator
+
+CONFIG_FILE = "config.yaml"
+WEIGHTS_FILE = "model.safetensors"
+
+# What the published file holds beyond a decoder.
+ENCODER_KEYS = (
+    "encoder.",
+    "quantizer.in_project.",
+    "speaker_encoder.speaker_encoder.",
+    "speaker_encoder.perceiver_sampler.",
+    "speaker_encoder.quantizer.project_in.",
+)
+TRAINING_KEYS = (
+    "postnet.",
+    "quantizer.cluster_size",
+    "speaker_encoder.speaker_encoder.pool.",
+    "speaker_encoder.speaker_encoder.bn.",
+    "speaker_encoder.speaker_encoder.linear.",
+    "mel_transformer.",  # constants, absent from the published file
+)
+
+
+class BiCodec(nn.Module):
+    """The codec of Spark-TTS (Wang et al. 2025), for inference in float32.
+
+    `sample_rate` is in hertz, `hop` the samples of one semantic token. Semantic ids are below
+    `semantic_size`, and a voice is `globals_per_voice` global ids below `global_size`.
+    """
+
+    def __init__(self, config: BiCodecConfig, *, encoder: bool) -> None:
+        super().__init__()
+        self.config = config
+        self.sample_rate = config.mel_params.sample_rate
+        self.hop = config.hop
+        self.semantic_size = config.quantizer.codebook_size
+        self.global_size = config.global_size
+        self.globals_per_voice = config.speaker_encoder.token_num
+        self.quantizer = FactorizedQuantizer(config.quantizer, encoder=encoder)
+        self.speaker_encoder = SpeakerEncoder(config.speaker_encoder, encoder=encoder)
+        self.prenet = FrameDecoder(config.prenet)
+        self.decoder = WaveGenerator(config.decoder)
+        self.mel = MelSpectrogram(config.mel_params) if encoder else None
+        self.encoder = FrameEncoder(config.encoder) if encoder else None
+
+    @classmethod
+    def load(cls, directory: Path, device: torch.device | str = "cpu", *, encoder: bool = False) -> Self:
+        """Load `config.yaml` and `model.safetensors` as published with Spark-TTS.
+
+        Without `encoder` only what decoding needs is loaded. On CUDA the precision of convolutions is
+        torch's own setting, TF32 unless `torch.backends.cudnn.allow_tf32` is off.
+
+        Raises FileNotFoundError, or ValueError that names the file and what in it is wrong.
+        """
+        config = read_config(directory / CONFIG_FILE)
+        with torch.device("meta"):
+            codec = cls(config, encoder=encoder)
+        ignored = TRAINING_KEYS if encoder else TRAINING_KEYS + ENCODER_KEYS
+        load_weights(codec, directory / WEIGHTS_FILE, ignored=ignored, device=torch.device(device))
+        return codec.eval().requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.quantizer.table.device
+
+    @torch.inference_mode()
+    def decode(self, semantic: Sequence[Tensor], globals_: Tensor) -> list[Tensor]:
+        """Tokens to waveforms, every row equal to what it is alone.
+
+        `semantic`: B tensors int64 [T_i] of at least one id; `globals_`: int64 [B, globals_per_voice].
+        Returns B waveforms float32 [T_i * hop] in [-1, 1] on the codec's device.
+        Raises ValueError for ids out of range, empty rows and wrong shapes or types.
+        """
+        self._check_semantic(semantic)
+        self._check_globals(globals_, rows=len(semantic))
+        lengths = [len(row) for row in semantic]
+        mask = length_mask(lengths, self.device)
+        ids = pad_sequence(list(semantic), batch_first=True).to(self.device)
+        frames = self.frames(ids, globals_.to(self.device), mask)
+        waves = self.decoder(frames, mask)[:, 0]
+        return [wave[: length * self.hop] for wave, length in zip(waves, lengths, strict=True)]
+
+    @torch.inference_mode()
+    def encode_globals(self, ref_wav: Tensor) -> Tensor:
+        """Reference clips float32 [B, N], at `sample_rate` and of equal length, to global ids int64 [B, 32].
+
+        Published models were trained on `codec.reference.reference_clip`, 6 s of audio of normalised volume.
+        Raises ValueError for wrong shapes and values, RuntimeError when loaded without the encoder.
+        """
+        shortest = self.config.mel_params.n_fft // 2 + 1
+        if ref_wav.ndim != 2 or ref_wav.shape[1] < shortest:
+            raise ValueError(
+                f"ref_wav: got shape {list(ref_wav.shape)}, expected [B, N] with N at least {shortest}"
+            )
+        check_numbers("ref_wav", ref_wav)
+        return self.speaker_encoder.quantize(loaded(self.mel)(ref_wav.to(self.device)))
+
+    @torch.inference_mode()
+    def encode_semantic(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Features, B tensors float32 [T_i, C], to ids int64 [T_i] on the codec's device, each as if alone.
+
+        Published models take `codec.features.SemanticFeatures` of the whole utterance.
+        Raises ValueError for wrong shapes and values, RuntimeError when loaded without the encoder.
+        """
+        self._check_features(features)
+        lengths = [len(row) for row in features]
+        padded = pad_sequence(list(features), batch_first=True).to(self.device)
+        vectors = loaded(self.encoder)(padded, length_mask(lengths, self.device))
+        ids = self.quantizer.quantize(self.quantizer.project(vectors))
+        return [row[:length] for row, length in zip(ids, lengths, strict=True)]
+
+    def frames(self, semantic: Tensor, globals_: Tensor, mask: Mask = None) -> Tensor:
+        """Ids int64 [B, T] and [B, globals_per_voice] to the wave generator's input [B, C, T]."""
+        voice = self.speaker_vector(globals_)
+        frames: Tensor = self.prenet(self.dequantize(semantic), voice, mask)
+        return frames + voice.unsqueeze(2)
+
+    def dequantize(self, semantic: Tensor) -> Tensor:
+        """Semantic ids int64 [B, T] to their vectors [B, C, T]."""
+        return self.quantizer.dequantize(semantic)
+
+    def speaker_vector(self, globals_: Tensor) -> Tensor:
+        """Global ids int64 [B, globals_per_voice] to the voice's vector [B, C]."""
+        return self.speaker_encoder.dequantize(globals_)
+
+    def _check_semantic(self, semantic: Sequence[Tensor]) -> None:
+        if not semantic:
+            raise ValueError("semantic: got no rows, expected at least one")
+        for row, ids in enumerate(semantic):
+            if ids.ndim != 1 or not len(ids):
+                raise ValueError(
+                    f"semantic[{row}]: got shape {list(ids.shape)}, expected [T] with T at least 1"
+                )
+            check_ids(f"semantic[{row}]", ids, self.semantic_size)
+
+    def _check_features(self, features: Sequence[Tensor]) -> None:
+        if not features:
+            raise ValueError("features: got no rows, expected at least one")
+        width = self.config.encoder.input_channels
+        for row, values in enumerate(features):
+            if values.ndim != 2 or not len(values) or values.shape[1] != width:
+                shape = list(values.shape)
+                raise ValueError(f"features[{row}]: got shape {shape}, expected [T, {width}], T at least 1")
+            check_numbers(f"features[{row}]", values)
+
+    def _check_globals(self, globals_: Tensor, rows: int) -> None:
+        expected = (rows, self.globals_per_voice)
+        if globals_.shape != expected:
+            raise ValueError(f"globals_: got shape {list(globals_.shape)}, expected {list(expected)}")
+        check_ids("globals_", globals_, self.global_size)
+
+
+def check_ids(field: str, ids: Tensor, size: int) -> None:
+    """Raise ValueError that names the field unless ids are int64 in 0..size-1."""
+    if ids.dtype != torch.int64:
+        raise ValueError(f"{field}: got {ids.dtype}, expected torch.int64")
+    low, high = (int(bound) for bound in ids.aminmax())
+    if low < 0 or high >= size:
+        raise ValueError(f"{field}: got ids from {low} to {high}, expected 0 to {size - 1}")
+
+
+def check_numbers(field: str, values: Tensor) -> None:
+    """Raise ValueError that names the field unless values are finite float32 numbers."""
+    if values.dtype != torch.float32:
+        raise ValueError(f"{field}: got {values.dtype}, expected torch.float32")
+    if not values.isfinite().all():
+        raise ValueError(f"{field}: got values that are infinite or not a number, expected finite ones")

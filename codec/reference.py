@@ -1,0 +1,51 @@
+"""Reference audio as Spark-TTS prepares it: one loudness for all, a clip of fixed length for the voice."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+CLIP_SECONDS = 6
+TARGET_VOLUME = 0.2
+QUIET_PEAK = 0.1
+SILENT_PEAK = 1e-3
+SPEECH_FLOOR = 0.01
+MIN_SPEECH_SAMPLES = 10
+GAIN_LIMITS = (0.1, 10.0)
+
+Audio = NDArray[np.float64]
+
+
+def check_audio(audio: Audio) -> None:
+    if audio.ndim != 1 or not audio.size:
+        raise ValueError(f"audio: got shape {list(audio.shape)}, expected [N] with N at least 1")
+    if not np.isfinite(audio).all():
+        raise ValueError("audio: got samples that are infinite or not a number, expected finite ones")
+
+
+def normalize_volume(audio: Audio) -> Audio:
+    """Scale samples [N] so that loud speech, its 90th to 99th percentile, averages 0.2 of full scale.
+
+    The gain is limited to a factor of ten either way, and no sample exceeds full scale. A recording with a
+    peak below 0.1 is first raised to it; as in Spark-TTS its gain still follows from the levels before that.
+    Raises ValueError when there are no samples, or when one is not a finite number.
+    """
+    check_audio(audio)
+    levels = np.sort(np.abs(audio))
+    if levels[-1] < QUIET_PEAK:
+        audio = audio / max(levels[-1], SILENT_PEAK) * QUIET_PEAK
+    levels = levels[levels > SPEECH_FLOOR]
+    count = len(levels)
+    if count <= MIN_SPEECH_SAMPLES:
+        return audio
+    volume = levels[int(0.9 * count) : int(0.99 * count)].mean()
+    audio = audio * np.clip(TARGET_VOLUME / volume, *GAIN_LIMITS)
+    peak: float = np.abs(audio).max()
+    return audio / max(1.0, peak)
+
+
+def reference_clip(audio: Audio, sample_rate: int, hop: int) -> Audio:
+    """The first 6 s of samples [N], in whole tokens; shorter audio is repeated until it is long enough.
+
+    Raises ValueError when there are no samples, or when one is not a finite number.
+    """
+    check_audio(audio)
+    return np.resize(audio, CLIP_SECONDS * sample_rate // hop * hop)

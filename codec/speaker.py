@@ -1,0 +1,39 @@
+"""The voice of an utterance as a fixed number of global tokens, and back to one vector."""
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from codec.config import SpeakerEncoderConfig
+from codec.ecapa import EcapaTdnn
+from codec.layers import loaded
+from codec.perceiver import PerceiverResampler
+from codec.quantizers import FiniteScalarQuantizer
+
+
+class SpeakerEncoder(nn.Module):
+    """Mel frames to global tokens (only with `encoder`), and global tokens to the voice's vector."""
+
+    def __init__(self, config: SpeakerEncoderConfig, *, encoder: bool) -> None:
+        super().__init__()
+        channels = config.ecapa_channels
+        self.quantizer = FiniteScalarQuantizer(config, encoder=encoder)
+        self.project = nn.Linear(config.latent_dim * config.token_num, config.out_dim)
+        self.speaker_encoder = EcapaTdnn(config.input_dim, channels) if encoder else None
+        self.perceiver_sampler = (
+            PerceiverResampler(3 * channels, config.latent_dim, config.token_num) if encoder else None
+        )
+
+    def latents(self, mel: Tensor) -> Tensor:
+        """Mel frames [B, T, num_mels] to one latent per token [B, token_num, latent_dim]."""
+        frames = loaded(self.speaker_encoder)(mel)
+        return cast(Tensor, loaded(self.perceiver_sampler)(frames.transpose(1, 2)))
+
+    def quantize(self, mel: Tensor) -> Tensor:
+        """Mel frames [B, T, num_mels] to global ids int64 [B, token_num]."""
+        return self.quantizer.quantize(self.quantizer.project(self.latents(mel)))
+
+    def dequantize(self, ids: Tensor) -> Tensor:
+        """Global ids int64 [B, token_num] to voice vectors [B, out_dim]."""
+        latents = self.quantizer.dequantize(ids)
+        return cast(Tensor, self.project(latents.transpose(1, 2).flatten(1)))

@@ -1,0 +1,33 @@
+"""Recurrent state of many rows: one slot a row, indexed in place."""
+
+import torch
+from torch import Tensor
+
+from model.checkpoint import HEAD_SIZE, Sizes
+
+
+class State:
+    """The pool that holds every row's recurrent state.
+
+    Attributes:
+        wkv: float32 [layers, slots, heads, 64 (value), 64 (key)].
+        att_shift: float32 [layers, slots, width], the last token's vector after ln1.
+        ffn_shift: float32 [layers, slots, width], the last token's vector after ln2.
+    """
+
+    def __init__(self, sizes: Sizes, slots: int, device: torch.device | str = "cpu") -> None:
+        self.wkv = torch.zeros(sizes.layers, slots, sizes.heads, HEAD_SIZE, HEAD_SIZE, device=device)
+        self.att_shift = torch.zeros(sizes.layers, slots, sizes.width, device=device)
+        self.ffn_shift = torch.zeros(sizes.layers, slots, sizes.width, device=device)
+
+    def reset(self, slot: int) -> None:
+        """Forget the row in ``slot``: a new sequence starts from zero."""
+        for pool in self.tensors():
+            pool[:, slot] = 0.0
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.wkv, self.att_shift, self.ffn_shift
+
+    def nbytes(self) -> int:
+        """Bytes that the pool takes on its device."""
+        return sum(pool.nbytes for pool in self.tensors())

@@ -1,0 +1,148 @@
+"""One utterance's way through the phases: what is fed next, what may be drawn, when it ends."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+from sampler.layout import TokenLayout
+
+MAX_SEMANTIC_TOKENS = 2048
+"""No row speaks longer than this (40.96 s at 50 tokens a second), as in the published system."""
+
+_FREE_TOKENS = 100
+_TOKENS_PER_BYTE = 16
+
+
+class Phase(IntEnum):
+    """What a row does; the number is part of the randomness counter of the phase's draws."""
+
+    PREFILL = 0
+    GLOBAL = 1
+    SEMANTIC = 2
+
+
+class FinishReason(StrEnum):
+    EOS = "eos"
+    LENGTH = "length"
+    REPETITION = "repetition"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class PhaseSampling:
+    """Sampling parameters of one phase; ``top_k`` of 0 keeps every column."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+
+
+GLOBAL_SAMPLING = PhaseSampling(temperature=1.0, top_p=0.95, top_k=20)
+SEMANTIC_SAMPLING = PhaseSampling(temperature=1.0, top_p=0.95, top_k=80)
+
+
+def semantic_limit(text: str, max_tokens: int = MAX_SEMANTIC_TOKENS) -> int:
+    """Semantic tokens after which a row is taken to have missed its end.
+
+    Ordinary speech needs 3 to 5 tokens for each UTF-8 byte of English and of Chinese alike; the limit is about
+    four times that, plus two seconds, and never more than ``max_tokens`` or 2048.
+    """
+    return min(_FREE_TOKENS + _TOKENS_PER_BYTE * len(text.encode()), max_tokens, MAX_SEMANTIC_TOKENS)
+
+
+@dataclass
+class Decoding:
+    """The progress of one row; it is advanced by ``fed`` and ``accept`` only.
+
+    Attributes:
+        prompt: Token ids to prefill.
+        voice: The global tokens: given (zero-shot), or empty and sampled (normal mode).
+        seed: unsigned 64-bit.
+        limit: Semantic tokens after which the row ends with ``length``.
+        streak: The same semantic token this often in a row ends it with ``repetition``.
+    """
+
+    layout: TokenLayout
+    prompt: Sequence[int]
+    voice: Sequence[int] = ()
+    seed: int = 0
+    limit: int = MAX_SEMANTIC_TOKENS
+    streak: int = 50
+    global_sampling: PhaseSampling = GLOBAL_SAMPLING
+    semantic_sampling: PhaseSampling = SEMANTIC_SAMPLING
+    globals_: list[int] = field(init=False)
+    semantic: list[int] = field(init=False, default_factory=list)
+    phase: Phase = field(init=False, default=Phase.PREFILL)
+    finish: FinishReason | None = field(init=False, default=None)
+    _pending: list[int] = field(init=False)
+    _cursor: int = field(init=False, default=0)
+    _repeats: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.globals_ = list(self.voice)
+        self._pending = list(self.prompt)
+
+    @property
+    def remaining(self) -> int:
+        """Tokens that must still be fed before the next draw."""
+        return len(self._pending) - self._cursor
+
+    def take(self, count: int) -> list[int]:
+        """Return the next ``count`` tokens to feed, and count them as fed."""
+        tokens = self._pending[self._cursor : self._cursor + count]
+        self._cursor += count
+        if self.phase is Phase.PREFILL and self.remaining == 0:
+            self.phase = Phase.SEMANTIC if self.voice else Phase.GLOBAL
+        return tokens
+
+    @property
+    def sampling(self) -> PhaseSampling:
+        """Parameters of the next draw."""
+        return self.global_sampling if self.phase is Phase.GLOBAL else self.semantic_sampling
+
+    @property
+    def allowed(self) -> int:
+        """Columns ``0..allowed-1`` of the head may be drawn next."""
+        return self.layout.global_size if self.phase is Phase.GLOBAL else self.layout.head_size
+
+    @property
+    def step(self) -> int:
+        """Position of the next draw inside its phase."""
+        return len(self.globals_) if self.phase is Phase.GLOBAL else len(self.semantic)
+
+    def accept(self, token: int) -> None:
+        """Take the drawn token: record it, end the row or set what is fed next."""
+        if token < 0:
+            self.finish = FinishReason.ERROR
+        elif self.phase is Phase.GLOBAL:
+            self._accept_global(token)
+        else:
+            self._accept_semantic(token)
+
+    def _feed(self, *tokens: int) -> None:
+        self._pending = list(tokens)
+        self._cursor = 0
+
+    def _accept_global(self, token: int) -> None:
+        self.globals_.append(token)
+        fed = self.layout.global_offset + token
+        if len(self.globals_) < self.layout.globals_per_voice:
+            self._feed(fed)
+        else:
+            self.phase = Phase.SEMANTIC
+            self._feed(fed, self.layout.tag_speech)
+
+    def _accept_semantic(self, token: int) -> None:
+        if token == self.layout.eos:
+            self.finish = FinishReason.EOS
+            return
+        self._repeats = self._repeats + 1 if self.semantic and token == self.semantic[-1] else 1
+        self.semantic.append(token)
+        if self._repeats >= self.streak:
+            del self.semantic[len(self.semantic) - self.streak + 1 :]
+            self.finish = FinishReason.REPETITION
+        elif len(self.semantic) >= self.limit:
+            self.finish = FinishReason.LENGTH
+        else:
+            self._feed(token)
