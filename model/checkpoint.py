@@ -1,10 +1,12 @@
 """Reads RWKV-7 checkpoints of every published format into one set of names, the BlinkDL ones.
 
 Formats are told apart by content, never by file name: a zip archive is a torch file, the rest is safetensors;
-fla/HF names say ``attn`` for ``att``; web-rwkv files have BlinkDL's names but LoRA matrices turned, which their
-shapes show. Every size comes from the tensors. Names follow the published ``x070`` checkpoints, so ``blocks.3.att.w1`` is what it is there.
+fla/HF names say ``attn`` for ``att``; web-rwkv files have BlinkDL's names but LoRA matrices turned, which
+their shapes show. Every size comes from the tensors. Names follow the published ``x070`` checkpoints, so
+``blocks.3.att.w1`` is what it is there.
 """
 
+import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +18,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 HEAD_SIZE = 64
-"""Width of a head in every published RWKV-7 model; ``r_k`` confirms it."""
+"""Width of a head in every published RWKV-7 model."""
 
 _LORAS = ("w", "a", "v", "g")
 _LORA = re.compile(r"\.att\.[wavg][12]$")
+_UNUSED = re.compile(r"blocks\.0\.att\.v[012]")
+"""Layer 0 makes the values that later layers mix in; files may hold anything under these names."""
 _FLA_RENAMES = (
     (r"^layers\.", "blocks."),
     (r"\.pre_norm\.", ".ln0."),
@@ -74,8 +78,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         FileNotFoundError: There is no such file.
     """
     raw = _read(path)
-    named = _from_fla(raw) if any(".attn." in name for name in raw) else _from_blinkdl(raw)
-    tensors = {name: t for name, t in named.items() if not re.fullmatch(r"blocks\.0\.att\.v[012]", name)}
+    tensors = _from_fla(raw) if any(".attn." in name for name in raw) else _from_blinkdl(raw)
     sizes = _sizes(tensors)
     shapes = _expected_shapes(sizes)
     _check_names(tensors, shapes)
@@ -84,26 +87,30 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def _read(path: Path) -> dict[str, Tensor]:
     with path.open("rb") as file:
-        magic = file.read(4)
-    if magic[:2] == b"PK":
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
-            raise CheckpointError(f"{path.name}: holds no dictionary of tensors")
-        return loaded
+        zipped = file.read(4) == b"PK\3\4"
     try:
-        return load_file(path)
-    except SafetensorError as error:
+        loaded = (
+            torch.load(path, map_location="cpu", weights_only=True, mmap=True) if zipped else load_file(path)
+        )
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"{path.name}: not a checkpoint ({error}); accepted: torch zip archives (.pth) and safetensors"
+            f"{path.name}: not a checkpoint ({reason}); accepted: torch zip archives (.pth) and safetensors"
         ) from error
+    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise CheckpointError(f"{path.name}: holds no dictionary of tensors")
+    return loaded
 
 
 def _from_blinkdl(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Lower-case the names; turn the LoRA matrices back where the file has them as [out, in] (web-rwkv)."""
-    named = {name.lower(): tensor for name, tensor in raw.items()}
-    width = _need(named, "emb.weight").shape[-1]
-    turned = any(name.endswith("1") and t.shape[0] != width for name, t in named.items() if _LORA.search(name))
-    return {name: t.t() if turned and _LORA.search(name) else t for name, t in named.items()}
+    named = {key: tensor for name, tensor in raw.items() if not _UNUSED.fullmatch(key := name.lower())}
+    width = _matrix(named, "emb.weight").shape[1]
+    downs = [_matrix(named, name) for name in named if _LORA.search(name) and name.endswith("1")]
+    turned = any(down.shape[0] != width for down in downs)
+    return {
+        name: _matrix(named, name).t() if turned and _LORA.search(name) else t for name, t in named.items()
+    }
 
 
 def _from_fla(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -119,14 +126,26 @@ def _from_fla(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for pattern, replacement in _FLA_RENAMES:
             name = re.sub(pattern, replacement, name)
         if name.endswith(".att.x_x"):
-            mixes = tensor.reshape(6, -1)
-            named.update({name[:-1] + letter: mixes[i] for i, letter in enumerate("rwkvag")})
-        else:
-            named[name] = tensor.t() if _LORA.search(name) else tensor
+            if len(tensor.shape) < 2 or len(tensor) != 6:
+                raise CheckpointError(f"{full_name}: shape {tuple(tensor.shape)}; expected six rows")
+            named.update({name[:-1] + letter: tensor[i] for i, letter in enumerate("rwkvag")})
+        elif not _UNUSED.fullmatch(name):
+            named[name] = tensor
+    turned = {name: _matrix(named, name).t() for name in named if _LORA.search(name)}
+    return named | turned | {"emb.weight": _merged(embeddings)}
+
+
+def _merged(embeddings: Mapping[str, Tensor]) -> Tensor:
+    """The one vocabulary of fla/HF files, which keep its blocks in tables of their own."""
+    tables = [_matrix(embeddings, part) for part in _FLA_EMBEDDINGS if part in embeddings]
     if "embeddings" not in embeddings:
         raise CheckpointError("model.embeddings.weight: missing tensor")
-    named["emb.weight"] = torch.cat([embeddings[part] for part in _FLA_EMBEDDINGS if part in embeddings])
-    return named
+    widths = {table.shape[1] for table in tables}
+    if len(widths) != 1:
+        raise CheckpointError(
+            f"model.embeddings.weight: tables of the vocabulary have widths {sorted(widths)}"
+        )
+    return torch.cat(tables)
 
 
 def _need(tensors: Mapping[str, Tensor], name: str) -> Tensor:
@@ -135,25 +154,34 @@ def _need(tensors: Mapping[str, Tensor], name: str) -> Tensor:
     return tensors[name]
 
 
+def _matrix(tensors: Mapping[str, Tensor], name: str) -> Tensor:
+    tensor = _need(tensors, name)
+    if tensor.ndim != 2 or tensor.numel() == 0:
+        raise CheckpointError(f"{name}: shape {tuple(tensor.shape)}; expected a matrix")
+    return tensor
+
+
 def _sizes(tensors: Mapping[str, Tensor]) -> Sizes:
     numbers = {int(match[1]) for name in tensors if (match := re.match(r"blocks\.(\d+)\.", name))}
     if numbers != set(range(len(numbers))) or not numbers:
         raise CheckpointError(f"blocks: numbered {sorted(numbers)}; expected 0, 1, 2, ... without a gap")
-    vocabulary, width = _need(tensors, "emb.weight").shape
-    heads = _need(tensors, "blocks.0.att.r_k").numel() // HEAD_SIZE
+    vocabulary, width = _matrix(tensors, "emb.weight").shape
+    if width % HEAD_SIZE:
+        raise CheckpointError(f"emb.weight: width {width}; expected a multiple of {HEAD_SIZE}")
     last = max(numbers)
     ranks = {
-        letter: _need(tensors, f"blocks.{0 if letter != 'v' or last == 0 else 1}.att.{letter}1").numel() // width
+        letter: _matrix(tensors, f"blocks.{0 if letter != 'v' or last == 0 else 1}.att.{letter}1").numel()
+        // width
         for letter in _LORAS
         if letter != "v" or last > 0
     }
     return Sizes(
         layers=len(numbers),
         width=width,
-        heads=heads,
-        ffn=_need(tensors, "blocks.0.ffn.key.weight").shape[0],
+        heads=width // HEAD_SIZE,
+        ffn=_matrix(tensors, "blocks.0.ffn.key.weight").shape[0],
         vocabulary=vocabulary,
-        head_rows=_used_rows(_need(tensors, "head.weight")),
+        head_rows=_used_rows(_matrix(tensors, "head.weight")),
         ranks=ranks,
     )
 
@@ -182,7 +210,9 @@ def _expected_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
         shapes |= {f"{block}.{norm}.{part}": vector for norm in norms for part in ("weight", "bias")}
         shapes |= {f"{block}.att.x_{letter}": vector for letter in "rwkvag"}
         shapes |= {f"{block}.att.{name}": vector for name in ("k_k", "k_a", "r_k")}
-        shapes |= {f"{block}.att.{m}.weight": (width, width) for m in ("receptance", "key", "value", "output")}
+        shapes |= {
+            f"{block}.att.{m}.weight": (width, width) for m in ("receptance", "key", "value", "output")
+        }
         for letter in _LORAS:
             if letter == "v" and layer == 0:
                 continue

@@ -120,7 +120,8 @@ class Block:
         self._k_k, self._k_a = weights["att.k_k"], weights["att.k_a"]
         self._r_k = weights["att.r_k"].view(heads, HEAD_SIZE)
         self._receptance, self._key, self._value, self._output = (
-            weights[f"att.{name}.weight"].t().contiguous() for name in ("receptance", "key", "value", "output")
+            weights[f"att.{name}.weight"].t().contiguous()
+            for name in ("receptance", "key", "value", "output")
         )
         self._ffn_mix = weights["ffn.x_k"]
         self._ffn_key = weights["ffn.key.weight"].t().contiguous()

@@ -35,9 +35,7 @@ def voice_prompt(layout: TokenLayout, text_ids: Sequence[int], voice: Sequence[i
         ValueError: The voice has the wrong number of tokens or one out of range.
     """
     if len(voice) != layout.globals_per_voice:
-        raise ValueError(
-            f"voice: {len(voice)} global tokens; accepted: exactly {layout.globals_per_voice}"
-        )
+        raise ValueError(f"voice: {len(voice)} global tokens; accepted: exactly {layout.globals_per_voice}")
     if min(voice) < 0 or max(voice) >= layout.global_size:
         raise ValueError(f"voice: global tokens must be in 0..{layout.global_size - 1}")
     return [*_text(layout, text_ids), *(layout.global_offset + g for g in voice), layout.tag_speech]

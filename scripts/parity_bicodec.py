@@ -8,7 +8,6 @@ The two kinds of directory hold either a small model with `golden.npz`, or `expe
 import importlib.util
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +17,8 @@ from typing import cast
 import numpy as np
 import torch
 import yaml
+from parity_report import ArrayError, Arrays, Report, make_report
+from random_bicodec import PUBLISHED_CONFIG
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -28,42 +29,12 @@ from codec.features import LAYERS, SemanticFeatures, standardize
 from codec.layers import loaded
 from codec.reference import normalize_volume, reference_clip
 from codec.vocos import FrameDecoder
-from scripts.random_bicodec import PUBLISHED_CONFIG
-
-Arrays = Mapping[str, Tensor]
 
 DEFAULT_TOLERANCE = 1e-4
 TOLERANCES = {r"_ids": 0.0, r"\bmel": 1e-5, r"\binput_values": 1e-6, r"\bvol\.": 1e-12}
 """Largest absolute error allowed for the arrays whose names a pattern occurs in."""
 INPUTS = r"enc\.wav_raw|encr\.feat|(dec\d+|batch)\.\w+_ids|vol\.\w+\.in|in\.\w+"
 """Names of golden arrays that nothing computes."""
-
-
-@dataclass(frozen=True)
-class ArrayError:
-    """How far one array is from its golden one; infinitely, when the shapes differ."""
-
-    max_abs: float
-    rms: float
-    tolerance: float
-
-    @property
-    def ok(self) -> bool:
-        return self.max_abs <= self.tolerance
-
-
-@dataclass(frozen=True)
-class Report:
-    """Every golden array is in one of these: compared, an input that nothing computes, or not compared."""
-
-    arrays: dict[str, ArrayError]
-    inputs: list[str]
-    not_compared: list[str]
-
-    @property
-    def ok(self) -> bool:
-        """Whether something was compared, and all of it is within its tolerance."""
-        return bool(self.arrays) and all(error.ok for error in self.arrays.values())
 
 
 class XVectorHead(nn.Module):
@@ -170,28 +141,12 @@ def tolerance(name: str) -> float:
 
 
 def array_error(name: str, found: Tensor, golden: Tensor) -> ArrayError:
-    if found.shape != golden.shape:
-        return ArrayError(float("inf"), float("inf"), tolerance(name))
-    difference = found.double() - golden.double()
-    return ArrayError(
-        float(difference.abs().max()), float(difference.square().mean().sqrt()), tolerance(name)
-    )
+    return ArrayError.between(found, golden, tolerance(name))
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
     with np.load(path) as file:
         return {name: torch.from_numpy(file[name]) for name in file.files}
-
-
-def make_report(found: Arrays, golden: Arrays) -> Report:
-    inputs = [name for name in golden if re.fullmatch(INPUTS, name)]
-    compared = {
-        name: array_error(name, found[name], golden[name])
-        for name in golden
-        if name in found and name not in inputs
-    }
-    others = [name for name in golden if name not in compared and name not in inputs]
-    return Report(compared, inputs, others)
 
 
 def prefixed(prefix: str, arrays: Arrays) -> dict[str, Tensor]:
@@ -217,11 +172,8 @@ def preparation(golden: Arrays, sample_rate: int, hop: int) -> dict[str, Tensor]
 
 
 def wav2vec2_stages(directory: Path, golden: Arrays) -> dict[str, Tensor]:
-    """Hidden states and features; nothing when transformers is not installed."""
-    try:
-        model = SemanticFeatures.load(directory)
-    except ImportError:
-        return {}
+    """Hidden states and features. Raises ImportError when transformers is not installed."""
+    model = SemanticFeatures.load(directory)
     hidden = model.hidden_states(list(golden["enc.input_values"]))
     states = {f"enc.w2v_hidden_{layer}": state for layer, state in zip(LAYERS, hidden, strict=True)}
     return states | {"enc.feat": torch.stack(model([golden["enc.wav"]]))}
@@ -268,9 +220,14 @@ def compare_small(directory: Path) -> Report:
         f"ragged.{name}": array for name, array in golden.items() if re.fullmatch(r"dec\d+\.wav", name)
     }
     found = preparation(golden, model.codec.sample_rate, model.codec.hop)
-    found |= wav2vec2_stages(directory / "wav2vec2-large-xlsr-53", golden)
     found |= encoding(model, golden) | decoding(model, golden) | ragged_decoding(model, golden)
-    return make_report(found, golden)
+    reasons: dict[str, str] = {}
+    try:
+        found |= wav2vec2_stages(directory / "wav2vec2-large-xlsr-53", golden)
+    except ImportError:
+        features = [name for name in golden if re.fullmatch(r"enc\.(w2v_hidden_\d+|feat)", name)]
+        reasons = dict.fromkeys(features, "it needs transformers, which is not installed")
+    return make_report(found, golden, tolerance, INPUTS, reasons)
 
 
 # A directory with expected.npz
@@ -320,7 +277,7 @@ def compare_hashed(directory: Path) -> Report:
         "fsq_z": encoded["fsq_z"],
         "global_ids_enc": encoded["global_ids"],
     }
-    return make_report(found, golden)
+    return make_report(found, golden, tolerance, INPUTS, {})
 
 
 @torch.inference_mode()

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from codec.bicodec import CONFIG_FILE, WEIGHTS_FILE, BiCodec
 from codec.config import BiCodecConfig, read_config
 from codec.layers import length_mask, zero_padding
-from scripts.random_bicodec import (
+from random_bicodec import (
     PUBLISHED_CONFIG,
     SMALL_CONFIG,
     complete_layout,

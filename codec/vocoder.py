@@ -1,0 +1,34 @@
+"""Token lists in, numpy waveforms out: the codec as a worker sees it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from codec.bicodec import BiCodec
+
+
+class Vocoder:
+    """Decodes batches of utterances of unequal length; each is what it would be alone."""
+
+    def __init__(self, codec: BiCodec) -> None:
+        self._codec = codec
+        self.sample_rate = codec.sample_rate
+
+    def __call__(
+        self, semantic: Sequence[Sequence[int]], voices: Sequence[Sequence[int]]
+    ) -> list[npt.NDArray[np.float32]]:
+        """Decode B utterances.
+
+        Args:
+            semantic: B lists of at least one semantic token.
+            voices: B lists of global tokens.
+
+        Returns:
+            B arrays float32 [tokens * hop] in [-1, 1].
+        """
+        waves = self._codec.decode(
+            [torch.tensor(tokens) for tokens in semantic], torch.tensor([list(voice) for voice in voices])
+        )
+        return [wave.cpu().numpy() for wave in waves]

@@ -1,0 +1,64 @@
+"""What several packages' tests share: golden vectors when they are there, a small random model always."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from make_random_model import RandomModel, write_random_model
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+WideResults = Callable[[Tensor, int], AbstractContextManager[list[str]]]
+GOLDEN_VARIABLE = "RWKV_TTS_GOLDEN"
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The directory of golden vectors."""
+    beside_repository = Path(__file__).parents[2] / "shared" / "golden"
+    directory = Path(os.environ.get(GOLDEN_VARIABLE, beside_repository))
+    if not directory.is_dir():
+        pytest.skip(f"no golden vectors: {directory} is not a directory; set {GOLDEN_VARIABLE}")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random model directory, float32, text as bytes; do not change it."""
+    directory = tmp_path_factory.mktemp("random") / "model"
+    write_random_model(directory, RandomModel(layers=2, tokenizer="bytes", seed=1, dtype="fp32"))
+    return directory
+
+
+class _WideResults(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self, buffer: Tensor, width: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: list[str] = []
+        self._storage, self._width = buffer.untyped_storage().data_ptr(), width
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple) else (result,):
+            if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or not tensor.ndim:
+                continue
+            if tensor.shape[-1] >= self._width and tensor.untyped_storage().data_ptr() != self._storage:
+                self.found.append(str(func))
+        return result
+
+
+@pytest.fixture(scope="session")
+def wide_results() -> WideResults:
+    """Lists the operations in a block whose result is as wide as logits, but lies outside their buffer.
+
+    Called with the buffer and the smallest width that counts.
+    """
+
+    @contextmanager
+    def watch(buffer: Tensor, width: int) -> Iterator[list[str]]:
+        with _WideResults(buffer, width) as mode:
+            yield mode.found
+
+    return watch

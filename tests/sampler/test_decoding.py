@@ -1,0 +1,127 @@
+"""A row's way through the phases, and every way to end."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sampler.decoding import GLOBAL_SAMPLING, SEMANTIC_SAMPLING, Decoding, FinishReason, Phase, semantic_limit
+from sampler.layout import TokenLayout
+
+LAYOUT = TokenLayout()
+VOICE = list(range(32))
+
+
+def speaking(limit: int = 2048, streak: int = 50) -> Decoding:
+    """A zero-shot row whose prompt is fed."""
+    decoding = Decoding(LAYOUT, [1, 2], VOICE, limit=limit, streak=streak)
+    decoding.take(2)
+    return decoding
+
+
+def draw(decoding: Decoding, *tokens: int) -> list[list[int]]:
+    """Accept each token; what the row feeds after each."""
+    fed = []
+    for token in tokens:
+        decoding.accept(token)
+        fed.append(decoding.take(decoding.remaining) if decoding.finish is None else [])
+    return fed
+
+
+def test_prefill_in_pieces() -> None:
+    decoding = Decoding(LAYOUT, [5, 6, 7, 8, 9])
+    assert decoding.take(2) == [5, 6]
+    assert (decoding.phase, decoding.remaining) == (Phase.PREFILL, 3)
+    assert decoding.take(3) == [7, 8, 9]
+    assert (decoding.phase, decoding.remaining, decoding.step) == (Phase.GLOBAL, 0, 0)
+
+
+def test_normal_mode_samples_the_voice_first() -> None:
+    decoding = Decoding(LAYOUT, [1])
+    decoding.take(1)
+    for step in range(31):
+        assert (decoding.phase, decoding.step) == (Phase.GLOBAL, step)
+        assert (decoding.allowed, decoding.sampling) == (4096, GLOBAL_SAMPLING)
+        assert draw(decoding, 4095 - step) == [[8196 + 4095 - step]]
+    assert draw(decoding, 17) == [[8196 + 17, 8194]]
+    assert (decoding.phase, decoding.step) == (Phase.SEMANTIC, 0)
+    assert (decoding.allowed, decoding.sampling) == (8193, SEMANTIC_SAMPLING)
+    assert decoding.globals_ == [*(4095 - step for step in range(31)), 17]
+    assert draw(decoding, 4000, 8191) == [[4000], [8191]]
+    assert (decoding.semantic, decoding.step) == ([4000, 8191], 2)
+
+
+def test_the_voice_is_fed_one_token_at_a_time() -> None:
+    """The tag of speech goes in a step of its own: a decoding row takes one token a step."""
+    decoding = Decoding(LAYOUT, [1])
+    decoding.take(1)
+    draw(decoding, *range(31))
+    decoding.accept(31)
+    assert decoding.remaining == 2
+    assert decoding.take(1) == [8196 + 31]
+    assert (decoding.remaining, decoding.phase) == (1, Phase.SEMANTIC)
+    assert decoding.take(1) == [8194]
+    assert decoding.remaining == 0
+
+
+def test_zero_shot_goes_straight_to_speech() -> None:
+    decoding = speaking()
+    assert (decoding.phase, decoding.allowed, decoding.step) == (Phase.SEMANTIC, 8193, 0)
+    assert decoding.globals_ == VOICE
+
+
+def test_eos_is_not_kept() -> None:
+    decoding = speaking()
+    draw(decoding, 3, 4, 8192)
+    assert decoding.finish is FinishReason.EOS
+    assert decoding.semantic == [3, 4]
+
+
+def test_eos_may_come_first() -> None:
+    decoding = speaking()
+    draw(decoding, 8192)
+    assert (decoding.finish, decoding.semantic) == (FinishReason.EOS, [])
+
+
+def test_length() -> None:
+    decoding = speaking(limit=3)
+    draw(decoding, 1, 2)
+    assert not decoding.finish
+    draw(decoding, 3)
+    assert (decoding.finish, decoding.semantic) == (FinishReason.LENGTH, [1, 2, 3])
+
+
+def test_repetition_keeps_one_token_of_the_streak() -> None:
+    decoding = speaking(streak=4)
+    draw(decoding, 9, 9, 9, 5, 5, 5)
+    assert not decoding.finish
+    draw(decoding, 5)
+    assert (decoding.finish, decoding.semantic) == (FinishReason.REPETITION, [9, 9, 9, 5])
+
+
+def test_alternation_is_no_streak() -> None:
+    decoding = speaking(streak=3)
+    draw(decoding, *[1, 1, 2, 2] * 50)
+    assert decoding.finish is None
+
+
+@pytest.mark.parametrize("fed", [1, 2])
+def test_an_error_token_ends_the_row_in_any_phase(fed: int) -> None:
+    decoding = Decoding(LAYOUT, [1], VOICE if fed == 2 else ())
+    decoding.take(1)
+    decoding.accept(-1)
+    assert decoding.finish is FinishReason.ERROR
+    assert decoding.semantic == []
+
+
+@given(st.text(), st.text(min_size=1), st.integers(1, 5000))
+def test_the_limit_grows_with_the_text(text: str, more: str, max_tokens: int) -> None:
+    shorter, longer = semantic_limit(text), semantic_limit(text + more)
+    assert 100 <= shorter <= longer <= 2048
+    assert semantic_limit(text, max_tokens) == min(shorter, max_tokens)
+
+
+def test_the_limit_leaves_room_for_slow_speech() -> None:
+    """Ordinary speech needs 3 to 5 tokens a byte; three times that must fit."""
+    for text in ("The quick brown fox jumps over the lazy dog.", "敏捷的棕色狐狸跳过了懒狗。"):
+        assert semantic_limit(text) >= min(15 * len(text.encode()), 2048)
+    assert semantic_limit("x" * 20_000) == 2048

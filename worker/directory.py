@@ -1,0 +1,172 @@
+"""A model directory: one folder with everything that a worker needs to speak.
+
+``config.json`` (this module's ``ModelConfig``), ``rwkv7.*`` (any checkpoint format), ``bicodec/`` (as published
+with Spark-TTS) and ``voices/*.raf.json``.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from codec.bicodec import BiCodec
+from model.checkpoint import Checkpoint, load_checkpoint
+from model.rwkv7 import RWKV7
+from model.tokenizer import Encode, TokenizerName, load_tokenizer
+from sampler.layout import TokenLayout
+from worker.voices import VoiceLibrary
+
+CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".st")
+
+
+class ModelError(ValueError):
+    """A model directory cannot be used; the message says which file and why."""
+
+
+class TokenConfig(BaseModel):
+    """Sizes of the token blocks; the defaults are the published ones."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    semantic_size: int = Field(default=8192, gt=0)
+    global_size: int = Field(default=4096, gt=0)
+    globals_per_voice: int = Field(default=32, gt=0)
+    tokenizer: TokenizerName = "world"
+
+
+class ModelConfig(BaseModel):
+    """``config.json`` of a model directory."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    tokens: TokenConfig = TokenConfig()
+    codec: Literal["bicodec"] = "bicodec"
+    features: Literal["wav2vec2", "mel"] = "wav2vec2"
+    trained: bool = True
+    licence: str
+    provenance: str
+
+
+@dataclass(frozen=True)
+class SpeechModel:
+    """A loaded model directory."""
+
+    config: ModelConfig
+    layout: TokenLayout
+    encode_text: Encode
+    model: RWKV7
+    codec: BiCodec
+    voices: VoiceLibrary
+
+
+def read_config(directory: Path) -> ModelConfig:
+    """Read ``config.json``.
+
+    Raises:
+        ModelError: The directory or the file is missing, or a field is wrong.
+    """
+    path = directory / "config.json"
+    if not path.is_file():
+        raise ModelError(f"{directory}: not a model directory, it has no config.json")
+    try:
+        return ModelConfig.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ModelError(f"{path}: {where}: {first['msg']}") from error
+
+
+def write_config(directory: Path, config: ModelConfig) -> None:
+    """Write ``config.json``."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.json").write_text(
+        json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n"
+    )
+
+
+def checkpoint_path(directory: Path) -> Path:
+    """The one ``rwkv7.*`` file.
+
+    Raises:
+        ModelError: There is none, or more than one.
+    """
+    found = [path for suffix in CHECKPOINT_SUFFIXES if (path := directory / f"rwkv7{suffix}").is_file()]
+    if len(found) != 1:
+        names = ", ".join(f"rwkv7{suffix}" for suffix in CHECKPOINT_SUFFIXES)
+        raise ModelError(f"{directory}: found {len(found)} checkpoints; expected exactly one of {names}")
+    return found[0]
+
+
+def open_model(directory: Path, device: str = "cpu", threads: int = 1) -> SpeechModel:
+    """Load a model directory onto a device.
+
+    Args:
+        directory: The model directory.
+        device: A torch device.
+        threads: CPU threads of each thread that computes; set for the whole process.
+
+    Raises:
+        ModelError: Something in it is missing, or its parts do not fit together.
+    """
+    torch.set_num_threads(threads)
+    config = read_config(directory)
+    encode_text, text_size = load_tokenizer(config.tokens.tokenizer)
+    layout = TokenLayout(
+        semantic_size=config.tokens.semantic_size,
+        global_size=config.tokens.global_size,
+        globals_per_voice=config.tokens.globals_per_voice,
+        text_size=text_size,
+    )
+    try:
+        checkpoint = load_checkpoint(checkpoint_path(directory))
+        codec = BiCodec.load(directory / "bicodec", device)
+        voices = VoiceLibrary.load(directory / "voices", layout)
+    except (ValueError, FileNotFoundError) as error:
+        raise ModelError(f"{directory}: {error}") from error
+    _check_fit(directory, checkpoint, codec, layout)
+    model = RWKV7(checkpoint, device, head_rows=layout.head_size)
+    return SpeechModel(config, layout, encode_text, model, codec, voices)
+
+
+def _check_fit(directory: Path, checkpoint: Checkpoint, codec: BiCodec, layout: TokenLayout) -> None:
+    sizes = checkpoint.sizes
+    if sizes.vocabulary < layout.vocabulary_size or sizes.head_rows < layout.head_size:
+        raise ModelError(
+            f"{directory}: the checkpoint has {sizes.vocabulary} embeddings and {sizes.head_rows} head rows; "
+            f"its token layout needs {layout.vocabulary_size} and {layout.head_size}"
+        )
+    ours = (layout.semantic_size, layout.global_size, layout.globals_per_voice)
+    theirs = (codec.semantic_size, codec.global_size, codec.globals_per_voice)
+    if ours != theirs:
+        raise ModelError(
+            f"{directory}: tokens (semantic, global, globals per voice) are {ours} in config.json "
+            f"but {theirs} in bicodec/"
+        )
+
+
+def describe(directory: Path) -> dict[str, str]:
+    """What a model directory holds, as lines for people.
+
+    Raises:
+        ModelError: Something in it is missing, or its parts do not fit together.
+    """
+    speech = open_model(directory)
+    config, sizes, codec = speech.config, speech.model.sizes, speech.codec
+    parameters = sum(
+        tensor.numel() for tensor in load_checkpoint(checkpoint_path(directory)).tensors.values()
+    )
+    return {
+        "name": config.name,
+        "trained": "yes" if config.trained else "no: random weights, noise instead of speech",
+        "licence": config.licence,
+        "provenance": config.provenance,
+        "rwkv-7": f"{sizes.layers} layers x {sizes.width}, {parameters / 1e6:.1f} M parameters",
+        "state": f"{speech.model.state(1).nbytes() / 2**20:.2f} MiB for each row",
+        "vocabulary": f"{config.tokens.tokenizer} text, {sizes.vocabulary} in, {sizes.head_rows} out",
+        "codec": f"{config.codec}, {codec.sample_rate} Hz, {codec.sample_rate / codec.hop:g} tokens a second",
+        "voices": ", ".join(voice.id for voice in speech.voices) or "none",
+    }

@@ -1,0 +1,187 @@
+"""The threads that speak: engine, vocoder, encoder, with queues between them and one owner for each state.
+
+An utterance enters by ``submit`` and leaves by the ``done`` callback, always, with audio or with an error.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from loguru import logger
+
+from batching.engine import Engine
+from batching.row import Row
+from codec.audio import encode_audio
+from codec.vocoder import Vocoder
+from sampler.decoding import FinishReason
+from worker.directory import SpeechModel
+from worker.synthesis import Utterance, failure
+
+
+@dataclass(frozen=True)
+class _Cancel:
+    key: str
+
+
+class Pipeline:
+    """Runs utterances concurrently.
+
+    Args:
+        speech: The loaded model; the pipeline's threads own it from now on.
+        max_rows: Utterances that decode at once.
+        token_chunk_size: Prompt tokens that one step may prefill.
+        done: Called from the encoder's thread with every utterance that has ended.
+        freed: Called from the engine's thread when rows have become free.
+        vocoder_batch: Utterances that are vocoded together at most.
+    """
+
+    def __init__(
+        self,
+        speech: SpeechModel,
+        *,
+        max_rows: int,
+        token_chunk_size: int,
+        done: Callable[[Utterance], None],
+        freed: Callable[[], None] = lambda: None,
+        vocoder_batch: int = 1,
+    ) -> None:
+        self.speech = speech
+        self.sample_rate = speech.codec.sample_rate
+        self._engine = Engine(speech.model, speech.layout, max_rows, token_chunk_size)
+        self._vocoder = Vocoder(speech.codec)
+        self._vocoder_batch = vocoder_batch
+        self._max_rows = max_rows
+        self._done = done
+        self._freed = freed
+        self._to_engine: queue.SimpleQueue[Utterance | _Cancel | None] = queue.SimpleQueue()
+        self._to_vocoder: queue.SimpleQueue[Utterance | None] = queue.SimpleQueue()
+        self._to_encoder: queue.SimpleQueue[Utterance | None] = queue.SimpleQueue()
+        self._running: dict[Row, Utterance] = {}
+        self._threads = [
+            threading.Thread(target=target, name=name, daemon=True)
+            for name, target in (
+                ("engine", self._run_engine),
+                ("vocoder", self._run_vocoder),
+                ("encoder", self._run_encoder),
+            )
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, utterance: Utterance) -> None:
+        """Hand an utterance over; it may come back by ``done`` before this returns."""
+        self._to_engine.put(utterance)
+
+    def cancel(self, key: str) -> None:
+        """End the utterance named ``key`` if it still decodes; it comes back by ``done`` with an error."""
+        self._to_engine.put(_Cancel(key))
+
+    def free_rows(self) -> int:
+        """Rows that could start at once."""
+        return self._max_rows - len(self._running) - self._to_engine.qsize()
+
+    def close(self) -> None:
+        """Let what is inside finish, then end the threads."""
+        self._to_engine.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    # The engine's thread: owns the engine and the running utterances.
+
+    def _run_engine(self) -> None:
+        open_ = True
+        while open_ or len(self._engine.scheduler):
+            while open_ and (not len(self._engine.scheduler) or not self._to_engine.empty()):
+                message = self._to_engine.get()
+                if message is None:
+                    open_ = False
+                else:
+                    self._take(message)
+            finished = self._step()
+            for row in finished:
+                self._leave(row)
+            if finished:
+                self._freed()
+        self._to_vocoder.put(None)
+
+    def _take(self, message: Utterance | _Cancel) -> None:
+        if isinstance(message, Utterance):
+            self._running[message.row] = message
+            self._engine.add(message.row)
+            return
+        waiting = self._engine.scheduler.cancel(message.key)
+        if waiting is not None:
+            self._leave(waiting)
+
+    def _step(self) -> list[Row]:
+        """One step; an error in it ends the rows that took part, and nothing else."""
+        try:
+            return self._engine.step()
+        except Exception as error:  # noqa: BLE001 - the step is the boundary: its rows fail, the worker lives
+            logger.exception("a step of the engine failed")
+            for row in self._engine.scheduler.running:
+                row.decoding.finish = FinishReason.ERROR
+                self._running[row].error = f"engine: {type(error).__name__}: {error}"
+            return self._engine.scheduler.release()
+
+    def _leave(self, row: Row) -> None:
+        utterance = self._running.pop(row)
+        utterance.error = utterance.error or failure(row)
+        (self._to_encoder if utterance.error else self._to_vocoder).put(utterance)
+
+    # The vocoder's thread.
+
+    def _run_vocoder(self) -> None:
+        while (batch := self._next_batch()) is not None:
+            self._vocode(batch)
+            for utterance in batch:
+                self._to_encoder.put(utterance)
+        self._to_encoder.put(None)
+
+    def _next_batch(self) -> list[Utterance] | None:
+        """Wait for one utterance and take along those that are there already; None at the end."""
+        batch: list[Utterance] = []
+        while len(batch) < self._vocoder_batch and not (batch and self._to_vocoder.empty()):
+            utterance = self._to_vocoder.get()
+            if utterance is None:
+                self._to_vocoder.put(None)
+                return batch or None
+            batch.append(utterance)
+        return batch
+
+    def _vocode(self, batch: list[Utterance]) -> None:
+        """Decode a batch; if it fails, each utterance alone, so that only the faulty one fails."""
+        decodings = [utterance.row.decoding for utterance in batch]
+        try:
+            waves = self._vocoder([d.semantic for d in decodings], [d.globals_ for d in decodings])
+        except Exception as error:  # noqa: BLE001 - one utterance's fault must not end the thread
+            if len(batch) == 1:
+                logger.exception("the vocoder failed")
+                batch[0].error = f"vocoder: {type(error).__name__}: {error}"
+                return
+            for utterance in batch:
+                self._vocode([utterance])
+            return
+        now = time.monotonic()
+        for utterance, wave in zip(batch, waves, strict=True):
+            utterance.wave = wave
+            utterance.vocoded_at = now
+
+    # The encoder's thread.
+
+    def _run_encoder(self) -> None:
+        while (utterance := self._to_encoder.get()) is not None:
+            if utterance.wave is not None:
+                self._encode(utterance)
+            utterance.done_at = time.monotonic()
+            self._done(utterance)
+
+    def _encode(self, utterance: Utterance) -> None:
+        assert utterance.wave is not None
+        try:
+            utterance.audio = encode_audio(utterance.wave, self.sample_rate, utterance.request.format)
+        except Exception as error:  # noqa: BLE001 - one utterance's fault must not end the thread
+            logger.exception("encoding failed")
+            utterance.error = f"format: {utterance.request.format}: {type(error).__name__}: {error}"

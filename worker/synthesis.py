@@ -1,0 +1,153 @@
+"""From a request to a row of the engine, and from a finished row to a result."""
+
+import hashlib
+import json
+import secrets
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from batching.row import Row
+from sampler.decoding import (
+    GLOBAL_SAMPLING,
+    MAX_SEMANTIC_TOKENS,
+    SEMANTIC_SAMPLING,
+    Decoding,
+    FinishReason,
+    PhaseSampling,
+    semantic_limit,
+)
+from sampler.layout import TokenLayout
+from sampler.prompt import attribute_prompt, voice_prompt
+from worker.directory import SpeechModel
+from worker.keys import audio_key
+from worker.schema import RequestError, SynthesisRequest, SynthesisResult, Timings, TokenCounts
+from worker.voices import VoiceError
+
+TOKENS_PER_SECOND = 50
+
+
+@dataclass(eq=False)
+class Utterance:
+    """A request on its way through the pipeline; each stage fills in its part.
+
+    Times are ``time.monotonic()`` seconds, ``queued`` is a duration.
+    """
+
+    request: SynthesisRequest
+    row: Row
+    queued: float = 0.0
+    claimed_at: float = field(default_factory=time.monotonic)
+    wave: npt.NDArray[np.float32] | None = None
+    vocoded_at: float = 0.0
+    audio: bytes = b""
+    done_at: float = 0.0
+    error: str | None = None
+
+    @property
+    def id(self) -> str:
+        return self.row.key
+
+
+def make_utterance(
+    speech: SpeechModel, job_id: str, request: SynthesisRequest, queued: float = 0.0
+) -> Utterance:
+    """Tokenise a request and make its row.
+
+    Raises:
+        RequestError: The voice is unknown.
+    """
+    text_ids = speech.encode_text(request.text)
+    voice: list[int] = []
+    if request.voice is None:
+        prompt = attribute_prompt(speech.layout, text_ids, request.attributes())
+    else:
+        try:
+            voice = speech.voices.get(request.voice).global_tokens
+        except VoiceError as error:
+            raise RequestError(f"voice: {error}") from error
+        prompt = voice_prompt(speech.layout, text_ids, voice)
+    decoding = Decoding(
+        layout=speech.layout,
+        prompt=prompt,
+        voice=voice,
+        seed=secrets.randbits(64) if request.seed is None else request.seed,
+        limit=semantic_limit(request.text, _most_tokens(request)),
+        global_sampling=_override(GLOBAL_SAMPLING, request, speech.layout),
+        semantic_sampling=_override(SEMANTIC_SAMPLING, request, speech.layout),
+    )
+    return Utterance(request, Row(job_id, decoding), queued)
+
+
+def _most_tokens(request: SynthesisRequest) -> int:
+    if request.max_seconds is None:
+        return MAX_SEMANTIC_TOKENS
+    return max(1, int(request.max_seconds * TOKENS_PER_SECOND))
+
+
+def _override(default: PhaseSampling, request: SynthesisRequest, layout: TokenLayout) -> PhaseSampling:
+    """The phase's default parameters, with those that the request sets."""
+    return PhaseSampling(
+        temperature=default.temperature if request.temperature is None else request.temperature,
+        top_p=default.top_p if request.top_p is None else request.top_p,
+        top_k=default.top_k if request.top_k is None else min(request.top_k, layout.head_size),
+    )
+
+
+def failure(row: Row) -> str | None:
+    """Why a finished row has nothing to say, or None."""
+    if row.finished is FinishReason.ERROR:
+        return "model: it produced logits that are not finite; the row was ended"
+    if row.finished is FinishReason.CANCELLED:
+        return "cancelled on request"
+    if not row.decoding.semantic:
+        return "model: speech ended before its first token; another seed or text may help"
+    return None
+
+
+def make_result(utterance: Utterance, sample_rate: int, warnings: list[str]) -> SynthesisResult:
+    """Sum up a finished utterance."""
+    assert utterance.wave is not None
+    row, decoding, start = utterance.row, utterance.row.decoding, utterance.claimed_at
+    seconds = len(utterance.wave) / sample_rate
+    total = utterance.done_at - start
+    return SynthesisResult(
+        job_id=utterance.id,
+        audio_key=audio_key(utterance.id),
+        format=utterance.request.format,
+        sample_rate=sample_rate,
+        seconds=seconds,
+        seed=decoding.seed,
+        finish_reason=str(row.finished),
+        tokens=TokenCounts(globals=len(decoding.globals_), semantic=len(decoding.semantic)),
+        trace_sha256=_trace_digest(decoding),
+        timings=Timings(
+            queued=utterance.queued,
+            prefill=row.prefilled_at - row.started_at,
+            decode=row.finished_at - row.prefilled_at,
+            vocode=utterance.vocoded_at - row.finished_at,
+            encode=utterance.done_at - utterance.vocoded_at,
+            first_audio=total,
+            total=total,
+        ),
+        mean_batch=row.mean_batch,
+        rtf=total / seconds,
+        warnings=warnings + _warnings(row, seconds),
+        metadata=utterance.request.metadata,
+    )
+
+
+def _warnings(row: Row, seconds: float) -> list[str]:
+    if row.finished is FinishReason.LENGTH:
+        return [f"the audio was cut at {seconds:.2f} s: the model did not end by itself"]
+    if row.finished is FinishReason.REPETITION:
+        return ["the model got stuck on one token; the repetition was cut off"]
+    return []
+
+
+def _trace_digest(decoding: Decoding) -> str:
+    """SHA-256 over the JSON of ``[globals, semantic]``: equal traces, equal digests, on any platform."""
+    trace = json.dumps([decoding.globals_, decoding.semantic], separators=(",", ":"))
+    return hashlib.sha256(trace.encode()).hexdigest()

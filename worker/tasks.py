@@ -1,0 +1,52 @@
+"""The function that a speech job names.
+
+``BatchWorker`` never calls it: it recognises the name and batches. A stock RQ worker does call it and gets a
+batch of one, with the settings of its environment.
+"""
+
+import queue
+from functools import cache
+from typing import Any
+
+from rq import get_current_job
+
+from worker.directory import open_model
+from worker.keys import audio_key
+from worker.pipeline import Pipeline
+from worker.schema import RequestError, parse_request
+from worker.settings import Settings
+from worker.synthesis import Utterance, make_result, make_utterance
+
+
+class SynthesisError(RuntimeError):
+    """Speech could not be made; the message says why."""
+
+
+@cache
+def _pipeline() -> tuple[Pipeline, "queue.SimpleQueue[Utterance]"]:
+    settings = Settings()
+    speech = open_model(settings.model, settings.device, settings.threads)
+    ended: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
+    return Pipeline(speech, max_rows=1, token_chunk_size=settings.token_chunk_size, done=ended.put), ended
+
+
+def synthesize(request: dict[str, Any]) -> dict[str, Any]:
+    """Speak one request inside a running RQ job: store the audio, return the result.
+
+    Raises:
+        RequestError: The request is not accepted.
+        SynthesisError: Speech could not be made.
+    """
+    job = get_current_job()
+    if job is None:
+        raise RequestError("synthesize: runs inside an RQ job only; producers enqueue it by name")
+    parsed = parse_request(request)
+    pipeline, ended = _pipeline()
+    pipeline.submit(make_utterance(pipeline.speech, job.id, parsed))
+    utterance = ended.get()
+    if utterance.error is not None:
+        raise SynthesisError(utterance.error)
+    ttl = job.get_result_ttl(Settings().result_ttl)
+    if ttl != 0:
+        job.connection.set(audio_key(job.id), utterance.audio, ex=ttl if ttl > 0 else None)
+    return make_result(utterance, pipeline.sample_rate, warnings=[]).model_dump(mode="json")
