@@ -145,9 +145,7 @@ class BiCodec(nn.Module):
             raise ValueError("semantic: got no rows, expected at least one")
         for row, ids in enumerate(semantic):
             if ids.ndim != 1 or not len(ids):
-                raise ValueError(
-                    f"semantic[{row}]: got shape {list(ids.shape)}, expected [T] with T at least 1"
-                )
+                raise ValueError(f"semantic[{row}]: got shape {list(ids.shape)}, expected [T] with T at least 1")
             check_ids(f"semantic[{row}]", ids, self.semantic_size)
 
     def _check_features(self, features: Sequence[Tensor]) -> None:

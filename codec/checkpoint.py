@@ -44,9 +44,7 @@ def layout_problems(
     expected: Mapping[str, Shape], found: Mapping[str, Shape], ignored: tuple[str, ...]
 ) -> list[str]:
     """One sentence for each tensor that is missing, misshapen or unknown."""
-    missing = [
-        f"{name}: missing, expected shape {list(expected[name])}" for name in expected if name not in found
-    ]
+    missing = [f"{name}: missing, expected shape {list(expected[name])}" for name in expected if name not in found]
     misshapen = [
         f"{name}: found shape {list(found[name])}, expected {list(shape)}"
         for name, shape in expected.items()
@@ -79,8 +77,6 @@ def load_weights(model: nn.Module, path: Path, *, ignored: Collection[str], devi
             tensors = {name: file.get_tensor(name) for name in expected}
     except SafetensorError as error:
         raise ValueError(f"{path}: not a readable safetensors file: {error}") from error
-    state = {
-        name: read_parameter(tensors, name).to(empty.dtype) for name, empty in model.state_dict().items()
-    }
+    state = {name: read_parameter(tensors, name).to(empty.dtype) for name, empty in model.state_dict().items()}
     model.load_state_dict(state, assign=True)
     model.to(device)

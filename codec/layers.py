@@ -49,9 +49,7 @@ class RaggedConv1d(nn.Conv1d):
         self, in_channels: int, out_channels: int, kernel_size: int, *, dilation: int = 1, groups: int = 1
     ) -> None:
         padding = dilation * (kernel_size - 1) // 2
-        super().__init__(
-            in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, groups=groups
-        )
+        super().__init__(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, groups=groups)
 
     def forward(self, x: Tensor, mask: Mask = None) -> Tensor:
         return super().forward(zero_padding(x, mask))

@@ -72,9 +72,7 @@ class VocosBackbone(nn.Module):
         super().__init__()
         self.embed = RaggedConv1d(in_channels, dim, KERNEL_SIZE)
         self.norm = make_norm(dim, condition_dim)
-        self.convnext = nn.ModuleList(
-            ConvNeXtBlock(dim, intermediate_dim, condition_dim) for _ in range(layers)
-        )
+        self.convnext = nn.ModuleList(ConvNeXtBlock(dim, intermediate_dim, condition_dim) for _ in range(layers))
         self.final_layer_norm = nn.LayerNorm(dim, eps=NORM_EPSILON)
 
     def forward(self, x: Tensor, condition: Tensor | None = None, mask: Mask = None) -> Tensor:

@@ -89,9 +89,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     with path.open("rb") as file:
         zipped = file.read(4) == b"PK\3\4"
     try:
-        loaded = (
-            torch.load(path, map_location="cpu", weights_only=True, mmap=True) if zipped else load_file(path)
-        )
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True) if zipped else load_file(path)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
@@ -108,9 +106,7 @@ def _from_blinkdl(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
     width = _matrix(named, "emb.weight").shape[1]
     downs = [_matrix(named, name) for name in named if _LORA.search(name) and name.endswith("1")]
     turned = any(down.shape[0] != width for down in downs)
-    return {
-        name: _matrix(named, name).t() if turned and _LORA.search(name) else t for name, t in named.items()
-    }
+    return {name: _matrix(named, name).t() if turned and _LORA.search(name) else t for name, t in named.items()}
 
 
 def _from_fla(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -142,9 +138,7 @@ def _merged(embeddings: Mapping[str, Tensor]) -> Tensor:
         raise CheckpointError("model.embeddings.weight: missing tensor")
     widths = {table.shape[1] for table in tables}
     if len(widths) != 1:
-        raise CheckpointError(
-            f"model.embeddings.weight: tables of the vocabulary have widths {sorted(widths)}"
-        )
+        raise CheckpointError(f"model.embeddings.weight: tables of the vocabulary have widths {sorted(widths)}")
     return torch.cat(tables)
 
 
@@ -170,8 +164,7 @@ def _sizes(tensors: Mapping[str, Tensor]) -> Sizes:
         raise CheckpointError(f"emb.weight: width {width}; expected a multiple of {HEAD_SIZE}")
     last = max(numbers)
     ranks = {
-        letter: _matrix(tensors, f"blocks.{0 if letter != 'v' or last == 0 else 1}.att.{letter}1").numel()
-        // width
+        letter: _matrix(tensors, f"blocks.{0 if letter != 'v' or last == 0 else 1}.att.{letter}1").numel() // width
         for letter in _LORAS
         if letter != "v" or last > 0
     }
@@ -210,9 +203,7 @@ def _expected_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
         shapes |= {f"{block}.{norm}.{part}": vector for norm in norms for part in ("weight", "bias")}
         shapes |= {f"{block}.att.x_{letter}": vector for letter in "rwkvag"}
         shapes |= {f"{block}.att.{name}": vector for name in ("k_k", "k_a", "r_k")}
-        shapes |= {
-            f"{block}.att.{m}.weight": (width, width) for m in ("receptance", "key", "value", "output")
-        }
+        shapes |= {f"{block}.att.{m}.weight": (width, width) for m in ("receptance", "key", "value", "output")}
         for letter in _LORAS:
             if letter == "v" and layer == 0:
                 continue

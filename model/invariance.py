@@ -27,9 +27,7 @@ def row_multiple(matrices: Iterable[Tensor]) -> int:
     for multiple in _MULTIPLES:
         if all(_is_consistent(matrix, multiple) for matrix in by_shape.values()):
             return multiple
-    raise RuntimeError(
-        f"matrix products on this machine depend on the batch for any multiple of {_MULTIPLES}"
-    )
+    raise RuntimeError(f"matrix products on this machine depend on the batch for any multiple of {_MULTIPLES}")
 
 
 def _is_consistent(matrix: Tensor, multiple: int) -> bool:

@@ -48,8 +48,7 @@ class RWKV7:
         self._ln_out = (weights["ln_out.weight"], weights["ln_out.bias"])
         self._head = weights["head.weight"][:head_rows].t().contiguous()
         self.blocks = [
-            Block(layer, _sub(weights, f"blocks.{layer}."), self.sizes.heads)
-            for layer in range(self.sizes.layers)
+            Block(layer, _sub(weights, f"blocks.{layer}."), self.sizes.heads) for layer in range(self.sizes.layers)
         ]
         matrices = [self._head, *(m for block in self.blocks[:2] for m in block.matrices())]
         self.row_multiple = row_multiple(matrices) if self.device.type == "cpu" else 1
@@ -120,8 +119,7 @@ class Block:
         self._k_k, self._k_a = weights["att.k_k"], weights["att.k_a"]
         self._r_k = weights["att.r_k"].view(heads, HEAD_SIZE)
         self._receptance, self._key, self._value, self._output = (
-            weights[f"att.{name}.weight"].t().contiguous()
-            for name in ("receptance", "key", "value", "output")
+            weights[f"att.{name}.weight"].t().contiguous() for name in ("receptance", "key", "value", "output")
         )
         self._ffn_mix = weights["ffn.x_k"]
         self._ffn_key = weights["ffn.key.weight"].t().contiguous()

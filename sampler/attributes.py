@@ -5,17 +5,12 @@ from dataclasses import dataclass
 
 AGE: Mapping[str, int] = {"child": 13, "teenager": 14, "youth-adult": 15, "middle-aged": 16, "elderly": 17}
 GENDER: Mapping[str, int] = {"female": 46, "male": 47}
-EMOTION: Mapping[str, int] = {
-    name: number
-    for number, name in enumerate(
-        (
-            "unknown neutral angry happy sad fearful disgusted surprised sarcastic excited sleepy confused "
-            "emphasis laughing singing worried whisper anxious no-agreement apologetic concerned enunciated "
-            "assertive encouraging contempt"
-        ).split(),
-        start=21,
-    )
-}
+_EMOTIONS = (
+    "unknown neutral angry happy sad fearful disgusted surprised sarcastic excited sleepy confused emphasis "
+    "laughing singing worried whisper anxious no-agreement apologetic concerned enunciated assertive encouraging "
+    "contempt"
+)
+EMOTION: Mapping[str, int] = dict(zip(_EMOTIONS.split(" "), range(21, 46), strict=True))
 PITCH: Mapping[str, int] = {"low_pitch": 6, "medium_pitch": 7, "high_pitch": 8, "very_high_pitch": 9}
 SPEED: Mapping[str, int] = {"very_slow": 1, "slow": 2, "medium": 3, "fast": 4, "very_fast": 5}
 

@@ -18,12 +18,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from make_random_model import RandomModel, write_random_model
 from rich.console import Console
 from rich.table import Table
 
 from batching.engine import Engine
 from batching.row import Row
+from make_random_model import RandomModel, write_random_model
 from sampler.decoding import Decoding
 from sampler.prompt import voice_prompt
 from worker.directory import ModelError, SpeechModel, open_model
@@ -105,9 +105,7 @@ def machine() -> dict[str, int | str]:
 def show(speech: SpeechModel, measured: Sequence[Measurement]) -> None:
     console, sizes = Console(), speech.model.sizes
     about = ", ".join(f"{name} {value}" for name, value in machine().items())
-    console.print(
-        f"{about}; model {speech.config.name}, {sizes.layers} layers x {sizes.width}", highlight=False
-    )
+    console.print(f"{about}; model {speech.config.name}, {sizes.layers} layers x {sizes.width}", highlight=False)
     table = Table()
     for column in ("rows", "audio s / s", "x one row", "ms / step"):
         table.add_column(column, justify="right")
@@ -124,13 +122,9 @@ def row_counts(text: str) -> list[int]:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a model directory; a random one when absent")
-    parser.add_argument(
-        "--rows", type=row_counts, default=[1, 2, 4, 8, 16, 32], help="the first is compared with"
-    )
+    parser.add_argument("--rows", type=row_counts, default=[1, 2, 4, 8, 16, 32], help="the first is compared with")
     parser.add_argument("--tokens", type=int, default=50, help="semantic tokens of each job")
     parser.add_argument("--turns", type=int, default=3, help="measurements of each row count")
     parser.add_argument("--threads", type=int, default=1, help="of torch")

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
-from random_bicodec import PUBLISHED_CONFIG, SMALL_CONFIG, write_random_bicodec
 from safetensors.torch import save_file
 from torch import Generator, Tensor
 
 from model.checkpoint import HEAD_SIZE, Sizes
 from model.tokenizer import BYTES_TEXT_SIZE, WORLD_TEXT_SIZE, TokenizerName
+from random_bicodec import PUBLISHED_CONFIG, SMALL_CONFIG, write_random_bicodec
 from sampler.layout import TokenLayout
 from worker.directory import ModelConfig, TokenConfig, write_config
 from worker.voices import dump_raf
@@ -287,9 +287,7 @@ def _tokens(size: int, count: int, rng: Generator) -> list[int]:
 
 def _parse(arguments: Sequence[str] | None) -> tuple[Path, RandomModel]:
     default = RandomModel()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="the directory to write")
     parser.add_argument("--layers", type=int, default=default.layers)
     parser.add_argument("--width", type=int, default=default.width, help="a multiple of 64")

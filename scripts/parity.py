@@ -14,10 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 import parity_bicodec
 import parity_rwkv7
 from parity_report import ArrayError, Report
-from safetensors import SafetensorError, safe_open
 
 COMPARE: dict[str, Callable[[Path], Report]] = {
     "rwkv7": parity_rwkv7.compare,
@@ -72,9 +73,7 @@ def compare(directory: Path, kind: str) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", nargs="+", type=Path)
     paths = [path for path in parser.parse_args(arguments).directory if not path.is_file()]
     status = 0 if paths else 2

@@ -17,8 +17,6 @@ from typing import cast
 import numpy as np
 import torch
 import yaml
-from parity_report import ArrayError, Arrays, Report, make_report
-from random_bicodec import PUBLISHED_CONFIG
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -29,6 +27,8 @@ from codec.features import LAYERS, SemanticFeatures, standardize
 from codec.layers import loaded
 from codec.reference import normalize_volume, reference_clip
 from codec.vocos import FrameDecoder
+from parity_report import ArrayError, Arrays, Report, make_report
+from random_bicodec import PUBLISHED_CONFIG
 
 DEFAULT_TOLERANCE = 1e-4
 TOLERANCES = {r"_ids": 0.0, r"\bmel": 1e-5, r"\binput_values": 1e-6, r"\bvol\.": 1e-12}
@@ -128,16 +128,12 @@ class Model:
         names = [f"{case}.wavegen_{index}" for index in ("in", *range(len(self.codec.decoder.model)))]
         steps = zip(self.codec.decoder.model, names, names[1:], strict=False)
         return {
-            name: stage(golden[before])
-            for stage, before, name in steps
-            if before in golden and name in golden
+            name: stage(golden[before]) for stage, before, name in steps if before in golden and name in golden
         }
 
 
 def tolerance(name: str) -> float:
-    return next(
-        (value for pattern, value in TOLERANCES.items() if re.search(pattern, name)), DEFAULT_TOLERANCE
-    )
+    return next((value for pattern, value in TOLERANCES.items() if re.search(pattern, name)), DEFAULT_TOLERANCE)
 
 
 def array_error(name: str, found: Tensor, golden: Tensor) -> ArrayError:
@@ -216,9 +212,7 @@ def ragged_decoding(model: Model, golden: Arrays) -> dict[str, Tensor]:
 def compare_small(directory: Path) -> Report:
     golden = read_arrays(directory / "golden.npz")
     model = Model.load(directory / "BiCodec")
-    golden |= {
-        f"ragged.{name}": array for name, array in golden.items() if re.fullmatch(r"dec\d+\.wav", name)
-    }
+    golden |= {f"ragged.{name}": array for name, array in golden.items() if re.fullmatch(r"dec\d+\.wav", name)}
     found = preparation(golden, model.codec.sample_rate, model.codec.hop)
     found |= encoding(model, golden) | decoding(model, golden) | ragged_decoding(model, golden)
     reasons: dict[str, str] = {}

@@ -224,9 +224,7 @@ def write_random_bicodec(directory: Path, config: Mapping[str, Any], seed: int) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--full", action="store_true", help="the published sizes instead of small ones")
     parser.add_argument("--seed", type=int, default=0)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from make_random_model import RandomModel, write_random_model
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from make_random_model import RandomModel, write_random_model
 
 WideResults = Callable[[Tensor, int], AbstractContextManager[list[str]]]
 GOLDEN_VARIABLE = "RWKV_TTS_GOLDEN"

@@ -154,9 +154,7 @@ class BatchWorker(BaseWorker):
 
     def _record_start(self, claimed: Claimed, pipeline: Any) -> None:
         job = claimed.job
-        execution = Execution.create(
-            job, self.get_heartbeat_ttl(job), pipeline=pipeline, worker_name=self.name
-        )
+        execution = Execution.create(job, self.get_heartbeat_ttl(job), pipeline=pipeline, worker_name=self.name)
         claimed.execution = self.executions[execution.id] = execution
         job.prepare_for_execution(self.name, pipeline=pipeline)
         pipeline.persist(job.key)

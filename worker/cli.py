@@ -212,9 +212,7 @@ def _submit_lines(client: TTSClient, file: Path) -> tuple[list[tuple[str, str]],
     return jobs, refused
 
 
-def _collect(
-    client: TTSClient, jobs: list[tuple[str, str]], out: Path, local: LocalWorker | None
-) -> list[Line]:
+def _collect(client: TTSClient, jobs: list[tuple[str, str]], out: Path, local: LocalWorker | None) -> list[Line]:
     """Wait for jobs in order and write their audio files."""
     lines = []
     with progress_bar() as bar:

@@ -15,6 +15,7 @@ from worker.keys import ARGUMENT, FUNCTION, audio_key
 from worker.schema import SynthesisResult, parse_request
 
 _BLOCK_SECONDS = 5
+_ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
 
 
 class JobFailedError(RuntimeError):
@@ -86,9 +87,7 @@ class TTSClient:
             if job.get_status() == JobStatus.CANCELED:
                 raise JobFailedError("cancelled on request")
             if left <= 0:
-                raise TimeoutError(
-                    f"job {job_id} has not ended within {timeout} s (it is {job.get_status()})"
-                )
+                raise TimeoutError(f"job {job_id} has not ended within {timeout} s (it is {job.get_status()})")
 
     def cancel(self, job_id: str) -> None:
         """Take a queued job off its queue, or stop it where it runs; a job that has ended is left as it is."""

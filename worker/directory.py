@@ -1,7 +1,7 @@
 """A model directory: one folder with everything that a worker needs to speak.
 
-``config.json`` (this module's ``ModelConfig``), ``rwkv7.*`` (any checkpoint format), ``bicodec/`` (as published
-with Spark-TTS) and ``voices/*.raf.json``.
+``config.json`` (this module's ``ModelConfig``), ``rwkv7.*`` (any checkpoint format), ``bicodec/`` (as
+published with Spark-TTS) and ``voices/*.raf.json``.
 """
 
 import json
@@ -83,9 +83,7 @@ def read_config(directory: Path) -> ModelConfig:
 def write_config(directory: Path, config: ModelConfig) -> None:
     """Write ``config.json``."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.json").write_text(
-        json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n"
-    )
+    (directory / "config.json").write_text(json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n")
 
 
 def checkpoint_path(directory: Path) -> Path:
@@ -156,9 +154,7 @@ def describe(directory: Path) -> dict[str, str]:
     """
     speech = open_model(directory)
     config, sizes, codec = speech.config, speech.model.sizes, speech.codec
-    parameters = sum(
-        tensor.numel() for tensor in load_checkpoint(checkpoint_path(directory)).tensors.values()
-    )
+    parameters = sum(tensor.numel() for tensor in load_checkpoint(checkpoint_path(directory)).tensors.values())
     return {
         "name": config.name,
         "trained": "yes" if config.trained else "no: random weights, noise instead of speech",

@@ -73,7 +73,7 @@ def restore_job(job_id: str, raw: RawJob, connection: Redis) -> SpeechJob:
         job.restore(dict(raw))
     except Exception as error:
         raise RequestError(
-            f"job: its hash is not readable ({type(error).__name__}: {error}); accepted: fields as RQ has them"
+            f"job: its hash is not readable ({type(error).__name__}: {error}); accepted: what RQ writes"
         ) from error
     return job
 

@@ -43,9 +43,7 @@ class SynthesisRequest(BaseModel):
     text: str = Field(min_length=1, max_length=MAX_TEXT, description=f"1 to {MAX_TEXT} characters of text")
     voice: str | None = Field(default=None, description="the id of a stored voice")
     age: Annotated[str, _attribute("age")] = Field(default=_DEFAULTS.age, description=_names("age"))
-    gender: Annotated[str, _attribute("gender")] = Field(
-        default=_DEFAULTS.gender, description=_names("gender")
-    )
+    gender: Annotated[str, _attribute("gender")] = Field(default=_DEFAULTS.gender, description=_names("gender"))
     emotion: Annotated[str, _attribute("emotion")] = Field(
         default=_DEFAULTS.emotion, description=_names("emotion")
     )

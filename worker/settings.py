@@ -19,9 +19,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     model: Path = Field(default=Path("models/random-small"), description="model directory")
-    redis: str | None = Field(
-        default=None, description="Redis URL; without it REDIS_URL, else an embedded server"
-    )
+    redis: str | None = Field(default=None, description="Redis URL; without it REDIS_URL, else an embedded server")
     queue: str = Field(default="tts", min_length=1, description="queue name")
     device: str = Field(default="cpu", description="torch device, for example cpu or cuda:0")
     token_chunk_size: int = Field(default=256, ge=1, description="prompt tokens that one step may prefill")

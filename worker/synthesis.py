@@ -51,9 +51,7 @@ class Utterance:
         return self.row.key
 
 
-def make_utterance(
-    speech: SpeechModel, job_id: str, request: SynthesisRequest, queued: float = 0.0
-) -> Utterance:
+def make_utterance(speech: SpeechModel, job_id: str, request: SynthesisRequest, queued: float = 0.0) -> Utterance:
     """Tokenise a request and make its row.
 
     Raises:

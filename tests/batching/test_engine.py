@@ -88,9 +88,7 @@ def test_requests_are_unlike(alone: dict[str, Trace]) -> None:
 
 
 @pytest.mark.parametrize("size", [2, 8, 16])
-def test_a_batch_gives_what_each_row_gives_alone(
-    speech: SpeechModel, alone: dict[str, Trace], size: int
-) -> None:
+def test_a_batch_gives_what_each_row_gives_alone(speech: SpeechModel, alone: dict[str, Trace], size: int) -> None:
     assert run(engine_of(speech, rows=size), requests(speech)) == alone
 
 
@@ -100,9 +98,7 @@ def test_any_chunk_size_gives_the_same(speech: SpeechModel, alone: dict[str, Tra
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_any_order_and_any_joins_give_the_same(
-    speech: SpeechModel, alone: dict[str, Trace], seed: int
-) -> None:
+def test_any_order_and_any_joins_give_the_same(speech: SpeechModel, alone: dict[str, Trace], seed: int) -> None:
     engine, choices = engine_of(speech, rows=6, chunk=50), random.Random(seed)  # noqa: S311
     waiting, finished = requests(speech), []
     choices.shuffle(waiting)
@@ -130,9 +126,7 @@ def watch(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[st
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 256])
-def test_every_step_keeps_to_the_chunk(
-    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch, chunk: int
-) -> None:
+def test_every_step_keeps_to_the_chunk(speech: SpeechModel, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     rows = requests(speech, 6)
     outstanding = sum(row.decoding.remaining for row in rows)
     engine = engine_of(speech, rows=6, chunk=chunk)
@@ -155,9 +149,7 @@ def test_a_lone_request_starts_at_once(speech: SpeechModel) -> None:
     assert row.added_at <= row.started_at <= row.prefilled_at
 
 
-def test_cancelled_rows_leave_and_the_others_do_not_notice(
-    speech: SpeechModel, alone: dict[str, Trace]
-) -> None:
+def test_cancelled_rows_leave_and_the_others_do_not_notice(speech: SpeechModel, alone: dict[str, Trace]) -> None:
     engine, rows = engine_of(speech, rows=2), requests(speech, 5)
     for row in rows:
         engine.add(row)

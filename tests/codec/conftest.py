@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from random_bicodec import SMALL_CONFIG, write_random_bicodec
 
 from codec.bicodec import BiCodec
+from random_bicodec import SMALL_CONFIG, write_random_bicodec
 
 
 @pytest.fixture(scope="session")

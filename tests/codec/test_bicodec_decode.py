@@ -78,9 +78,7 @@ def test_golden_rows_decoded_alone(small: BiCodec, arrays: Mapping[str, Tensor],
 
 def test_golden_rows_decoded_as_one_ragged_batch(small: BiCodec, arrays: Mapping[str, Tensor]) -> None:
     tokens = [golden_tokens(arrays, f"dec{size}") for size in SIZES]
-    waves = small.decode(
-        [row for rows, _ in tokens for row in rows], torch.cat([voice for _, voice in tokens])
-    )
+    waves = small.decode([row for rows, _ in tokens for row in rows], torch.cat([voice for _, voice in tokens]))
     for size, wave in zip(SIZES, waves, strict=True):
         torch.testing.assert_close(wave, arrays[f"dec{size}.wav"][0, 0], atol=TOLERANCE, rtol=0)
 
@@ -259,9 +257,7 @@ def test_unknown_key_of_a_part_that_is_not_loaded(copy: Path) -> None:
 
 
 def test_several_problems_are_counted(copy: Path) -> None:
-    rewrite(
-        copy, lambda tensors: [tensors.pop(key) for key in list(tensors) if key.startswith("prenet.linear.")]
-    )
+    rewrite(copy, lambda tensors: [tensors.pop(key) for key in list(tensors) if key.startswith("prenet.linear.")])
     with pytest.raises(ValueError, match=r"prenet.linear.weight: missing.* \(and 1 more\)"):
         BiCodec.load(copy)
 
@@ -347,9 +343,7 @@ def test_equal_seeds_write_equal_models(model_directory: Path, tmp_path: Path) -
 
 def test_published_layout(golden: Path, tmp_path: Path) -> None:
     lines = (golden / "bicodec_full_hash" / "keys.tsv").read_text().splitlines()
-    expected = {
-        name: tuple(yaml.safe_load(shape)) for name, shape in (line.split("\t")[:2] for line in lines)
-    }
+    expected = {name: tuple(yaml.safe_load(shape)) for name, shape in (line.split("\t")[:2] for line in lines)}
     layout = complete_layout(published_config(tmp_path))
     assert layout == expected
     assert list(layout) == sorted(layout)

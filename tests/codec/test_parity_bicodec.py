@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from parity_bicodec import array_error, compare, tolerance
 from parity_report import ArrayError
 

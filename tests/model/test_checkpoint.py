@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
 from make_random_model import (
     FILES,
     Format,
@@ -18,9 +21,6 @@ from make_random_model import (
     to_web_rwkv,
     write_checkpoint,
 )
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-
 from model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from model.rwkv7 import RWKV7
 from sampler.layout import TokenLayout

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import parity_rwkv7
 import pytest
 import torch
 from torch import Tensor
 
+import parity_rwkv7
 from model.checkpoint import load_checkpoint
 from model.ragged import Ragged
 from model.rwkv7 import RWKV7
@@ -142,9 +142,7 @@ def test_a_ragged_batch_is_its_rows(model: RWKV7) -> None:
     for row, slot, logits in zip(rows, slots, found, strict=True):
         expected, pools = alone(model, row)
         assert torch.equal(logits, expected)
-        assert all(
-            torch.equal(pool[:, slot], mine) for pool, mine in zip(state.tensors(), pools, strict=True)
-        )
+        assert all(torch.equal(pool[:, slot], mine) for pool, mine in zip(state.tensors(), pools, strict=True))
 
 
 @pytest.mark.parametrize("cuts", [[0, 1, 100], [0, 7, 14, 78, 100], list(range(101)), [0, 64, 99, 100]])

@@ -83,9 +83,7 @@ def test_markup_is_plain_text(world: Encode, vocabulary: dict[int, bytes], text:
     assert decode(ids, vocabulary) == text
 
 
-pieces = st.sampled_from(
-    ["\n", "\n\n", "<|spct_48|>", "SPCT_48", "<|semantic_token_5>", "hello", "世界", "😀"]
-)
+pieces = st.sampled_from(["\n", "\n\n", "<|spct_48|>", "SPCT_48", "<|semantic_token_5>", "hello", "世界", "😀"])
 texts = st.lists(st.text(max_size=20) | pieces).map("".join)
 
 

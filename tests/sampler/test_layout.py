@@ -42,9 +42,7 @@ def test_the_blocks_follow_one_another() -> None:
 
 def test_attribute_numbers() -> None:
     """Fact sheet: 'SPCT_0SPCT_16SPCT_46SPCT_22SPCT_7SPCT_3' is [77823, 77839, 77869, 77845, 77830, 77826]."""
-    voice = Attributes(
-        age="middle-aged", gender="female", emotion="neutral", pitch="medium_pitch", speed="medium"
-    )
+    voice = Attributes(age="middle-aged", gender="female", emotion="neutral", pitch="medium_pitch", speed="medium")
     ids = [PUBLISHED.control_offset + number for number in voice.control_numbers()]
     assert ids == [77823, 77839, 77869, 77845, 77830, 77826]
 

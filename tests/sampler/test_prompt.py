@@ -35,9 +35,7 @@ def test_text_ids_stay_in_the_text_block(text: list[int]) -> None:
     assert voice_prompt(LAYOUT, text, VOICE)[1 : 1 + len(text)] == prompt
 
 
-@pytest.mark.parametrize(
-    ("text", "message"), [([], "no tokens"), ([5, -1], "0..65530"), ([65531], "0..65530")]
-)
+@pytest.mark.parametrize(("text", "message"), [([], "no tokens"), ([5, -1], "0..65530"), ([65531], "0..65530")])
 def test_text_out_of_range(text: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         attribute_prompt(LAYOUT, text, Attributes())

@@ -71,6 +71,4 @@ def test_every_bit_of_a_seed_counts(bit: int) -> None:
 def test_a_draw_does_not_depend_on_its_neighbours() -> None:
     seeds = np.array([3, 2**63, 2**64 - 1], dtype=np.uint64)
     together = uniform(seeds, [1, 2, 1], [0, 9, 31])
-    assert together.tolist() == [
-        draw(int(s), p, t) for s, p, t in zip(seeds, [1, 2, 1], [0, 9, 31], strict=True)
-    ]
+    assert together.tolist() == [draw(int(s), p, t) for s, p, t in zip(seeds, [1, 2, 1], [0, 9, 31], strict=True)]

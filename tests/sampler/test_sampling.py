@@ -91,9 +91,7 @@ columns = st.lists(st.integers(-8, 8).map(lambda n: n / 2), min_size=2, max_size
 
 
 @settings(max_examples=300)
-@given(
-    columns, st.floats(0.05, 0.99), st.integers(1, 50), st.sampled_from([0.0, 0.7, 1.0, 1.6, 5.0]), st.data()
-)
+@given(columns, st.floats(0.05, 0.99), st.integers(1, 50), st.sampled_from([0.0, 0.7, 1.0, 1.6, 5.0]), st.data())
 def test_distribution(
     logits: list[float], top_p: float, top_k: int, temperature: float, data: st.DataObject
 ) -> None:
@@ -116,9 +114,7 @@ def test_distribution(
     ("case", "survivors"),
     [
         pytest.param(Case([1.0] * 10, top_k=4), {0, 1, 2, 3}, id="ties at the top-k edge keep the lower id"),
-        pytest.param(
-            Case([0, 2, 1, 2, 1, 1.0], top_k=4), {1, 2, 3, 4}, id="only the edge's ties are dropped"
-        ),
+        pytest.param(Case([0, 2, 1, 2, 1, 1.0], top_k=4), {1, 2, 3, 4}, id="only the edge's ties are dropped"),
         pytest.param(Case([1.0] * 10, top_p=0.25), set(range(10)), id="ties at the top-p edge stay"),
         pytest.param(Case([5, 1, 1, 1.0], top_p=0.95), {0, 1, 2, 3}, id="a tie just under top-p stays"),
         pytest.param(Case([9, 1, 1, 1.0], top_p=0.95), {0}, id="one survivor"),
@@ -197,9 +193,7 @@ def test_a_row_does_not_depend_on_its_mates() -> None:
     assert sample_(logits.clone(), rows).tolist() == alone
     for size in (2, 8, 31):
         index = torch.randperm(60, generator=torch.Generator().manual_seed(size))[:size]
-        assert sample_(logits[index].clone(), some(rows, index)).tolist() == [
-            alone[i] for i in index.tolist()
-        ]
+        assert sample_(logits[index].clone(), some(rows, index)).tolist() == [alone[i] for i in index.tolist()]
 
 
 def test_ids_stay_below_allowed() -> None:

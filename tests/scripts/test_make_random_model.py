@@ -3,9 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-import make_random_model
 import pytest
 import torch
+
+import make_random_model
+from batching.engine import Engine
+from batching.row import Row
 from make_random_model import (
     DTYPES,
     FILES,
@@ -14,9 +17,6 @@ from make_random_model import (
     write_checkpoint,
     write_random_model,
 )
-
-from batching.engine import Engine
-from batching.row import Row
 from model.checkpoint import load_checkpoint
 from model.ragged import Ragged
 from model.rwkv7 import RWKV7

@@ -6,14 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import parity
 import pytest
 import torch
-from make_random_model import RandomModel, write_checkpoint
-from parity_rwkv7 import Subject, state_arrays
 from safetensors.torch import load_file, save_file
 
+import parity
+from make_random_model import RandomModel, write_checkpoint
 from model.checkpoint import load_checkpoint
+from parity_rwkv7 import Subject, state_arrays
 
 
 def run(capsys: pytest.CaptureFixture[str], *paths: Path) -> tuple[int, list[dict[str, Any]], str]:
@@ -63,9 +63,7 @@ def test_golden_vectors(golden: Path, capsys: pytest.CaptureFixture[str], name: 
     assert (status, errors) == (0, "")
     reasons = lines[0].get("not_compared", {})
     assert all("transformers" in reason for reason in reasons.values())
-    chunked = [
-        array for key, array in lines[0]["arrays"].items() if re.search(r"\b(steps|chunks_\d+)\.", key)
-    ]
+    chunked = [array for key, array in lines[0]["arrays"].items() if re.search(r"\b(steps|chunks_\d+)\.", key)]
     assert all(array["bit_equal"] for array in chunked)
     assert len(chunked) >= 9 or not name.startswith("rwkv7")
 
@@ -93,9 +91,7 @@ def test_a_changed_weight_is_found(copy: Path, capsys: pytest.CaptureFixture[str
     files = {"other.safetensors", "rwkv7.safetensors"}
     assert {name.split("/")[0] for name in lines[0]["arrays"]} == files
     assert "other.safetensors/logits" in wrong(lines[0])
-    assert {name for name in wrong(lines[0]) if name.startswith("rwkv7")} == {
-        "rwkv7.safetensors/close_logits"
-    }
+    assert {name for name in wrong(lines[0]) if name.startswith("rwkv7")} == {"rwkv7.safetensors/close_logits"}
 
 
 def test_equal_weights_must_give_equal_logits(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
