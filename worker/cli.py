@@ -242,13 +242,10 @@ def _with_worker(settings: Settings, act: Callable[[TTSClient, LocalWorker | Non
         if settings.redis_url() is not None:
             _warn_without_workers(client.connection, settings.queue)
             raise typer.Exit(act(client, None))
-        with errors.status("starting a worker"):
-            running = local_worker(settings, url)
-            local = running.__enter__()
-        try:
+        with local_worker(settings, url) as local:
+            with errors.status("starting a worker"):
+                local.wait_until_ready()
             code = act(client, local)
-        finally:
-            running.__exit__(None, None, None)
         raise typer.Exit(code)
 
 

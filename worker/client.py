@@ -78,16 +78,17 @@ class TTSClient:
         deadline = None if timeout is None else time.monotonic() + timeout
         job = self._fetch(job_id)
         while True:
+            status = job.get_status()
             left = _BLOCK_SECONDS if deadline is None else deadline - time.monotonic()
+            if status == JobStatus.CANCELED:
+                raise JobFailedError("cancelled on request")
             outcome = job.latest_result(timeout=max(1, min(_BLOCK_SECONDS, round(left))))
             if outcome is not None and outcome.type == outcome.Type.SUCCESSFUL:
                 return self._speech(job_id, outcome.return_value)
             if outcome is not None and outcome.type == outcome.Type.FAILED:
                 raise JobFailedError(outcome.exc_string or "failed without a reason")
-            if job.get_status() == JobStatus.CANCELED:
-                raise JobFailedError("cancelled on request")
             if left <= 0:
-                raise TimeoutError(f"job {job_id} has not ended within {timeout} s (it is {job.get_status()})")
+                raise TimeoutError(f"job {job_id} has not ended within {timeout} s (it is {status.value})")
 
     def cancel(self, job_id: str) -> None:
         """Take a queued job off its queue, or stop it where it runs; a job that has ended is left as it is."""

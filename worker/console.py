@@ -1,5 +1,6 @@
 """What commands show: tables and summary lines."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ from rich.table import Table
 
 from worker.client import Speech
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+# A pipe or a log file has no width of its own; tables there must not be folded to 80 columns.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ def read_request(raw: RawJob, limit: int) -> SynthesisRequest:
         raise RequestError("data: not an RQ call; accepted: [function, null, args, kwargs] as JSON")
     function, _, args, kwargs = call
     if function != FUNCTION:
-        raise RequestError(f"function: {str(function)[:80]!r}; accepted: {FUNCTION}")
+        name = function[:80] if isinstance(function, str) else type(function).__name__
+        raise RequestError(f"function: {name!r}; accepted: {FUNCTION}")
     if args or not isinstance(kwargs, dict) or set(kwargs) != {ARGUMENT}:
         raise RequestError(f"arguments: accepted is exactly one keyword argument, {ARGUMENT}")
     return parse_request(kwargs[ARGUMENT])

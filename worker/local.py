@@ -48,9 +48,8 @@ class LocalWorker:
 
     def check(self) -> None:
         """Raise WorkerDiedError when the process has ended."""
-        code = self._process.poll()
-        if code is not None:
-            raise WorkerDiedError(f"the worker process ended with exit code {code}")
+        if self.exit_code is not None:
+            raise WorkerDiedError(f"the worker process ended with exit code {self.exit_code}")
 
     def wait_until_ready(self) -> None:
         """Return when the worker has loaded its model and listens."""
@@ -59,18 +58,22 @@ class LocalWorker:
             self.check()
             time.sleep(_POLL_SECONDS)
 
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.poll()
+
     def stop(self) -> None:
-        if self._process.poll() is None:
+        """End the process; what is running is finished first."""
+        if self.exit_code is None:
             self._process.send_signal(signal.SIGTERM)
         self._process.wait()
 
 
 @contextmanager
 def local_worker(settings: Settings, url: str) -> Iterator[LocalWorker]:
-    """Run a worker process and stop it at the end."""
+    """Start a worker process, which is not ready yet, and stop it at the end."""
     worker = LocalWorker(settings, url)
     try:
-        worker.wait_until_ready()
         yield worker
     finally:
         worker.stop()

@@ -1,9 +1,10 @@
 """What a job asks for and what it returns."""
 
+import json
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, to_json
 
 from codec.audio import AudioFormat
 from sampler.attributes import ATTRIBUTES, Attributes, canonical_attribute
@@ -30,6 +31,16 @@ def _attribute(name: str) -> BeforeValidator:
 
 def _names(name: str) -> str:
     return "one of " + ", ".join(ATTRIBUTES[name])
+
+
+def _echo_problem(metadata: dict[str, Any]) -> str | None:
+    """Why metadata cannot be part of a result, or None."""
+    try:
+        size = len(to_json(metadata))  # as strict as the result's model_dump on depth and on lone surrogates
+        json.dumps(metadata, allow_nan=False)
+    except (ValueError, TypeError, RecursionError):
+        return "not JSON (NaN, bad Unicode or too many levels)"
+    return "too large" if size > MAX_METADATA_BYTES else None
 
 
 class SynthesisRequest(BaseModel):
@@ -79,9 +90,12 @@ class SynthesisRequest(BaseModel):
             )
         if not self.text.strip():
             raise PydanticCustomError("blank", "text: nothing but blanks; accepted: text to speak")
-        if len(repr(self.metadata)) > MAX_METADATA_BYTES:
+        problem = _echo_problem(self.metadata)
+        if problem is not None:
             raise PydanticCustomError(
-                "metadata", "metadata: too large; accepted: up to {most} bytes", {"most": MAX_METADATA_BYTES}
+                "metadata",
+                "metadata: {problem}; accepted: {accepted}",
+                {"problem": problem, "accepted": type(self).model_fields["metadata"].description},
             )
         return self
 
@@ -109,12 +123,18 @@ def parse_request(value: Any) -> SynthesisRequest:
 
 
 def _problem(location: tuple[int | str, ...], kind: str, message: str) -> str:
-    if not location:
+    if not location and kind != "string_unicode":
         return message
+    if not location:
+        return f"request: a field name that is not Unicode; accepted: {_field_names()}"
     name = str(location[0])
     if kind == "extra_forbidden":
-        return f"{name[:80]}: unknown field; accepted: {', '.join(SynthesisRequest.model_fields)}"
+        return f"{repr(name[:80])[1:-1]}: unknown field; accepted: {_field_names()}"
     return f"{name}: {message}; accepted: {SynthesisRequest.model_fields[name].description}"
+
+
+def _field_names() -> str:
+    return ", ".join(SynthesisRequest.model_fields)
 
 
 class TokenCounts(BaseModel):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from sampler.layout import TokenLayout
 
@@ -30,7 +30,7 @@ class Voice(BaseModel):
     created_at: str
     global_tokens: list[int]
     semantic_tokens: list[int]
-    audio_duration: float
+    audio_duration: FiniteFloat
     sample_rate: int
     checksum: str = ""
 
@@ -49,9 +49,14 @@ def load_raf(text: str, layout: TokenLayout) -> Voice:
     try:
         fields = json.loads(text)
         voice = Voice.model_validate(fields)
-    except (json.JSONDecodeError, ValidationError) as error:
-        raise VoiceError(f"not a RAF voice file: {str(error).splitlines()[0]}") from error
-    if voice.checksum != _checksum(fields):
+        intact = voice.checksum == _checksum(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(repr(part) for part in first["loc"]) or "the file"
+        raise VoiceError(f"not a RAF voice file: {where}: {first['msg']}") from error
+    except (ValueError, RecursionError) as error:
+        raise VoiceError(f"not a RAF voice file: {error}") from error
+    if not intact:
         raise VoiceError(f"voice {voice.id!r}: the checksum does not match the content")
     if not VOICE_ID.fullmatch(voice.id):
         raise VoiceError(f"voice id {voice.id!r}: accepted are letters, digits, '.', '_' and '-'")
@@ -61,6 +66,8 @@ def load_raf(text: str, layout: TokenLayout) -> Voice:
             f"voice {voice.id!r}: global_tokens must be {layout.globals_per_voice} values "
             f"in 0..{layout.global_size - 1}"
         )
+    if not all(0 <= t < layout.semantic_size for t in voice.semantic_tokens):
+        raise VoiceError(f"voice {voice.id!r}: semantic_tokens must be in 0..{layout.semantic_size - 1}")
     return voice
 
 
@@ -85,12 +92,14 @@ class VoiceLibrary:
         Raises:
             VoiceError: A file cannot be used; the message names it.
         """
-        voices = {}
+        voices: dict[str, Voice] = {}
         for path in sorted(directory.glob("*.raf.json")):
             try:
                 voice = load_raf(path.read_text(encoding="utf-8"), layout)
             except (VoiceError, UnicodeDecodeError) as error:
                 raise VoiceError(f"{path.name}: {error}") from error
+            if voice.id in voices:
+                raise VoiceError(f"{path.name}: another file has a voice {voice.id!r}, too")
             voices[voice.id] = voice
         return cls(voices)
 

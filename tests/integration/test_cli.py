@@ -1,0 +1,106 @@
+"""The command as a newcomer types it, without a Redis."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+from redis import Redis
+
+from worker.client import TTSClient
+
+
+def rwkv_tts(*arguments: str, model: Path, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    clean = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("rwkv-tts")), *arguments],
+        env={**clean, "RWKV_TTS_MODEL": str(model), **environment},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_say_writes_a_file_and_a_summary(random_model: Path, tmp_path: Path) -> None:
+    target = tmp_path / "new" / "hello.flac"
+    done = rwkv_tts("say", "hello", "-o", str(target), "--seed", "5", model=random_model, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    info = soundfile.info(target)
+    assert (info.format, info.samplerate) == ("FLAC", 16000)
+    assert f"{info.duration:.2f} s of audio" in done.stdout
+    assert "RTF" in done.stdout
+    assert "seed 5" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["say", ""], "text: "),
+        (["say", "hi", "--gender", "robot"], "gender: "),
+        (["say", "hi", "--voice", "nobody"], "voice: unknown voice 'nobody'; accepted: first, second"),
+        (["say", "hi", "--redis", "redis://127.0.0.1:1/0"], "Error"),
+        (["say", "hi", "--model", "no-such-folder"], "not a model directory"),
+        (["model", "info", "no-such-folder"], "not a model directory"),
+        (["worker", "--token-chunk-size", "0"], "token_chunk_size"),
+        (["worker", "--log-level", "loud"], "log_level"),
+    ],
+)
+def test_errors_are_one_line_without_a_traceback(
+    random_model: Path, tmp_path: Path, arguments: list[str], reason: str
+) -> None:
+    done = rwkv_tts(*arguments, model=random_model, cwd=tmp_path)
+    assert done.returncode != 0
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_enqueue_speaks_every_line_and_reports_the_bad_ones(random_model: Path, tmp_path: Path) -> None:
+    lines = ['{"text": "one", "seed": 1}', "", '{"text": "two", "speed": "warp"}', "not json", '{"text": "three"}']
+    (tmp_path / "jobs.jsonl").write_text("\n".join(lines))
+    done = rwkv_tts("enqueue", "jobs.jsonl", model=random_model, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "line 3: speed: " in done.stderr
+    assert "line 4: " in done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1.wav", "5.wav"]
+    assert "2 jobs" in done.stdout
+
+
+def test_enqueue_to_a_shared_redis_prints_ids_and_leaves_the_work_to_others(
+    random_model: Path, tmp_path: Path, redis_url: str, connection: Redis
+) -> None:
+    (tmp_path / "jobs.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+    arguments = ("enqueue", "jobs.jsonl", "--redis", redis_url, "--queue", "elsewhere")
+    done = rwkv_tts(*arguments, model=random_model, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "no worker listens on queue elsewhere" in done.stderr
+    ids = [json.loads(line)["job_id"] for line in done.stdout.splitlines()]
+    assert connection.lrange("rq:queue:elsewhere", 0, -1) == [job_id.encode() for job_id in ids]
+    for job_id in ids:
+        TTSClient(connection, "elsewhere").cancel(job_id)
+
+
+def test_settings_come_from_the_environment_and_unknown_names_are_reported(
+    random_model: Path, tmp_path: Path, redis_url: str
+) -> None:
+    done = rwkv_tts(
+        *("worker", "--burst", "--queue", "empty"),
+        model=random_model,
+        cwd=tmp_path,
+        REDIS_URL=redis_url,
+        RWKV_TTS_TOKEN_CHUNK_SIZE="33",
+        RWKV_TTS_TOKEN_CHUNKSIZE="44",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "token_chunk_size 33" in done.stderr
+    assert "RWKV_TTS_TOKEN_CHUNKSIZE: unknown setting; did you mean RWKV_TTS_TOKEN_CHUNK_SIZE?" in done.stderr
+
+
+def test_model_info_names_sizes_licence_and_voices(random_model: Path, tmp_path: Path) -> None:
+    done = rwkv_tts("model", "info", str(random_model), model=random_model, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for fact in ("2 layers x 128", "Apache-2.0", "random weights", "16000 Hz", "first, second"):
+        assert fact in done.stdout
