@@ -28,9 +28,11 @@ def encode_audio(wave: npt.NDArray[np.float32], sample_rate: int, audio_format: 
         audio_format: ``pcm`` is bare signed 16-bit little-endian samples; the others are files.
     """
     clipped = np.clip(wave, -1.0, 1.0)
+    samples = np.round(clipped * 32767).astype("<i2")  # libsndfile would round down, which adds an offset
     if audio_format == "pcm":
-        return np.round(clipped * 32767).astype("<i2").tobytes()
+        return samples.tobytes()
     container, subtype = _CONTAINERS[audio_format]
     file = io.BytesIO()
-    soundfile.write(file, clipped, sample_rate, format=container, subtype=subtype)
+    data = samples if subtype == "PCM_16" else clipped
+    soundfile.write(file, data, sample_rate, format=container, subtype=subtype)
     return file.getvalue()

@@ -1,38 +1,75 @@
-"""Finds out how many rows this machine's matrix kernels need to round every row alike.
+"""Finds out how this machine's matrix kernels must be called to round every row alike.
 
-A BLAS picks its kernel by the number of rows: one row is a vector product, three are an edge case, and each
-kernel adds in another order. A row's logits would then depend on its batch mates. Padding the batch to a
-multiple of a few rows keeps it on one kernel; which multiple suffices is measured, once, when a model is loaded.
+A BLAS picks its kernel by the number of rows: one row is a vector product, three are an edge case, hundreds are
+blocked otherwise, and each kernel adds in another order. A row's logits would then depend on its batch mates.
+Padding the batch to a multiple of a few rows, and splitting it into blocks, keeps it on kernels that agree; which
+multiple and which block suffice is measured, once, when a model is loaded.
 """
 
+import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+_BLOCKS = (512, 128, 64, 32)
 _MULTIPLES = (1, 2, 4, 8, 16, 32)
-_PROBE_ROWS = 512
+
+Shape = tuple[int, int]
 
 
-def row_multiple(matrices: Iterable[Tensor]) -> int:
-    """The smallest multiple of rows for which every product ``x @ matrix`` rounds each row alike.
+@dataclass(frozen=True)
+class RowPlan:
+    """How to multiply rows with a matrix: in blocks of at most ``block`` rows, each a multiple of ``multiple``."""
 
-    Args:
-        matrices: float32 [in, out] each; those of equal shape are tried once.
+    multiple: int
+    block: int
 
-    Raises:
-        RuntimeError: No multiple up to 32 makes this machine's kernels consistent.
+    def padding(self, rows: int) -> int:
+        """Rows to add to ``rows``."""
+        return -rows % self.multiple
+
+    def product(self, x: Tensor, matrix: Tensor) -> Tensor:
+        """``x @ matrix`` for padded rows: float32 [n, in] with [in, out] to [n, out]."""
+        if len(x) <= self.block:
+            return x @ matrix
+        return torch.cat([part @ matrix for part in torch.split(x, self.block)])
+
+    def product_into(self, x: Tensor, matrix: Tensor, out: Tensor) -> None:
+        """``out[:] = x @ matrix`` for padded rows, without a copy."""
+        for part, target in zip(torch.split(x, self.block), torch.split(out, self.block), strict=True):
+            torch.mm(part, matrix, out=target)
+
+
+def row_plan(shapes: Iterable[Shape]) -> RowPlan:
+    """The cheapest plan under which products with float32 matrices [in, out] of these shapes round rows alike.
+
+    Where no plan does, the most cautious one is returned, with a warning.
     """
-    by_shape = {matrix.shape: matrix for matrix in matrices}
-    for multiple in _MULTIPLES:
-        if all(_is_consistent(matrix, multiple) for matrix in by_shape.values()):
-            return multiple
-    raise RuntimeError(f"matrix products on this machine depend on the batch for any multiple of {_MULTIPLES}")
+    shapes = set(shapes)
+    for block in _BLOCKS:
+        for multiple in _MULTIPLES:
+            plan = RowPlan(multiple, block)
+            if all(_is_consistent(shape, plan) for shape in shapes):
+                return plan
+    warnings.warn(
+        "matrix products on this machine round a row by its batch mates whatever the size of the batch: the tokens "
+        "of a request may depend on what runs beside it",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return RowPlan(_MULTIPLES[-1], _BLOCKS[-1])
 
 
-def _is_consistent(matrix: Tensor, multiple: int) -> bool:
+def _is_consistent(shape: Shape, plan: RowPlan) -> bool:
+    """Whether rows come out alike for all kinds of sizes up to the block, and at another place in it."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(_PROBE_ROWS, matrix.shape[0], generator=generator)
-    whole = x @ matrix
-    sizes = sorted({*range(multiple, 17 * multiple, multiple), 64, 96, 256})
-    return all(torch.equal(x[1 : 1 + n].contiguous() @ matrix, whole[1 : 1 + n]) for n in sizes)
+    matrix = torch.randn(shape, generator=generator)
+    x = torch.randn(plan.block + 1, shape[0], generator=generator)
+    whole = x[:-1] @ matrix
+    small = range(plan.multiple, 17 * plan.multiple, plan.multiple)
+    sizes = {n for n in (*small, plan.block // 4, plan.block // 2) if n < plan.block and n % plan.multiple == 0}
+    if not torch.equal((x[1:] @ matrix)[:-1], whole[1:]):
+        return False
+    return all(torch.equal(x[1 : 1 + n] @ matrix, whole[1 : 1 + n]) for n in sorted(sizes))

@@ -6,14 +6,15 @@ on a padded number of rows for which this machine's kernels round every row alik
 """
 
 import math
+import sys
 from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.checkpoint import HEAD_SIZE, Checkpoint
-from model.invariance import row_multiple
+from model.checkpoint import HEAD_SIZE, Checkpoint, Sizes
+from model.invariance import RowPlan, row_plan
 from model.ragged import Ragged
 from model.state import State
 
@@ -47,11 +48,12 @@ class RWKV7:
         self._embedding = norm
         self._ln_out = (weights["ln_out.weight"], weights["ln_out.bias"])
         self._head = weights["head.weight"][:head_rows].t().contiguous()
+        self._plan = plan = _plan(self.sizes, self._head.shape[1], self.device)
         self.blocks = [
-            Block(layer, _sub(weights, f"blocks.{layer}."), self.sizes.heads) for layer in range(self.sizes.layers)
+            Block(layer, _sub(weights, f"blocks.{layer}."), self.sizes.heads, plan)
+            for layer in range(self.sizes.layers)
         ]
-        matrices = [self._head, *(m for block in self.blocks[:2] for m in block.matrices())]
-        self.row_multiple = row_multiple(matrices) if self.device.type == "cpu" else 1
+        self.row_multiple = plan.multiple
 
     def state(self, slots: int) -> State:
         """Make a pool of ``slots`` zero states on the model's device."""
@@ -77,10 +79,7 @@ class RWKV7:
     def embed(self, tokens: Tensor) -> Tensor:
         """Embeddings after ln0, float32 [N', width]; N' is N rounded up to the row multiple with zero rows."""
         x = self._embedding[tokens]
-        return F.pad(x, (0, 0, 0, self._padding(len(tokens))))
-
-    def _padding(self, rows: int) -> int:
-        return -rows % self.row_multiple
+        return F.pad(x, (0, 0, 0, self._plan.padding(len(tokens))))
 
     def hidden(self, x: Tensor) -> Tensor:
         """The final layer norm: float32 [n, width] to [n, width]."""
@@ -96,16 +95,17 @@ class RWKV7:
         Returns:
             The view ``out[:n]``.
         """
-        padded = F.pad(self.hidden(x), (0, 0, 0, self._padding(len(x))))
-        torch.mm(padded, self._head, out=out[: len(padded)])
+        padded = F.pad(self.hidden(x), (0, 0, 0, self._plan.padding(len(x))))
+        self._plan.product_into(padded, self._head, out[: len(padded)])
         return out[: len(x)]
 
 
 class Block:
     """One layer: time mix (attention's place) and channel mix (feed-forward)."""
 
-    def __init__(self, layer: int, weights: Mapping[str, Tensor], heads: int) -> None:
+    def __init__(self, layer: int, weights: Mapping[str, Tensor], heads: int, plan: RowPlan) -> None:
         self.layer = layer
+        self._product = plan.product
         self._heads = heads
         self._norms = [(weights[f"ln{i}.weight"], weights[f"ln{i}.bias"]) for i in (1, 2)]
         self._group_norm = (weights["att.ln_x.weight"], weights["att.ln_x.bias"])
@@ -125,11 +125,6 @@ class Block:
         self._ffn_key = weights["ffn.key.weight"].t().contiguous()
         self._ffn_value = weights["ffn.value.weight"].t().contiguous()
 
-    def matrices(self) -> list[Tensor]:
-        """The matrices that the layer multiplies with, each [in, out]."""
-        loras = [matrix for pair in self._loras.values() for matrix in pair]
-        return [*loras, self._receptance, self._ffn_key, self._ffn_value]
-
     def forward(self, x: Tensor, first_value: Tensor, rows: Ragged, state: State) -> tuple[Tensor, Tensor]:
         """Run the layer on the residual stream.
 
@@ -146,23 +141,25 @@ class Block:
         x = x + mixed
         y = F.layer_norm(x, x.shape[-1:], *self._norms[1], LAYER_NORM_EPS)
         delta = _token_shift(y, rows, state.ffn_shift[self.layer])
-        inner = torch.relu_(torch.addcmul(y, delta, self._ffn_mix) @ self._ffn_key)
-        return x + inner.square_() @ self._ffn_value, first_value
+        inner = torch.relu_(self._product(torch.addcmul(y, delta, self._ffn_mix), self._ffn_key))
+        return x + self._product(inner.square_(), self._ffn_value), first_value
 
     def _lora(self, letter: str, x: Tensor) -> Tensor:
         down, up = self._loras[letter]
-        hidden = x @ down
+        hidden = self._product(x, down)
         if letter == "w":
             hidden.tanh_()
         elif letter == "g":
             hidden.sigmoid_()
-        return hidden @ up
+        return self._product(hidden, up)
 
     def _time_mix(
         self, y: Tensor, delta: Tensor, first_value: Tensor, rows: Ragged, wkv: Tensor
     ) -> tuple[Tensor, Tensor]:
         xr, xw, xk, xv, xa, xg = torch.addcmul(y, delta, self._mix).unbind(0)
-        r, k, v = xr @ self._receptance, xk @ self._key, xv @ self._value
+        r, k, v = (
+            self._product(x, matrix) for x, matrix in ((xr, self._receptance), (xk, self._key), (xv, self._value))
+        )
         decay = torch.exp(-DECAY_SCALE * torch.sigmoid(self._biases["w"] + self._lora("w", xw)))
         rate = torch.sigmoid(self._biases["a"] + self._lora("a", xa))
         if self.layer == 0:
@@ -175,10 +172,19 @@ class Block:
         out = _recurrence(r, decay, k, v, removal, removal * rate, rows, wkv)
         out = F.group_norm(out.flatten(1), self._heads, *self._group_norm, GROUP_NORM_EPS)
         bonus = (r * k * self._r_k).sum(-1, keepdim=True) * v
-        return ((out + bonus.flatten(1)) * self._lora("g", xg)) @ self._output, first_value
+        return self._product((out + bonus.flatten(1)) * self._lora("g", xg), self._output), first_value
 
     def _split(self, x: Tensor) -> Tensor:
         return x.view(-1, self._heads, HEAD_SIZE)
+
+
+def _plan(sizes: Sizes, head_rows: int, device: torch.device) -> RowPlan:
+    """The row plan of a model's matrices; GPU libraries promise nothing alike, so there rows go as they come."""
+    width, ffn = sizes.width, sizes.ffn
+    if device.type != "cpu":
+        return RowPlan(multiple=1, block=sys.maxsize)
+    loras = [shape for rank in sizes.ranks.values() for shape in ((width, rank), (rank, width))]
+    return row_plan([(width, head_rows), (width, width), (width, ffn), (ffn, width), *loras])
 
 
 def _sub(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

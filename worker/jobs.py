@@ -64,17 +64,17 @@ def _decode(data: bytes, limit: int) -> Any:
 
 
 def restore_job(job_id: str, raw: RawJob, connection: Redis) -> SpeechJob:
-    """Build the RQ job of a hash.
+    """Build the RQ job of a hash, without the error of an earlier try: RQ inflates that without a limit.
 
     Raises:
         RequestError: A field of the hash cannot be read.
     """
     job = SpeechJob(job_id, connection=connection, serializer=JSONSerializer)
     try:
-        job.restore(dict(raw))
+        job.restore({name: value for name, value in raw.items() if name != b"exc_info"})
     except Exception as error:
         raise RequestError(
-            f"job: its hash is not readable ({type(error).__name__}: {error}); accepted: what RQ writes"
+            f"job: its hash is not readable ({type(error).__name__}: {str(error)[:200]}); accepted: what RQ writes"
         ) from error
     return job
 

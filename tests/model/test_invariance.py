@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model import invariance
-from model.invariance import row_multiple
+from model.invariance import RowPlan, row_plan
 
 SHAPES = [(64, 64), (128, 128), (128, 32), (32, 128), (128, 512), (512, 128), (128, 8193)]
 
@@ -24,7 +24,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 def test_rows_round_alike(shape: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(1)
     matrix = torch.randn(shape, generator=generator)
-    multiple = row_multiple([matrix])
+    multiple = row_plan([shape]).multiple
     x = torch.randn(200, shape[0], generator=generator)
     alone = torch.cat([padded(row[None], multiple) @ matrix for row in x]).view(200, multiple, -1)[:, 0]
     for count in (1, 2, 3, 5, 8, 16, 17, 64, 100, 200):
@@ -36,14 +36,27 @@ def padded(x: torch.Tensor, multiple: int) -> torch.Tensor:
     return torch.nn.functional.pad(x, (0, 0, 0, -len(x) % multiple))
 
 
-def test_the_smallest_multiple_that_suits_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cheapest_plan_that_suits_all(monkeypatch: pytest.MonkeyPatch) -> None:
     needs = {32: 1, 64: 8, 96: 4}
-    monkeypatch.setattr(invariance, "_is_consistent", lambda m, multiple: multiple % needs[m.shape[0]] == 0)
-    assert row_multiple([torch.empty(size, 1) for size in needs]) == 8
-    assert row_multiple([torch.empty(32, 1)]) == 1
+    monkeypatch.setattr(invariance, "_is_consistent", lambda shape, plan: plan.multiple % needs[shape[0]] == 0)
+    assert row_plan([(size, 1) for size in needs]) == RowPlan(8, 512)
+    assert row_plan([(32, 1)]) == RowPlan(1, 512)
 
 
-def test_a_machine_that_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_blocks_many_rows_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(invariance, "_is_consistent", lambda _, plan: plan.block <= 64 and plan.multiple >= 4)
+    assert row_plan([(32, 1)]) == RowPlan(4, 64)
+
+
+def test_a_machine_that_has_none_warns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(invariance, "_is_consistent", lambda *_: False)
-    with pytest.raises(RuntimeError, match="depend on the batch"):
-        row_multiple([torch.empty(64, 64)])
+    with pytest.warns(RuntimeWarning, match="may depend on what runs beside it"):
+        assert row_plan([(64, 64)]) == RowPlan(32, 32)
+
+
+def test_blocks_change_nothing_but_the_calls() -> None:
+    x, matrix = torch.randn(70, 8), torch.randn(8, 5)
+    plan, out = RowPlan(2, 32), torch.empty(70, 5)
+    plan.product_into(x, matrix, out)
+    assert torch.equal(out, plan.product(x, matrix))
+    torch.testing.assert_close(out, x @ matrix)

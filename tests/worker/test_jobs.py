@@ -4,18 +4,21 @@ import json
 import os
 import pickle
 import sys
+import threading
 import time
 import tracemalloc
 import zlib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import Redis
-from rq.job import Job
+from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
+from rq.webhook import Webhook
 
 from worker.jobs import SpeechJob, read_request, restore_job, unreadable_job
 from worker.schema import RequestError, SynthesisRequest, parse_request
@@ -24,6 +27,7 @@ LIMIT = 1 << 20
 FUNCTION = "worker.tasks.synthesize"
 REQUEST = {"text": "你好", "seed": 2**64 - 1, "metadata": {"a": [1, None]}}
 CALL: list[Any] = [FUNCTION, None, [], {"request": REQUEST}]
+RAW = {b"data": json.dumps(CALL).encode(), b"origin": b"tts", b"created_at": b"2026-01-01T00:00:00.000000Z"}
 NOWHERE = Redis(host="127.0.0.1", port=1)
 """A connection that fails at once if anything uses it."""
 
@@ -185,25 +189,22 @@ def test_pickle_is_not_executed(tmp_path: Path, protocol: int) -> None:
     data = pickle.dumps(("worker.tasks.synthesize", None, (), {"request": Trap(tmp_path / "run")}), protocol)
     for form in (data, zlib.compress(data)):
         assert refusal(form).startswith("data: ")
-        raw = {b"data": form, b"created_at": b"2026-01-01T00:00:00.000000Z", b"origin": b"tts"}
-        restore_job("id", raw, NOWHERE)
+        restore_job("id", {**RAW, b"data": form, b"meta": form, b"result": data}, NOWHERE)
     assert not (tmp_path / "run").exists()
 
 
 def test_named_module_is_not_imported(trap_module: Path) -> None:
     for name in ("trap_on_import.speak", "trap_on_import"):
-        call = [name, None, [], {"request": REQUEST}]
-        refusal(packed(call))
+        refusal(packed([name, None, [], {"request": REQUEST}]))
         refusal(packed([FUNCTION, "trap_on_import.speak", [], {"request": {"text": "a", name: 1}}]))
     assert not trap_module.exists()
     assert "trap_on_import" not in sys.modules
 
 
-def test_callbacks_and_webhooks_are_never_looked_up(trap_module: Path) -> None:
+def test_callbacks_are_never_looked_up(trap_module: Path) -> None:
     names = ("success_callback_name", "failure_callback_name", "stopped_callback_name")
     raw = {name.encode(): b"trap_on_import.speak" for name in names}
-    raw |= {b"data": packed(CALL), b"created_at": b"2026-01-01T00:00:00.000000Z", b"origin": b"tts"}
-    raw |= {b"webhooks": json.dumps([{"url": "http://127.0.0.1:1/"}]).encode()}
+    raw |= RAW
     job = restore_job("id", raw, NOWHERE)
     assert isinstance(job, SpeechJob)
     assert (job.success_callback, job.failure_callback, job.stopped_callback) == (None, None, None)
@@ -215,22 +216,69 @@ def test_callbacks_and_webhooks_are_never_looked_up(trap_module: Path) -> None:
     sys.modules.pop("trap_on_import")
 
 
+class Listener(BaseHTTPRequestHandler):
+    """Counts the requests that reach it."""
+
+    received: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        self.received.append(self.path)
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Silent."""
+
+
+def test_webhooks_are_never_sent() -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Listener)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        hook = Webhook(f"http://127.0.0.1:{server.server_port}/hook", "finished", method="POST")
+        raw = {**RAW, b"webhooks": json.dumps([hook.to_dict()]).encode()}
+        restore_job("id", raw, NOWHERE).send_webhooks(JobStatus.FINISHED)
+        assert Listener.received == []
+        stock = Job("id", connection=NOWHERE, serializer=JSONSerializer)
+        stock.restore(dict(raw))
+        stock.send_webhooks(JobStatus.FINISHED)
+        assert Listener.received == ["/hook"]
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_bomb_in_an_old_error_is_not_inflated() -> None:
+    packer = zlib.compressobj(1)
+    bomb = b"".join(packer.compress(b"a" * 1_000_000) for _ in range(50)) + packer.flush()
+    tracemalloc.start()
+    restore_job("id", {**RAW, b"exc_info": bomb}, NOWHERE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * LIMIT
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         (b"created_at", b"yesterday"),
         (b"enqueued_at", b"\xff"),
         (b"timeout", b"soon"),
-        (b"meta", b"\x80\x04N."),
+        (b"timeout", b"1\n2"),
+        (b"status", b"a\nb" * 10_000),
+        (b"created_at", b"a\nb\x1b" * 10_000),
+        (b"result_ttl", b"\n1\n1" * 1000),
+        (b"dependency_ids", b"a\nb"),
         (b"origin", b"\xff"),
         (b"allow_dependency_failures", b"x"),
     ],
 )
 def test_unreadable_hash_fields_are_refused_in_one_line(field: bytes, value: bytes) -> None:
-    raw = {b"data": packed(CALL), b"origin": b"tts", b"created_at": b"2026-01-01T00:00:00.000000Z", field: value}
+    raw = {**RAW, field: value}
     with pytest.raises(RequestError, match=r"^job: its hash is not readable") as caught:
         restore_job("id", raw, NOWHERE)
     assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
 
 
 def test_stand_in_for_an_unreadable_job_has_its_queue() -> None:
@@ -257,6 +305,8 @@ def test_any_bytes_are_a_request_or_one_printable_line(data: bytes) -> None:
     try:
         request = read(data)
     except RequestError as error:
-        assert str(error).isprintable()
-        return
-    assert parse_request(request.model_dump(mode="json", exclude_unset=True)) == request
+        message = str(error)
+    else:
+        message = ""
+        assert parse_request(request.model_dump(mode="json", exclude_unset=True)) == request
+    assert message.isprintable()

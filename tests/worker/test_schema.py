@@ -104,10 +104,10 @@ def test_bad_value_is_named_with_what_is_accepted(field: str, value: Any, accept
 
 
 WRONG_TYPES: dict[str, list[Any]] = {
-    **dict.fromkeys(("text", *PROMPT_ORDER, "format"), [None, 1, 1.5, True, [], {}, nested(5000)]),
+    **{name: [None, 1, 1.5, True, [], {}, nested(5000)] for name in ("text", *PROMPT_ORDER, "format")},
     "voice": [1, 1.5, True, [], {}],
-    **dict.fromkeys(("seed", "top_k"), ["1", 1.5, True, [], {}]),
-    **dict.fromkeys(("temperature", "top_p", "max_seconds"), ["1", True, [], {}]),
+    **{name: ["1", 1.5, True, [], {}] for name in ("seed", "top_k")},
+    **{name: ["1", True, [], {}] for name in ("temperature", "top_p", "max_seconds")},
     "metadata": [None, 1, 1.5, True, [], "{}"],
 }
 
@@ -246,7 +246,9 @@ def test_any_json_is_a_request_or_one_printable_line(value: Any) -> None:
     try:
         request = parse_request(value)
     except RequestError as error:
-        assert str(error).isprintable()
-        return
-    assert request.text.strip()
-    json.dumps(result_with(request.metadata).model_dump(mode="json"), allow_nan=False).encode()
+        message = str(error)
+    else:
+        message = ""
+        assert request.text.strip()
+        json.dumps(result_with(request.metadata).model_dump(mode="json"), allow_nan=False).encode()
+    assert message.isprintable()

@@ -1,0 +1,352 @@
+"""The pipeline on a real random model: every utterance comes back once, whatever happens to the others."""
+
+import io
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from torch import Tensor
+
+from batching.row import Row
+from codec.audio import FORMATS
+from sampler.attributes import Attributes
+from sampler.decoding import Decoding, FinishReason
+from sampler.prompt import voice_prompt
+from worker.directory import SpeechModel, open_model
+from worker.pipeline import Pipeline
+from worker.schema import RequestError, SynthesisResult, parse_request
+from worker.synthesis import Utterance, make_result, make_utterance
+
+HOP = 320
+RATE = 16_000
+PATIENCE = 30
+"""Seconds after which something is taken to hang."""
+LONG = {"text": "A text that is long enough. " * 8, "temperature": 5, "top_p": 1, "top_k": 0, "seed": 1}
+"""No row of it ends before hundreds of steps: with a flat distribution EOS is one of 8193."""
+
+
+@pytest.fixture(scope="module")
+def speech(random_model: Path) -> SpeechModel:
+    return open_model(random_model)
+
+
+class Desk:
+    """Submits to a pipeline and collects what comes back."""
+
+    def __init__(self, speech: SpeechModel, **options: Any) -> None:
+        self.speech = speech
+        self.ended: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
+        options = {"max_rows": 4, "token_chunk_size": 64, **options}
+        self.pipeline = Pipeline(speech, done=self.ended.put, **options)
+
+    def submit(self, key: str, **fields: Any) -> Utterance:
+        utterance = make_utterance(
+            self.speech, key, parse_request({"text": "Hello.", "max_seconds": 0.6, **fields})
+        )
+        self.pipeline.submit(utterance)
+        return utterance
+
+    def collect(self, count: int) -> dict[str, Utterance]:
+        """The next ``count`` utterances that end, by key."""
+        found = [self.ended.get(timeout=PATIENCE) for _ in range(count)]
+        assert len({utterance.id for utterance in found}) == count
+        return {utterance.id: utterance for utterance in found}
+
+
+@contextmanager
+def desk(speech: SpeechModel, **options: Any) -> Iterator[Desk]:
+    """A desk that is closed at the end and then has nothing left over."""
+    one = Desk(speech, **options)
+    try:
+        yield one
+    finally:
+        one.pipeline.close()
+    assert one.ended.empty()
+
+
+def requests() -> dict[str, dict[str, Any]]:
+    """Six that differ in mode, length, settings and format."""
+    return {
+        "default": {"seed": 1},
+        "voice": {"seed": 2, "voice": "first", "format": "flac", "text": "Another voice. " * 6},
+        "greedy": {"seed": 3, "temperature": 0, "format": "ogg", "max_seconds": 0.3},
+        "happy": {"seed": 4, "emotion": "HAPPY", "format": "opus", "text": "世界。"},
+        "second": {"seed": 5, "voice": "second", "format": "mp3", "top_k": 5, "max_seconds": 1},
+        "one": {"seed": 6, "format": "pcm", "max_seconds": 0.02},
+    }
+
+
+def result(utterance: Utterance) -> SynthesisResult:
+    assert utterance.error is None
+    return make_result(utterance, RATE, warnings=[])
+
+
+def decoded(utterance: Utterance) -> tuple[np.ndarray[Any, Any], int]:
+    if utterance.request.format == "pcm":
+        return np.frombuffer(utterance.audio, "<i2"), RATE
+    samples, rate = soundfile.read(io.BytesIO(utterance.audio), dtype="int16")
+    return samples, rate
+
+
+def wave(utterance: Utterance) -> np.ndarray[Any, Any]:
+    assert utterance.wave is not None
+    return utterance.wave
+
+
+def trace(utterance: Utterance) -> tuple[list[int], list[int], str]:
+    return utterance.row.decoding.globals_, utterance.row.decoding.semantic, result(utterance).trace_sha256
+
+
+@pytest.fixture(scope="module")
+def alone(speech: SpeechModel) -> dict[str, Utterance]:
+    """Each of the six by itself in the smallest pipeline."""
+    found: dict[str, Utterance] = {}
+    with desk(speech, max_rows=1, token_chunk_size=1000) as lone:
+        for key, fields in requests().items():
+            lone.submit(key, **fields)
+            found |= lone.collect(1)
+    return found
+
+
+def test_every_utterance_comes_back_once_with_its_audio(alone: dict[str, Utterance]) -> None:
+    assert alone.keys() == requests().keys()
+    assert {utterance.request.format for utterance in alone.values()} == set(FORMATS)
+    for utterance in alone.values():
+        tokens = len(utterance.row.decoding.semantic)
+        samples, rate = decoded(utterance)
+        assert rate == RATE
+        if utterance.request.format in ("wav", "flac", "pcm"):
+            assert len(samples) == tokens * HOP
+        else:
+            assert 0 <= len(samples) - tokens * HOP <= 0.1 * RATE
+        assert np.abs(samples).max() > 0
+        assert result(utterance).seconds == pytest.approx(tokens / 50)
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_rows": 6, "vocoder_batch": 4}, {"token_chunk_size": 3}, {"max_rows": 2}]
+)
+def test_company_changes_neither_tokens_nor_audio(
+    speech: SpeechModel, alone: dict[str, Utterance], options: dict[str, int]
+) -> None:
+    with desk(speech, **options) as shared:
+        for key, fields in reversed(requests().items()):
+            shared.submit(key, **fields)
+        found = shared.collect(len(alone))
+    assert max(utterance.row.mean_batch for utterance in found.values()) > 1
+    for key, utterance in found.items():
+        assert trace(utterance) == trace(alone[key])
+        assert np.allclose(wave(utterance), wave(alone[key]), rtol=0, atol=1e-5)
+
+
+def test_traces_of_different_seeds_differ_and_an_absent_seed_is_echoed(speech: SpeechModel) -> None:
+    with desk(speech) as one:
+        for key, fields in {"a": {"seed": 1}, "b": {"seed": 2}, "c": {}, "d": {}}.items():
+            one.submit(key, **fields)
+        first = one.collect(4)
+        digests = {utterance_trace[2] for utterance_trace in map(trace, first.values())}
+        assert len(digests) == 4
+        one.submit("again", seed=result(first["c"]).seed)
+        assert trace(one.collect(1)["again"]) == trace(first["c"])
+
+
+def test_times_and_sums_fit_together(alone: dict[str, Utterance]) -> None:
+    for utterance in alone.values():
+        summary = result(utterance)
+        times = summary.timings
+        parts = times.prefill + times.decode + times.vocode + times.encode
+        assert min(times.prefill, times.decode, times.vocode, times.encode) >= 0
+        assert parts <= times.total + 1e-6
+        assert summary.rtf == pytest.approx(times.total / summary.seconds)
+        assert summary.tokens.globals == 32
+        assert summary.mean_batch == 1
+        cut = summary.finish_reason == "length"
+        assert bool(summary.warnings) == cut
+    assert result(alone["one"]).finish_reason == "length"
+    assert result(alone["one"]).seconds == 0.02
+
+
+def broken_voice(speech: SpeechModel, key: str, voice: Sequence[int]) -> Utterance:
+    """An utterance whose global tokens the model can read but the codec must refuse."""
+    request = parse_request({"text": "Hello.", "max_seconds": 0.2})
+    prompt = voice_prompt(
+        speech.layout, speech.encode_text(request.text), speech.voices.get("first").global_tokens
+    )
+    return Utterance(request, Row(key, Decoding(speech.layout, prompt, list(voice), seed=1, limit=10)))
+
+
+@pytest.mark.parametrize("voice", [[4096] * 32, [-1] * 32, [1] * 31, [1] * 33])
+def test_voice_that_the_codec_refuses_fails_alone(speech: SpeechModel, voice: list[int]) -> None:
+    with desk(speech, vocoder_batch=4) as shared:
+        held = threading.Event()
+        batches = hold_vocoder(shared.pipeline, held)
+        flat = {"temperature": 5, "top_p": 1, "top_k": 0, "max_seconds": 0.2}
+        shared.submit("first", seed=9, **flat)
+        wait_until(lambda: batches == [1])
+        for number in range(3):
+            shared.submit(f"good{number}", seed=number, **flat)
+        shared.pipeline.submit(broken_voice(speech, "bad", voice))
+        wait_until(lambda: shared.pipeline._to_vocoder.qsize() == 4)
+        held.set()
+        found = shared.collect(5)
+        assert batches == [1, 4, 1, 1, 1, 1]
+        error = found.pop("bad").error
+        assert error is not None
+        assert error.startswith("vocoder: ValueError")
+        assert all(len(decoded(utterance)[0]) == 10 * HOP for utterance in found.values())
+
+
+def hold_vocoder(pipeline: Pipeline, held: threading.Event) -> list[int]:
+    """Make the vocoder wait before it decodes, so that what follows forms a batch; lists its batches' sizes."""
+    vocoder = pipeline._vocoder
+    batches: list[int] = []
+
+    def late(semantic: Any, voices: Any) -> Any:
+        batches.append(len(semantic))
+        held.wait(PATIENCE)
+        return vocoder(semantic, voices)
+
+    pipeline._vocoder = late  # type: ignore[assignment]
+    return batches
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    clock = threading.Event()
+    for _ in range(PATIENCE * 100):
+        if condition():
+            return
+        clock.wait(0.01)
+    raise AssertionError("it did not happen")
+
+
+def test_running_utterance_is_cancelled(speech: SpeechModel) -> None:
+    with desk(speech) as one:
+        long = one.submit("long", **{**LONG, "max_seconds": 40})
+        short = one.submit("short", seed=1)
+        wait_until(lambda: len(long.row.decoding.semantic) > 3)
+        one.pipeline.cancel("long")
+        one.pipeline.cancel("nobody")
+        found = one.collect(2)
+    assert found["long"].error == "cancelled on request"
+    assert long.row.finished is FinishReason.CANCELLED
+    assert long.audio == b""
+    assert found["short"] is short
+    assert short.error is None
+
+
+def test_waiting_utterance_is_cancelled_without_being_run(speech: SpeechModel) -> None:
+    with desk(speech, max_rows=1) as one:
+        first = one.submit("first", **{**LONG, "max_seconds": 40})
+        waiting = one.submit("waiting")
+        wait_until(lambda: len(first.row.decoding.semantic) > 0)
+        one.pipeline.cancel("waiting")
+        assert one.collect(1)["waiting"].error == "cancelled on request"
+        assert waiting.row.steps == 0
+        assert first.row.finished is None
+        one.pipeline.cancel("first")
+        one.collect(1)
+        one.submit("next")
+        assert one.collect(1)["next"].error is None
+
+
+def test_cancel_of_what_has_ended_changes_nothing(speech: SpeechModel) -> None:
+    with desk(speech) as one:
+        one.submit("a", seed=1)
+        first = one.collect(1)["a"]
+        one.pipeline.cancel("a")
+        one.submit("b", seed=1)
+        assert trace(one.collect(1)["b"]) == trace(first)
+
+
+def test_close_finishes_what_is_inside(speech: SpeechModel) -> None:
+    one = Desk(speech, max_rows=2)
+    for number in range(5):
+        one.submit(str(number), seed=number, max_seconds=0.2)
+    one.pipeline.close()
+    assert all(utterance.error is None for utterance in one.collect(5).values())
+    assert one.ended.empty()
+    assert not [thread for thread in one.pipeline._threads if thread.is_alive()]
+
+
+def test_free_rows_come_back_and_are_announced(speech: SpeechModel) -> None:
+    freed = threading.Semaphore(0)
+    with desk(speech, max_rows=3, freed=freed.release) as one:
+        assert one.pipeline.free_rows() == 3
+        running = one.submit("long", **{**LONG, "max_seconds": 40})
+        wait_until(lambda: running.row.steps > 0)
+        assert one.pipeline.free_rows() == 2
+        one.pipeline.cancel("long")
+        assert freed.acquire(timeout=PATIENCE)
+        assert one.pipeline.free_rows() == 3
+        one.collect(1)
+
+
+class FailingForward:
+    """The model's forward pass, which raises at the one call that is asked for."""
+
+    def __init__(self, speech: SpeechModel) -> None:
+        self.armed = threading.Event()
+        self._forward = speech.model.forward
+
+    def __call__(self, *args: Any) -> Tensor:
+        if self.armed.is_set():
+            self.armed.clear()
+            raise RuntimeError("device lost")
+        return self._forward(*args)
+
+
+def test_failed_step_fails_its_rows_and_no_later_ones(
+    speech: SpeechModel, alone: dict[str, Utterance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = FailingForward(speech)
+    monkeypatch.setattr(speech.model, "forward", forward)
+    with desk(speech, max_rows=2) as one:
+        running = [one.submit(key, **{**LONG, "max_seconds": 40}) for key in ("a", "b")]
+        one.submit("waiting", **requests()["default"])
+        wait_until(lambda: all(utterance.row.decoding.semantic for utterance in running))
+        forward.armed.set()
+        found = one.collect(3)
+        assert [found[key].error for key in "ab"] == ["engine: RuntimeError: device lost"] * 2
+        assert trace(found["waiting"]) == trace(alone["default"])
+        for key, fields in requests().items():
+            one.submit(key, **fields)
+        for key, utterance in one.collect(6).items():
+            assert trace(utterance) == trace(alone[key])
+
+
+def test_model_that_ends_at_once_is_an_error_with_advice(
+    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Greedy decoding of a head whose EOS row wins everywhere after the voice."""
+    logits = speech.model.logits
+
+    def eos_wins(residual: Tensor, out: Tensor) -> Tensor:
+        result = logits(residual, out=out)
+        result[:, speech.layout.eos] = 1e9
+        return result
+
+    monkeypatch.setattr(speech.model, "logits", eos_wins)
+    with desk(speech) as one:
+        one.submit("silent", temperature=0)
+        error = one.collect(1)["silent"].error
+    assert error is not None
+    assert "another seed or text" in error
+
+
+def test_unknown_voice_is_refused_before_the_pipeline(speech: SpeechModel) -> None:
+    with pytest.raises(RequestError, match=r"^voice: unknown voice 'nobody'; accepted: first, second$"):
+        make_utterance(speech, "key", parse_request({"text": "a", "voice": "nobody"}))
+
+
+def test_attributes_reach_the_prompt(speech: SpeechModel) -> None:
+    layout = speech.layout
+    utterance = make_utterance(speech, "key", parse_request({"text": "a", "gender": "Male", "age": "child"}))
+    controls = [layout.control_offset + n for n in (0, 13, 47, 22, 7, 3)]
+    assert list(utterance.row.decoding.prompt)[:6] == controls
+    assert Attributes().control_numbers() != [0, 13, 47, 22, 7, 3]
