@@ -54,8 +54,8 @@ def row_plan(shapes: Iterable[Shape]) -> RowPlan:
             if all(_is_consistent(shape, plan) for shape in shapes):
                 return plan
     warnings.warn(
-        "matrix products on this machine round a row by its batch mates whatever the size of the batch: the tokens "
-        "of a request may depend on what runs beside it",
+        "matrix products on this machine round a row by its batch mates whatever the size of the batch: the "
+        "tokens of a request may depend on what runs beside it",
         RuntimeWarning,
         stacklevel=2,
     )
