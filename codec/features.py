@@ -38,12 +38,15 @@ class SemanticFeatures:
         Raises ImportError without transformers, OSError for missing files, ValueError for missing weights.
         """
         try:
-            from transformers import Wav2Vec2Model  # type: ignore[import-not-found, unused-ignore]
+            from transformers import Wav2Vec2Model
+            from transformers.utils.logging import disable_progress_bar
         except ImportError as error:
             raise ImportError(
                 "cloning a voice needs transformers: pip install 'rwkv-tts-worker[clone]'"
             ) from error
-        model, report = Wav2Vec2Model.from_pretrained(
+        disable_progress_bar()  # a worker has no terminal
+        published: Any = Wav2Vec2Model
+        model, report = published.from_pretrained(
             directory, num_hidden_layers=LAYERS_NEEDED, local_files_only=True, output_loading_info=True
         )
         missing = [key for key in report["missing_keys"] if key != UNUSED_KEY]
