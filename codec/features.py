@@ -44,7 +44,7 @@ class SemanticFeatures:
             raise ImportError(
                 "cloning a voice needs transformers: pip install 'rwkv-tts-worker[clone]'"
             ) from error
-        disable_progress_bar()  # a worker has no terminal
+        disable_progress_bar()  # type: ignore[no-untyped-call]  # a worker has no terminal
         published: Any = Wav2Vec2Model
         model, report = published.from_pretrained(
             directory, num_hidden_layers=LAYERS_NEEDED, local_files_only=True, output_loading_info=True
