@@ -3,13 +3,16 @@
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from loguru import logger
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -17,7 +20,7 @@ from codec.audio import FORMATS
 from worker.client import TTSClient
 from worker.console import Line, console, errors, jobs_table, progress_bar, save, summary
 from worker.local import LocalWorker, WorkerDiedError, local_worker, redis_server, wait, workers_on
-from worker.schema import RequestError
+from worker.schema import RequestError, SynthesisRequest
 from worker.settings import PREFIX, Settings, unknown_variables
 
 app = typer.Typer(help="Text to speech behind a Redis queue.", no_args_is_help=True, add_completion=False)
@@ -25,29 +28,56 @@ model_app = typer.Typer(help="Look at model directories.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 
 
-def _setting(name: str) -> Any:
-    """An option for a setting; the variable that sets it too is named in the help."""
-    field = Settings.model_fields[name]
-    text = f"{field.description or name} [env: {PREFIX}{name.upper()}; default: {field.default}]"
-    return typer.Option(f"--{name.replace('_', '-')}", help=text, show_default=False)
+def _options(model: type[BaseModel], *, prefix: str = "", skip: Collection[str] = ()) -> list[Parameter]:
+    """A command-line option for each field of a model; without a value it is None."""
+    return [_option(name, field, prefix) for name, field in model.model_fields.items() if name not in skip]
 
 
-Model = Annotated[Path | None, _setting("model")]
-RedisUrl = Annotated[str | None, _setting("redis")]
-QueueName = Annotated[str | None, _setting("queue")]
-Device = Annotated[str | None, _setting("device")]
-ChunkSize = Annotated[int | None, _setting("token_chunk_size")]
-MaxRows = Annotated[int | None, _setting("max_rows")]
-Threads = Annotated[int | None, _setting("threads")]
-LogLevel = Annotated[str | None, _setting("log_level")]
+def _option(name: str, field: FieldInfo, prefix: str) -> Parameter:
+    accepted = (field.annotation, *get_args(field.annotation))
+    kind: Any = next((kind for kind in (int, float, Path) if kind in accepted), str)
+    variable = f" (env {prefix}{name.upper()}, default {field.default})" if prefix else ""
+    flag = f"--{name.replace('_', '-')}"
+    option = typer.Option(flag, help=(field.description or "") + variable, show_default=False)
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option])
 
 
-def _settings(**given: Any) -> Settings:
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for every setting; it gets ``settings`` in their place."""
+    options = _options(Settings, prefix=PREFIX)
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        command(settings=_settings({option.name: given.pop(option.name) for option in options}), **given)
+
+    return _with_parameters(run, command, "settings", options)
+
+
+def _with_request(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for every field of a request; it gets ``fields``, those that were set."""
+    options = _options(SynthesisRequest, skip=("text", "metadata"))
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        values = {option.name: given.pop(option.name) for option in options}
+        command(fields={name: value for name, value in values.items() if value is not None}, **given)
+
+    return _with_parameters(run, command, "fields", options)
+
+
+def _with_parameters(
+    run: Callable[..., None], command: Callable[..., None], replaced: str, options: list[Parameter]
+) -> Callable[..., None]:
+    """Show ``run`` to typer with the command's parameters, one of them replaced by options."""
+    own = [parameter for name, parameter in signature(command).parameters.items() if name != replaced]
+    run.__signature__ = Signature(own + options)  # type: ignore[attr-defined]
+    return run
+
+
+def _settings(given: Mapping[str, Any]) -> Settings:
     """Settings from the given options, the environment and the defaults; configures logging."""
     for line in unknown_variables():
         errors.print(f"[yellow]warning:[/] {line}")
-    level = given.get("log_level")
-    given["log_level"] = level.upper() if level else None
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -59,29 +89,14 @@ def _settings(**given: Any) -> Settings:
 
 
 @app.command()
+@_with_settings
 def worker(
-    model: Model = None,
-    redis: RedisUrl = None,
-    queue: QueueName = None,
-    device: Device = None,
-    token_chunk_size: ChunkSize = None,
-    max_rows: MaxRows = None,
-    threads: Threads = None,
-    log_level: LogLevel = None,
+    *,
     burst: Annotated[bool, typer.Option("--burst", help="exit when the queue is empty")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="print no line at the start")] = False,
+    settings: Settings,
 ) -> None:
     """Drain a queue until told to stop: SIGTERM finishes what is running first."""
-    settings = _settings(
-        model=model,
-        redis=redis,
-        queue=queue,
-        device=device,
-        token_chunk_size=token_chunk_size,
-        max_rows=max_rows,
-        threads=threads,
-        log_level=log_level,
-    )
     from worker.service import run_worker  # imports torch
 
     with redis_server(settings, data=Path("redis-data")) as url:
@@ -94,47 +109,17 @@ def worker(
 
 
 @app.command()
+@_with_settings
+@_with_request
 def say(
-    text: str,
+    *,
+    text: Annotated[str, typer.Argument(show_default=False)],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="audio file to write")] = None,
-    gender: str | None = None,
-    age: str | None = None,
-    emotion: str | None = None,
-    pitch: str | None = None,
-    speed: str | None = None,
-    voice: Annotated[str | None, typer.Option(help="id of a stored voice")] = None,
-    seed: int | None = None,
-    audio_format: Annotated[str | None, typer.Option("--format", help=f"one of {', '.join(FORMATS)}")] = None,
-    temperature: float | None = None,
-    top_p: float | None = None,
-    top_k: int | None = None,
-    max_seconds: float | None = None,
-    model: Model = None,
-    redis: RedisUrl = None,
-    queue: QueueName = None,
-    device: Device = None,
-    threads: Threads = None,
-    log_level: LogLevel = None,
+    fields: dict[str, Any],
+    settings: Settings,
 ) -> None:
     """Speak one text through the queue and write the audio file."""
-    settings = _settings(
-        model=model, redis=redis, queue=queue, device=device, threads=threads, log_level=log_level
-    )
-    fields = {
-        "gender": gender,
-        "age": age,
-        "emotion": emotion,
-        "pitch": pitch,
-        "speed": speed,
-        "voice": voice,
-        "seed": seed,
-        "format": audio_format or _format_of(output),
-        "temperature": temperature,
-        "top_p": top_p,
-        "top_k": top_k,
-        "max_seconds": max_seconds,
-    }
-    request: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+    request = {"format": _format_of(output)} | fields
 
     def speak(client: TTSClient, local: LocalWorker | None) -> int:
         start = time.monotonic()
@@ -155,29 +140,14 @@ def say(
 
 
 @app.command()
+@_with_settings
 def enqueue(
+    *,
     file: Annotated[Path, typer.Argument(help="one JSON request a line", exists=True, dir_okay=False)],
     out: Annotated[Path | None, typer.Option("--out", help="wait, and write audio files here")] = None,
-    model: Model = None,
-    redis: RedisUrl = None,
-    queue: QueueName = None,
-    device: Device = None,
-    token_chunk_size: ChunkSize = None,
-    max_rows: MaxRows = None,
-    threads: Threads = None,
-    log_level: LogLevel = None,
+    settings: Settings,
 ) -> None:
     """Queue many requests; prints their job ids, or waits and writes audio files (always so without a Redis)."""
-    settings = _settings(
-        model=model,
-        redis=redis,
-        queue=queue,
-        device=device,
-        token_chunk_size=token_chunk_size,
-        max_rows=max_rows,
-        threads=threads,
-        log_level=log_level,
-    )
     target = out if settings.redis_url() is not None else out or Path("out")
 
     def submit(client: TTSClient, local: LocalWorker | None) -> int:
@@ -254,10 +224,10 @@ def _warn_without_workers(connection: Redis, queue: str) -> None:
         errors.print(f"[yellow]warning:[/] no worker listens on queue {queue}; the job waits for one")
 
 
-def _format_of(output: Path | None) -> str | None:
-    """The audio format that a file name asks for."""
+def _format_of(output: Path | None) -> str:
+    """The audio format that a file name asks for, else wav."""
     suffix = output.suffix.lstrip(".").lower() if output else ""
-    return suffix if suffix in FORMATS else None
+    return suffix if suffix in FORMATS else "wav"
 
 
 def _public(url: str) -> str:

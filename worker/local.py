@@ -40,7 +40,7 @@ class LocalWorker:
     def __init__(self, settings: Settings, url: str) -> None:
         self._url = url
         self._queue = settings.queue
-        overrides = settings.model_dump(exclude={"redis", "result_ttl", "max_payload_bytes"})
+        overrides = settings.model_dump(exclude={"redis"})
         options = [f"--{name.replace('_', '-')}={value}" for name, value in overrides.items()]
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
             [sys.executable, "-m", "worker", "worker", f"--redis={url}", "--quiet", *options]

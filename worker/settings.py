@@ -4,13 +4,17 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "RWKV_TTS_"
 LogLevel = Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
@@ -25,7 +29,9 @@ class Settings(BaseSettings):
     token_chunk_size: int = Field(default=256, ge=1, description="prompt tokens that one step may prefill")
     max_rows: int = Field(default=16, ge=1, le=4096, description="utterances that decode at once")
     threads: int = Field(default=1, ge=1, description="CPU threads of each of engine and vocoder")
-    log_level: LogLevel = "WARNING"
+    log_level: Annotated[LogLevel, BeforeValidator(_upper)] = Field(
+        default="WARNING", description="TRACE, DEBUG, INFO, WARNING or ERROR"
+    )
     result_ttl: int = Field(
         default=3600, ge=-1, description="seconds that results and audio are kept; -1 for ever"
     )
