@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from make_random_model import RandomModel, write_random_model
 from worker.client import TTSClient
 from worker.embedded import embedded_redis
 from worker.local import LocalWorker, local_worker
@@ -21,6 +22,14 @@ def redis_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def connection(redis_url: str) -> Redis:
     return Redis.from_url(redis_url)
+
+
+@pytest.fixture(scope="session")
+def endless_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that practically never draws EOS: its rows run to their limit."""
+    directory = tmp_path_factory.mktemp("endless") / "model"
+    write_random_model(directory, RandomModel(layers=2, tokenizer="bytes", seed=1, dtype="fp32", eos_logit=-30.0))
+    return directory
 
 
 @pytest.fixture(scope="module")

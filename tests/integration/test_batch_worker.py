@@ -28,8 +28,8 @@ from worker.schema import RequestError
 from worker.settings import Settings
 
 TEXT = "a sentence of ordinary length"
-ENDLESS: dict[str, Any] = {"text": "x" * 1000, "temperature": 5.0, "top_p": 1.0, "top_k": 0}
-"""Close to uniform sampling: EOS comes once in thousands of tokens, so the row runs to its limit."""
+LONG_TEXT = "x" * 1000
+"""Its limit is 2048 semantic tokens: seconds of decoding, where the model does not end by itself."""
 
 
 def until(condition: Callable[[], bool], timeout: float = 30.0) -> None:
@@ -155,10 +155,16 @@ def test_an_unreadable_hash_and_an_impossible_id_do_not_stop_the_worker(
 
 
 def test_rq_info_shows_the_worker_and_all_of_its_jobs(
-    client: TTSClient, connection: Redis, redis_url: str
+    endless_model: Path, redis_url: str, connection: Redis
 ) -> None:
-    jobs = [client.submit(**ENDLESS, seed=seed) for seed in range(4)]
-    started = StartedJobRegistry("shared", connection=connection, serializer=JSONSerializer)
+    with local_worker(Settings(model=endless_model, queue="shown", max_rows=4), redis_url) as local:
+        local.wait_until_ready()
+        _check_what_rq_shows(TTSClient(redis_url, "shown"), connection, redis_url)
+
+
+def _check_what_rq_shows(client: TTSClient, connection: Redis, redis_url: str) -> None:
+    jobs = [client.submit(LONG_TEXT, seed=seed) for seed in range(4)]
+    started = StartedJobRegistry("shown", connection=connection, serializer=JSONSerializer)
     until(lambda: set(jobs) <= set(started.get_job_ids()))
     shown = subprocess.run(
         [str(Path(sys.executable).with_name("rq")), "info", "--url", redis_url, "--raw"],
@@ -166,7 +172,7 @@ def test_rq_info_shows_the_worker_and_all_of_its_jobs(
         text=True,
         check=True,
     ).stdout
-    (worker,) = (w for w in Worker.all(connection=connection) if "shared" in w.queue_names())
+    (worker,) = (w for w in Worker.all(connection=connection) if "shown" in w.queue_names())
     assert worker.name in shown
     assert len(worker.get_current_executions(refresh=True)) >= len(jobs)
     assert worker.get_state() == "busy"
@@ -231,11 +237,11 @@ def test_waiting_has_a_limit(connection: Redis) -> None:
 
 
 def test_sigterm_finishes_what_is_running_and_leaves_the_rest(
-    random_model: Path, redis_url: str, connection: Redis
+    endless_model: Path, redis_url: str, connection: Redis
 ) -> None:
-    settings = Settings(model=random_model, queue="drain", max_rows=2)
+    settings = Settings(model=endless_model, queue="drain", max_rows=2)
     client = TTSClient(redis_url, "drain")
-    jobs = [client.submit(**ENDLESS, seed=seed, max_seconds=4) for seed in range(8)]
+    jobs = [client.submit(LONG_TEXT, seed=seed, max_seconds=4) for seed in range(8)]
     with local_worker(settings, redis_url) as local:
         until(lambda: status(connection, jobs[1]) == JobStatus.STARTED)
         local.stop()
