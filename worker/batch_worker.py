@@ -126,7 +126,7 @@ class BatchWorker(BaseWorker):
         room, total = self._room(), 0
         for rq_queue in self.queues:
             while room > 0:
-                taken, claimed = self._claimer.claim(rq_queue, room)
+                taken, claimed = self._claimer.claim(rq_queue, room, self._jobs.keys())
                 if taken == 0:
                     break
                 self._start(claimed)

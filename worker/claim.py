@@ -1,6 +1,6 @@
 """Takes jobs off a queue, as many as there is room for, without a moment in which a crash could lose one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from redis import Redis
@@ -20,7 +20,8 @@ local claimed = {}
 for i = 1, tonumber(ARGV[1]) do
   local id = redis.call('LMOVE', KEYS[1], KEYS[2], 'LEFT', 'RIGHT')
   if not id then break end
-  claimed[i] = {id, redis.call('HGETALL', ARGV[2] .. id)}
+  local hash = redis.pcall('HGETALL', ARGV[2] .. id)
+  claimed[i] = {id, hash.err and {} or hash}
 end
 return claimed
 """
@@ -50,22 +51,28 @@ class Claimer:
         self._script = connection.register_script(_CLAIM)
         self._payload_limit = payload_limit
 
-    def claim(self, queue: Queue, count: int) -> tuple[int, list[Claimed]]:
+    def claim(self, queue: Queue, count: int, running: Collection[str] = ()) -> tuple[int, list[Claimed]]:
         """Take up to ``count`` jobs.
+
+        Args:
+            queue: Where to take them.
+            count: How many at most.
+            running: Ids of jobs that the caller already runs.
 
         Returns:
             The number of ids taken, and the jobs to start; ids of jobs that were deleted or cancelled
-            meanwhile are dropped.
+            meanwhile, and ids that came twice, are dropped.
         """
         keys = [queue.key, queue.intermediate_queue_key, WORKERS_SUSPENDED]
         pairs = self._script(keys=keys, args=[count, SpeechJob.redis_job_namespace_prefix])
-        claimed, dropped = [], []
+        claimed, dropped, seen = [], [], set(running)
         for raw_id, flat in pairs:
             raw = dict(zip(flat[::2], flat[1::2], strict=True))
             job = self._read(raw_id, raw, queue)
-            if job is None:
+            if job is None or job.job.id in seen:
                 dropped.append(raw_id)
             else:
+                seen.add(job.job.id)
                 claimed.append(job)
         self._drop(queue, dropped)
         return len(pairs), claimed

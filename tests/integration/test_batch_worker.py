@@ -184,6 +184,20 @@ def _check_what_rq_shows(client: TTSClient, connection: Redis, redis_url: str) -
     until(lambda: not worker.get_current_executions(refresh=True))
 
 
+def test_an_id_that_was_pushed_twice_runs_once(client: TTSClient, connection: Redis) -> None:
+    job = Job.create(
+        FUNCTION, kwargs={"request": {"text": TEXT}}, connection=connection, serializer=JSONSerializer
+    )
+    job.origin = "shared"
+    job.save()
+    connection.rpush("rq:queue:shared", *[job.id] * 3)
+    client.result(job.id, timeout=60)
+    connection.rpush("rq:queue:shared", job.id)
+    assert speak(client, text=TEXT).audio
+    assert len(Job.fetch(job.id, connection=connection, serializer=JSONSerializer).results()) == 1
+    assert connection.llen("rq:queue:shared:intermediate") == 0
+
+
 def test_result_ttl_zero_keeps_nothing(client: TTSClient, connection: Redis) -> None:
     job_id = client.submit(TEXT, result_ttl=0)
     until(lambda: not connection.exists(Job.key_for(job_id)))
