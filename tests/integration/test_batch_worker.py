@@ -147,7 +147,8 @@ def test_an_unreadable_hash_and_an_impossible_id_do_not_stop_the_worker(
     job = Job.create(FUNCTION, connection=connection, serializer=JSONSerializer, origin="shared")
     job.save()
     connection.hset(job.key, mapping={"created_at": b"\xff", "timeout": "soon", "description": b"\xff"})
-    connection.rpush(queue.key, job.id, b"\xff\x00 not an id", "deleted-meanwhile")
+    connection.set(Job.key_for("not-a-hash"), "text")
+    connection.rpush(queue.key, job.id, b"\xff\x00 not an id", "deleted-meanwhile", "not-a-hash")
     assert speak(client, text=TEXT).result.finish_reason
     failed = FailedJobRegistry("shared", connection=connection, serializer=JSONSerializer)
     until(lambda: job.id in failed.get_job_ids())
