@@ -36,6 +36,7 @@ class RWKV7:
         self, checkpoint: Checkpoint, device: torch.device | str = "cpu", head_rows: int | None = None
     ) -> None:
         self.sizes = checkpoint.sizes
+        self.parameters = sum(tensor.numel() for tensor in checkpoint.tensors.values())
         self.device = torch.device(device)
         weights = {name: t.to(self.device, torch.float32) for name, t in checkpoint.tensors.items()}
         norm = F.layer_norm(

@@ -215,7 +215,7 @@ class BatchWorker(BaseWorker):
             self._fail(claimed, utterance.error)
             return
         job, ttl = claimed.job, claimed.job.get_result_ttl(self.default_result_ttl)
-        result = make_result(utterance, self._pipeline.sample_rate, warnings=[])
+        result = make_result(utterance, self._pipeline.sample_rate)
         if ttl != 0:
             self.connection.set(audio_key(job.id), utterance.audio, ex=ttl if ttl > 0 else None)
         job._result = result.model_dump(mode="json")

@@ -108,8 +108,9 @@ def open_model(directory: Path, device: str = "cpu", threads: int = 1) -> Speech
         threads: CPU threads of each thread that computes; set for the whole process.
 
     Raises:
-        ModelError: Something in it is missing, or its parts do not fit together.
+        ModelError: Something in it is missing, its parts do not fit together, or there is no such device.
     """
+    _check_device(device)
     torch.set_num_threads(threads)
     config = read_config(directory)
     encode_text, text_size = load_tokenizer(config.tokens.tokenizer)
@@ -128,6 +129,16 @@ def open_model(directory: Path, device: str = "cpu", threads: int = 1) -> Speech
     _check_fit(directory, checkpoint, codec, layout)
     model = RWKV7(checkpoint, device, head_rows=layout.head_size)
     return SpeechModel(config, layout, encode_text, model, codec, voices)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for the device
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f"device {device!r} cannot be used here: {reason}; accepted: cpu, cuda, cuda:N"
+        ) from error
 
 
 def _check_fit(directory: Path, checkpoint: Checkpoint, codec: BiCodec, layout: TokenLayout) -> None:
@@ -154,13 +165,12 @@ def describe(directory: Path) -> dict[str, str]:
     """
     speech = open_model(directory)
     config, sizes, codec = speech.config, speech.model.sizes, speech.codec
-    parameters = sum(tensor.numel() for tensor in load_checkpoint(checkpoint_path(directory)).tensors.values())
     return {
         "name": config.name,
         "trained": "yes" if config.trained else "no: random weights, noise instead of speech",
         "licence": config.licence,
         "provenance": config.provenance,
-        "rwkv-7": f"{sizes.layers} layers x {sizes.width}, {parameters / 1e6:.1f} M parameters",
+        "rwkv-7": f"{sizes.layers} layers x {sizes.width}, {speech.model.parameters / 1e6:.1f} M parameters",
         "state": f"{speech.model.state(1).nbytes() / 2**20:.2f} MiB for each row",
         "vocabulary": f"{config.tokens.tokenizer} text, {sizes.vocabulary} in, {sizes.head_rows} out",
         "codec": f"{config.codec}, {codec.sample_rate} Hz, {codec.sample_rate / codec.hop:g} tokens a second",

@@ -52,7 +52,6 @@ class Pipeline:
         self._engine = Engine(speech.model, speech.layout, max_rows, token_chunk_size)
         self._vocoder = Vocoder(speech.codec)
         self._vocoder_batch = vocoder_batch
-        self._max_rows = max_rows
         self._done = done
         self._freed = freed
         self._to_engine: queue.SimpleQueue[Utterance | _Cancel | None] = queue.SimpleQueue()
@@ -80,7 +79,7 @@ class Pipeline:
 
     def free_rows(self) -> int:
         """Rows that could start at once."""
-        return self._max_rows - len(self._running) - self._to_engine.qsize()
+        return self._engine.scheduler.max_rows - len(self._running) - self._to_engine.qsize()
 
     def close(self) -> None:
         """Let what is inside finish, then end the threads."""

@@ -105,7 +105,7 @@ def failure(row: Row) -> str | None:
     return None
 
 
-def make_result(utterance: Utterance, sample_rate: int, warnings: list[str]) -> SynthesisResult:
+def make_result(utterance: Utterance, sample_rate: int) -> SynthesisResult:
     """Sum up a finished utterance."""
     assert utterance.wave is not None
     row, decoding, start = utterance.row, utterance.row.decoding, utterance.claimed_at
@@ -132,7 +132,7 @@ def make_result(utterance: Utterance, sample_rate: int, warnings: list[str]) -> 
         ),
         mean_batch=row.mean_batch,
         rtf=total / seconds,
-        warnings=warnings + _warnings(row, seconds),
+        warnings=_warnings(row, seconds),
         metadata=utterance.request.metadata,
     )
 

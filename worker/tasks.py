@@ -49,4 +49,4 @@ def synthesize(request: dict[str, Any]) -> dict[str, Any]:
     ttl = job.get_result_ttl(Settings().result_ttl)
     if ttl != 0:
         job.connection.set(audio_key(job.id), utterance.audio, ex=ttl if ttl > 0 else None)
-    return make_result(utterance, pipeline.sample_rate, warnings=[]).model_dump(mode="json")
+    return make_result(utterance, pipeline.sample_rate).model_dump(mode="json")

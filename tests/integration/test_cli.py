@@ -44,6 +44,7 @@ def test_say_writes_a_file_and_a_summary(random_model: Path, tmp_path: Path) -> 
         (["say", "hi", "--voice", "nobody"], "voice: unknown voice 'nobody'; accepted: first, second"),
         (["say", "hi", "--redis", "redis://127.0.0.1:1/0"], "Error"),
         (["say", "hi", "--model", "no-such-folder"], "not a model directory"),
+        (["say", "hi", "--device", "abacus"], "device 'abacus' cannot be used here"),
         (["model", "info", "no-such-folder"], "not a model directory"),
         (["worker", "--token-chunk-size", "0"], "token_chunk_size"),
         (["worker", "--log-level", "loud"], "log_level"),

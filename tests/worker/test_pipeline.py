@@ -84,7 +84,7 @@ def requests() -> dict[str, dict[str, Any]]:
 
 def result(utterance: Utterance) -> SynthesisResult:
     assert utterance.error is None
-    return make_result(utterance, RATE, warnings=[])
+    return make_result(utterance, RATE)
 
 
 def decoded(utterance: Utterance) -> tuple[np.ndarray[Any, Any], int]:
