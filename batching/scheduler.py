@@ -80,14 +80,14 @@ class Scheduler:
                 row.slot = -1
         return finished
 
-    def cancel(self, key: str, reason: FinishReason = FinishReason.CANCELLED) -> Row | None:
+    def cancel(self, key: str) -> Row | None:
         """End the row named ``key``: a waiting row is returned at once, a running one by the next release."""
         for row in self._waiting:
             if row.key == key:
                 self._waiting.remove(row)
-                row.decoding.finish = reason
+                row.decoding.finish = FinishReason.CANCELLED
                 return row
         for row in self._running:
             if row.key == key:
-                row.decoding.finish = reason
+                row.decoding.finish = FinishReason.CANCELLED
         return None
