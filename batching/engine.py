@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from loguru import logger
 from torch import Tensor
 
 from batching.row import Row
@@ -15,9 +17,25 @@ from sampler.layout import TokenLayout
 from sampler.randomness import uniform
 from sampler.sampling import SamplingRows, sample_
 
+_SINGLE_ROW_MEMORY = (
+    "engine: out of memory with a single row; a shorter text or a device with more memory may help"
+)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a step failed; not the error itself, whose traceback keeps the step's tensors in memory."""
+
+    reason: str
+    out_of_memory: bool
+
 
 class Engine:
     """Owns a model, its state pool and the logits buffer; not thread-safe, one thread drives it.
+
+    A step that fails may have advanced some states, so it cannot be repeated. Its rows restart from their prompts,
+    half as many at once, and draw the same tokens again. After out-of-memory it stays at that number; after any
+    other error only until the row at fault has failed alone, or until the suspects have all left.
 
     Args:
         model: The forward pass; its head must have the layout's rows.
@@ -28,6 +46,8 @@ class Engine:
 
     def __init__(self, model: RWKV7, layout: TokenLayout, max_rows: int, token_chunk_size: int) -> None:
         self.scheduler = Scheduler(max_rows, token_chunk_size)
+        self._max_rows = max_rows
+        self._suspects: list[Row] = []
         self._model = model
         self._state = model.state(max_rows)
         self._buffer = torch.empty(
@@ -42,13 +62,52 @@ class Engine:
     def step(self) -> list[Row]:
         """Admit, run one batch, advance its rows; return the rows that finished."""
         for row in self.scheduler.admit():
-            self._state.reset(row.slot)
             row.started_at = time.monotonic()
         shares = self.scheduler.plan()
         if shares:
-            residual = self._forward(shares)
-            self._sample(residual, [share.row for share in shares])
+            rows = [share.row for share in shares]
+            failure = self._attempt(shares, rows)
+            if failure:
+                self._recover(failure, rows)
         return self._collect()
+
+    def _attempt(self, shares: Sequence[Share], rows: Sequence[Row]) -> _Failure | None:
+        """Run one batch; the boundary that no error crosses."""
+        try:
+            self._sample(self._forward(shares), rows)
+        except (torch.OutOfMemoryError, MemoryError):
+            return _Failure(_SINGLE_ROW_MEMORY, out_of_memory=True)
+        except Exception as error:  # noqa: BLE001 - rows fail or restart, the engine lives
+            if len(rows) == 1:
+                logger.exception("row {}: its step failed with it alone", rows[0].key)
+            return _Failure(f"engine: {type(error).__name__}: {error}", out_of_memory=False)
+        return None
+
+    def _recover(self, failure: _Failure, rows: list[Row]) -> None:
+        """Fail a lone row; restart several, half as many at once."""
+        if failure.out_of_memory and self._model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(rows) == 1:
+            if failure.out_of_memory:
+                logger.error("row {}: {}", rows[0].key, failure.reason)
+            rows[0].fail(failure.reason)
+            self._clear_suspects()
+            return
+        half = len(rows) // 2
+        if failure.out_of_memory:
+            logger.warning("engine: out of memory with {} rows; from now on {} at most", len(rows), half)
+            self._max_rows = half
+            self.scheduler.restart()
+        else:
+            logger.warning("{}; its {} rows restart, {} at most at once", failure.reason, len(rows), half)
+            self._suspects = rows
+            self.scheduler.restart(newest_first=True)
+        self.scheduler.max_rows = half
+
+    def _clear_suspects(self) -> None:
+        if self._suspects:
+            self._suspects = []
+            self.scheduler.max_rows = self._max_rows
 
     def _forward(self, shares: Sequence[Share]) -> Tensor:
         """Feed every share's tokens; the residual stream at the last token of each, [R, width]."""
@@ -57,6 +116,8 @@ class Engine:
             [share.tokens for share in shares], [share.row.slot for share in shares], self._model.device
         )
         for share in shares:
+            if share.row.steps == 0:
+                self._state.reset(share.row.slot)
             share.row.steps += 1
             share.row.batch_total += len(shares)
         return self._model.forward(torch.tensor(tokens, device=self._model.device), rows, self._state)
@@ -98,4 +159,6 @@ class Engine:
         finished = self.scheduler.release()
         for row in finished:
             row.finished_at = time.monotonic()
+        if self._suspects and all(row.finished for row in self._suspects):
+            self._clear_suspects()
         return finished

@@ -14,6 +14,7 @@ class Row:
         key: The caller's name for the row.
         slot: State slot while the row runs, else -1.
         batch_total: Sum over the row's steps of the rows that shared the step.
+        error: Why the engine failed the row, if it did.
     """
 
     key: str
@@ -25,6 +26,7 @@ class Row:
     started_at: float = 0.0
     prefilled_at: float = 0.0
     finished_at: float = 0.0
+    error: str | None = None
 
     @property
     def finished(self) -> FinishReason | None:
@@ -34,3 +36,11 @@ class Row:
     def mean_batch(self) -> float:
         """Rows in a step, averaged over the steps that this row took part in."""
         return self.batch_total / self.steps if self.steps else 0.0
+
+    def restart(self) -> None:
+        """Go back to the prompt; every field but the key and the time of arrival starts anew."""
+        vars(self).update(vars(Row(self.key, self.decoding.restarted(), added_at=self.added_at)))
+
+    def fail(self, reason: str) -> None:
+        self.error = reason
+        self.decoding.finish = FinishReason.ERROR

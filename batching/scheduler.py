@@ -80,6 +80,21 @@ class Scheduler:
                 row.slot = -1
         return finished
 
+    def restart(self, newest_first: bool = False) -> None:
+        """Send the running rows back to their prompts, ahead of those that wait; ``release`` gets the finished.
+
+        Args:
+            newest_first: Whether rows with the fewest steps come first; else they keep their order.
+        """
+        rows = [row for row in self._running if not row.finished]
+        self._running = [row for row in self._running if row.finished]
+        if newest_first:
+            rows.sort(key=lambda row: row.steps)
+        for row in rows:
+            heapq.heappush(self._free, row.slot)
+            row.restart()
+        self._waiting.extendleft(reversed(rows))
+
     def cancel(self, key: str) -> Row | None:
         """End the row named ``key``: a waiting row is returned at once, a running one by the next release."""
         for row in self._waiting:

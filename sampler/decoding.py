@@ -1,7 +1,7 @@
 """One utterance's way through the phases: what is fed next, what may be drawn, when it ends."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 
 from sampler.layout import TokenLayout
@@ -82,6 +82,10 @@ class Decoding:
     def __post_init__(self) -> None:
         self.globals_ = list(self.voice)
         self._pending = list(self.prompt)
+
+    def restarted(self) -> "Decoding":
+        """The same request before its first step; it will draw the same tokens again."""
+        return replace(self)
 
     @property
     def remaining(self) -> int:

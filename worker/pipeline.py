@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from loguru import logger
 
@@ -15,7 +16,6 @@ from batching.engine import Engine
 from batching.row import Row
 from codec.audio import encode_audio
 from codec.vocoder import Vocoder
-from sampler.decoding import FinishReason
 from worker.directory import SpeechModel
 from worker.synthesis import Utterance, failure
 
@@ -26,7 +26,7 @@ class _Cancel:
 
 
 class Pipeline:
-    """Runs utterances concurrently.
+    """Runs utterances concurrently; its methods may be called from any thread.
 
     Args:
         speech: The loaded model; the pipeline's threads own it from now on.
@@ -58,6 +58,10 @@ class Pipeline:
         self._to_vocoder: queue.SimpleQueue[Utterance | None] = queue.SimpleQueue()
         self._to_encoder: queue.SimpleQueue[Utterance | None] = queue.SimpleQueue()
         self._running: dict[Row, Utterance] = {}
+        self._inside: dict[Utterance, str | None] = {}  # with the reason of those that are cancelled
+        self._closed = False
+        self._lock = threading.Lock()  # taken to write the two; once an utterance, never in a step
+        self._steps = self._vocoded = self._encoded = 0  # each is counted by one thread
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True)
             for name, target in (
@@ -70,20 +74,41 @@ class Pipeline:
             thread.start()
 
     def submit(self, utterance: Utterance) -> None:
-        """Hand an utterance over; it may come back by ``done`` before this returns."""
-        self._to_engine.put(utterance)
+        """Hand an utterance over; it may come back by ``done`` before this returns.
 
-    def cancel(self, key: str) -> None:
-        """End the utterance named ``key`` if it still decodes; it comes back by ``done`` with an error."""
-        self._to_engine.put(_Cancel(key))
+        Raises:
+            RuntimeError: The pipeline is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the pipeline is closed")
+            self._inside[utterance] = None
+            self._to_engine.put(utterance)
+
+    def cancel(self, key: str, reason: str = "cancelled on request") -> None:
+        """End the utterance named ``key``, if it is inside; it comes back by ``done`` with the reason as error.
+
+        A stage that is at work on it finishes its batch first; no later stage touches it.
+        """
+        with self._lock:
+            for utterance, earlier in self._inside.items():
+                if utterance.id == key and earlier is None:
+                    self._inside[utterance] = reason
+                    self._to_engine.put(_Cancel(key))
+
+    def progress(self) -> int | None:
+        """A number that changes whenever a stage completes something; None when nothing is inside."""
+        return self._steps + self._vocoded + self._encoded if self._inside else None
 
     def free_rows(self) -> int:
-        """Rows that could start at once."""
+        """Rows that could start at once; negative when more are inside than may run."""
         return self._engine.scheduler.max_rows - len(self._running) - self._to_engine.qsize()
 
     def close(self) -> None:
         """Let what is inside finish, then end the threads."""
-        self._to_engine.put(None)
+        with self._lock:
+            self._closed = True
+            self._to_engine.put(None)
         for thread in self._threads:
             thread.join()
 
@@ -92,17 +117,18 @@ class Pipeline:
     def _run_engine(self) -> None:
         open_ = True
         while open_ or len(self._engine.scheduler):
-            while open_ and (not len(self._engine.scheduler) or not self._to_engine.empty()):
+            while not self._to_engine.empty() or (open_ and not len(self._engine.scheduler)):
                 message = self._to_engine.get()
                 if message is None:
                     open_ = False
                 else:
                     self._take(message)
-            finished = self._step()
+            finished = self._engine.step()
+            self._steps += 1
             for row in finished:
                 self._leave(row)
             if finished:
-                self._freed()
+                _call("freed", self._freed)
         self._to_vocoder.put(None)
 
     def _take(self, message: Utterance | _Cancel) -> None:
@@ -114,20 +140,9 @@ class Pipeline:
         if waiting is not None:
             self._leave(waiting)
 
-    def _step(self) -> list[Row]:
-        """One step; an error in it ends the rows that took part, and nothing else."""
-        try:
-            return self._engine.step()
-        except Exception as error:  # noqa: BLE001 - the step is the boundary: its rows fail, the worker lives
-            logger.exception("a step of the engine failed")
-            for row in self._engine.scheduler.running:
-                row.decoding.finish = FinishReason.ERROR
-                self._running[row].error = f"engine: {type(error).__name__}: {error}"
-            return self._engine.scheduler.release()
-
     def _leave(self, row: Row) -> None:
         utterance = self._running.pop(row)
-        utterance.error = utterance.error or failure(row)
+        utterance.error = row.error or failure(row)
         (self._to_encoder if utterance.error else self._to_vocoder).put(utterance)
 
     # The vocoder's thread.
@@ -151,31 +166,40 @@ class Pipeline:
         return batch
 
     def _vocode(self, batch: list[Utterance]) -> None:
-        """Decode a batch; if it fails, each utterance alone, so that only the faulty one fails."""
+        """Decode those that are not cancelled; if the batch fails, each alone, so that only the faulty fail."""
+        batch = [utterance for utterance in batch if self._inside[utterance] is None]
+        if batch and not self._decode_waves(batch):
+            # Not where the error was caught: it would keep the failed batch's tensors in memory.
+            for utterance in batch:
+                self._vocode([utterance])
+
+    def _decode_waves(self, batch: list[Utterance]) -> bool:
+        """Decode a batch; False if it failed and its utterances are to be tried alone."""
         decodings = [utterance.row.decoding for utterance in batch]
         try:
             waves = self._vocoder([d.semantic for d in decodings], [d.globals_ for d in decodings])
         except Exception as error:  # noqa: BLE001 - one utterance's fault must not end the thread
-            if len(batch) == 1:
-                logger.exception("the vocoder failed")
-                batch[0].error = f"vocoder: {type(error).__name__}: {error}"
-                return
-            for utterance in batch:
-                self._vocode([utterance])
-            return
-        now = time.monotonic()
-        for utterance, wave in zip(batch, waves, strict=True):
-            utterance.wave = wave
-            utterance.vocoded_at = now
+            if len(batch) > 1:
+                return False
+            logger.exception("the vocoder failed")
+            batch[0].error = f"vocoder: {type(error).__name__}: {error}"
+        else:
+            now = time.monotonic()
+            for utterance, wave in zip(batch, waves, strict=True):
+                utterance.wave = wave
+                utterance.vocoded_at = now
+        self._vocoded += 1
+        return True
 
     # The encoder's thread.
 
     def _run_encoder(self) -> None:
         while (utterance := self._to_encoder.get()) is not None:
-            if utterance.wave is not None:
+            if utterance.wave is not None and self._inside[utterance] is None:
                 self._encode(utterance)
-            utterance.done_at = time.monotonic()
-            self._done(utterance)
+            self._end(utterance)
+            self._encoded += 1
+            _call("done", partial(self._done, utterance))
 
     def _encode(self, utterance: Utterance) -> None:
         assert utterance.wave is not None
@@ -184,3 +208,20 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - one utterance's fault must not end the thread
             logger.exception("encoding failed")
             utterance.error = f"format: {utterance.request.format}: {type(error).__name__}: {error}"
+
+    def _end(self, utterance: Utterance) -> None:
+        """Let go of an utterance; a cancel that comes from now on is too late."""
+        with self._lock:
+            reason = self._inside.pop(utterance)
+        if reason is not None:
+            utterance.error = reason
+            utterance.audio = b""
+        utterance.done_at = time.monotonic()
+
+
+def _call(name: str, callback: Callable[[], None]) -> None:
+    """Call back; an error in it is not the pipeline's."""
+    try:
+        callback()
+    except Exception:  # noqa: BLE001 - a caller's fault must not end the thread
+        logger.exception("the callback {!r} failed", name)

@@ -1,13 +1,16 @@
 """The engine: a row's tokens are its own, whoever shares its batch, and a step does no more than it says."""
 
 import random
-from collections.abc import Callable, Iterable
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from loguru import logger
 from torch import Tensor
 
 import batching.engine
@@ -190,6 +193,255 @@ def test_a_row_that_is_not_finite_fails_alone(
     found = run(engine, rows)
     assert found.pop("1") == ([], [], FinishReason.ERROR)
     assert found == {key: alone[key] for key in found}
+
+
+Feeds = Callable[[Sequence[Row]], Exception | None]
+
+
+def break_steps(engine: Engine, monkeypatch: pytest.MonkeyPatch, error: Feeds) -> list[list[str]]:
+    """Raise in steps for whose rows ``error`` gives one, after their states have advanced; lists their keys."""
+    failed: list[list[str]] = []
+    forward, plan = engine._model.forward, engine.scheduler.plan
+    shares: list[Share] = []
+
+    def recording() -> list[Share]:
+        shares[:] = plan()
+        return shares[:]
+
+    def breaking(*args: Any) -> Tensor:
+        residual = forward(*args)
+        rows = [share.row for share in shares]
+        raised = error(rows)
+        if raised is None:
+            return residual
+        failed.append([row.key for row in rows])
+        raise raised
+
+    monkeypatch.setattr(engine.scheduler, "plan", recording)
+    monkeypatch.setattr(engine._model, "forward", breaking)
+    return failed
+
+
+@pytest.fixture
+def warnings() -> Iterator[list[str]]:
+    """What is logged as a warning or worse."""
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(message.record["message"]), level="WARNING")
+    yield lines
+    logger.remove(sink)
+
+
+def costs(rows: Iterable[Row]) -> dict[str, tuple[int, float]]:
+    return {row.key: (row.steps, row.mean_batch) for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("kind", "most", "ceilings"),
+    [
+        (torch.OutOfMemoryError, 7, [4]),
+        (MemoryError, 4, [4]),
+        (torch.OutOfMemoryError, 3, [4, 2]),
+        (torch.OutOfMemoryError, 1, [4, 2, 1]),
+    ],
+)
+def test_out_of_memory_halves_the_rows_and_fails_none(
+    speech: SpeechModel,
+    alone: dict[str, Trace],
+    monkeypatch: pytest.MonkeyPatch,
+    warnings: list[str],
+    kind: type[Exception],
+    most: int,
+    ceilings: list[int],
+) -> None:
+    engine, rows = engine_of(speech, rows=8, chunk=10_000), requests(speech, 10)
+    failed = break_steps(engine, monkeypatch, lambda rows: kind("no memory") if len(rows) > most else None)
+    assert run(engine, rows) == {row.key: alone[row.key] for row in rows}
+    assert engine.scheduler.max_rows == ceilings[-1]
+    assert [len(keys) for keys in failed] == [8, 4, 2][: len(ceilings)]
+    assert warnings == [f"engine: out of memory with {2 * n} rows; from now on {n} at most" for n in ceilings]
+    assert all(row.started_at <= row.prefilled_at <= row.finished_at for row in rows)
+    calm = requests(speech, 10)
+    run(engine, calm)
+    assert costs(rows) == costs(calm), "what was lost is not counted"
+
+
+def test_out_of_memory_in_the_midst_restarts_in_order(
+    speech: SpeechModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows are at different places, one has left, one has just come."""
+    engine, rows = engine_of(speech, rows=8, chunk=60), requests(speech, 12)
+    errors: list[Exception] = []
+    failed = break_steps(engine, monkeypatch, lambda _: errors.pop() if errors else None)
+    finished: list[Row] = []
+    for row in rows:
+        engine.add(row)
+    while not finished:
+        finished += engine.step()
+    assert len({row.steps for row in engine.scheduler.running}) > 1
+    errors.append(torch.OutOfMemoryError("no memory"))
+    finished += engine.step()
+    assert len(failed[0]) == 8
+    assert engine.scheduler.max_rows == 4
+    assert {(row.steps, row.slot, row.started_at) for row in rows if not row.finished} == {(0, -1, 0.0)}
+    finished += engine.step()
+    assert [row.key for row in engine.scheduler.running] == failed[0][:4]
+    assert {row.key: trace(row) for row in finished} | run(engine, []) == {row.key: alone[row.key] for row in rows}
+
+
+def test_a_single_row_that_needs_too_much_memory_fails_alone(
+    speech: SpeechModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch, warnings: list[str]
+) -> None:
+    engine, rows = engine_of(speech, rows=8), requests(speech, 4)
+    break_steps(engine, monkeypatch, lambda rows: MemoryError() if any(row.key == "2" for row in rows) else None)
+    found = run(engine, rows)
+    assert found.pop("2") == ([], [], FinishReason.ERROR)
+    assert found == {key: alone[key] for key in "013"}
+    reason = "engine: out of memory with a single row; a shorter text or a device with more memory may help"
+    assert [row.error for row in rows] == [None, None, reason, None]
+    assert warnings[-1] == f"row 2: {reason}"
+    assert engine.scheduler.max_rows == 1
+
+
+def test_a_lone_row_out_of_memory_lowers_no_ceiling(
+    speech: SpeechModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engine_of(speech, rows=8)
+    break_steps(engine, monkeypatch, lambda rows: MemoryError() if rows[0].key == "1" else None)
+    run(engine, [request(speech, 1)])
+    assert engine.scheduler.max_rows == 8
+    assert run(engine, [request(speech, 2)]) == {"2": alone["2"]}
+
+
+@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, RuntimeError])
+def test_a_failed_step_holds_no_memory_when_its_rows_restart(
+    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    engine = engine_of(speech, rows=2)
+    forward, held = engine._model.forward, list[weakref.ref[Tensor]]()
+    alive: list[bool] = []
+
+    def failing(*args: Any) -> Tensor:
+        residual = forward(*args)
+        held.append(weakref.ref(residual))
+        raise kind("no memory")
+
+    monkeypatch.setattr(engine._model, "forward", failing)
+    spy(monkeypatch, engine, "_recover", lambda *_: alive.append(held[-1]() is not None))
+    run(engine, requests(speech, 2))
+    assert not alive[0]
+
+
+def bad(speech: SpeechModel, key: str = "bad") -> Row:
+    """A row with a token that the embedding does not have."""
+    row = request(speech, 1)
+    return Row(key, replace(row.decoding, prompt=[*row.decoding.prompt, 1_000_000]))
+
+
+@pytest.mark.parametrize("place", [0, 3, 7])
+@pytest.mark.parametrize("chunk", [20, 10_000])
+@pytest.mark.parametrize("before", [0, 12])
+def test_a_row_whose_step_fails_is_found_and_fails_alone(
+    speech: SpeechModel,
+    alone: dict[str, Trace],
+    monkeypatch: pytest.MonkeyPatch,
+    place: int,
+    chunk: int,
+    before: int,
+) -> None:
+    engine, good = engine_of(speech, rows=8, chunk=chunk), requests(speech, 12)
+    failed: list[int] = []
+    spy(monkeypatch, engine, "_recover", lambda _, rows: failed.append(len(rows)))
+    for row in good[:place]:
+        engine.add(row)
+    found = {row.key: trace(row) for _ in range(before) for row in engine.step()}
+    faulty = bad(speech)
+    found |= run(engine, [faulty, *good[place:]])
+    assert found.pop("bad") == ([], [], FinishReason.ERROR)
+    assert faulty.error is not None
+    assert faulty.error.startswith("engine: IndexError: index 1000000 is out of bounds")
+    assert found == {row.key: alone[row.key] for row in good}
+    assert engine.scheduler.max_rows == 8
+    assert failed[-1] == 1
+    assert len(failed) <= 4
+
+
+def test_a_newcomer_at_fault_is_found_first(speech: SpeechModel) -> None:
+    engine, good, faulty = engine_of(speech, rows=8, chunk=10_000), requests(speech, 7), bad(speech)
+    for row in good:
+        engine.add(row)
+    engine.step()
+    engine.add(faulty)
+    assert [engine.step() for _ in range(4)] == [[], [], [], [faulty]]
+    assert engine.scheduler.max_rows == 8
+
+
+def test_two_rows_at_fault_fail_and_no_others(speech: SpeechModel, alone: dict[str, Trace]) -> None:
+    engine, good = engine_of(speech, rows=8), requests(speech, 9)
+    found = run(engine, [*good[:2], bad(speech, "x"), *good[2:6], bad(speech, "y"), *good[6:]])
+    assert found.pop("x") == found.pop("y") == ([], [], FinishReason.ERROR)
+    assert found == {row.key: alone[row.key] for row in good}
+    assert engine.scheduler.max_rows == 8
+
+
+def test_a_row_that_fails_while_it_speaks_is_found(
+    speech: SpeechModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(rows: Sequence[Row]) -> Exception | None:
+        return ValueError("row 5") if any(r.key == "5" and len(r.decoding.semantic) > 4 for r in rows) else None
+
+    engine, rows = engine_of(speech, rows=8), requests(speech, 12)
+    failed = break_steps(engine, monkeypatch, late)
+    found = run(engine, rows)
+    assert found.pop("5")[2] is FinishReason.ERROR
+    assert rows[5].error == "engine: ValueError: row 5"
+    assert found == {key: alone[key] for key in found}
+    assert [len(keys) for keys in failed] == [8, 4, 2, 1]
+    assert engine.scheduler.max_rows == 8
+
+
+def test_rows_that_all_fail_end_with_their_own_reasons(
+    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, rows = engine_of(speech, rows=8), requests(speech, 8)
+    failed = break_steps(engine, monkeypatch, lambda rows: RuntimeError(",".join(row.key for row in rows)))
+    run(engine, rows)
+    assert [row.error for row in rows] == [f"engine: RuntimeError: {row.key}" for row in rows]
+    assert len(failed) <= 8 * 4
+    assert engine.scheduler.max_rows == 8
+
+
+@pytest.mark.parametrize("cancel", [False, True])
+def test_an_error_that_does_not_come_again_fails_none(
+    speech: SpeechModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch, cancel: bool
+) -> None:
+    engine, rows = engine_of(speech, rows=8, chunk=10_000), requests(speech, 8)
+    errors: list[Exception] = [RuntimeError("device lost")]
+    break_steps(engine, monkeypatch, lambda _: errors.pop() if errors else None)
+    for row in rows:
+        engine.add(row)
+    assert engine.step() == []
+    assert engine.scheduler.max_rows == 4
+    if cancel:
+        for row in rows:
+            engine.scheduler.cancel(row.key)
+        engine.step()
+        rows = requests(speech, 8)
+        assert run(engine, rows) == {row.key: alone[row.key] for row in rows}
+    else:
+        assert run(engine, []) == {row.key: alone[row.key] for row in rows}
+    assert engine.scheduler.max_rows == 8
+
+
+def test_the_ceiling_of_out_of_memory_outlives_the_search_for_a_fault(
+    speech: SpeechModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, good = engine_of(speech, rows=8, chunk=10_000), requests(speech, 12)
+    failed = break_steps(engine, monkeypatch, lambda rows: MemoryError() if len(rows) > 4 else None)
+    found = run(engine, [*good[:8], bad(speech), *good[8:]])
+    assert found.pop("bad")[2] is FinishReason.ERROR
+    assert len(failed) == 1
+    assert found == {row.key: alone[row.key] for row in good}
+    assert engine.scheduler.max_rows == 4
 
 
 def spy(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, seen: Callable[..., None]) -> None:

@@ -140,6 +140,42 @@ def test_an_unknown_key_cancels_nothing() -> None:
     assert step(scheduler)[0] == {"first": 10}
 
 
+def test_restarted_rows_keep_their_order_ahead_of_those_that_wait() -> None:
+    scheduler = Scheduler(3, 64)
+    rows = {key: row(key, limit=limit) for key, limit in (("a", 9), ("b", 9), ("c", 2), ("d", 9))}
+    for one in rows.values():
+        scheduler.add(one)
+    step(scheduler)
+    scheduler.cancel("b")
+    scheduler.restart()
+    assert [r.key for r in scheduler.running] == ["b"]
+    assert [r.key for r in scheduler.release()] == ["b"]
+    assert [(r.key, r.slot) for r in scheduler.admit()] == [("a", 0), ("c", 1), ("d", 2)]
+    assert step(scheduler)[0] == {"a": 10, "c": 10, "d": 10}
+    assert step(scheduler)[1] == ["c"], "its tokens of before the restart are gone"
+
+
+def test_the_newest_row_may_restart_first() -> None:
+    scheduler = Scheduler(4, 64)
+    for key, steps in (("a", 5), ("b", 3), ("c", 1), ("d", 3)):
+        scheduler.add(row(key))
+        next(scheduler.admit()).steps = steps
+    scheduler.restart(newest_first=True)
+    assert [r.key for r in scheduler.admit()] == ["c", "b", "d", "a"]
+
+
+def test_a_restarted_row_keeps_its_name_and_its_arrival_only() -> None:
+    one = row("a", prompt=3, limit=7)
+    fresh = vars(Row("a", one.decoding.restarted(), added_at=one.added_at))
+    one.decoding.take(3)
+    one.fail("why")
+    one.slot = one.steps = one.batch_total = 3
+    one.started_at = one.prefilled_at = one.finished_at = 4.0
+    assert {name for name, value in vars(one).items() if value == fresh[name]} == {"key", "added_at"}
+    one.restart()
+    assert vars(one) == fresh
+
+
 @pytest.mark.parametrize(("slots", "chunk"), [(0, 1), (1, 0), (-1, 5)])
 def test_sizes(slots: int, chunk: int) -> None:
     with pytest.raises(ValueError, match="must be at least 1"):

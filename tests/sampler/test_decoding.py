@@ -1,10 +1,20 @@
 """A row's way through the phases, and every way to end."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampler.decoding import GLOBAL_SAMPLING, SEMANTIC_SAMPLING, Decoding, FinishReason, Phase, semantic_limit
+from sampler.decoding import (
+    GLOBAL_SAMPLING,
+    SEMANTIC_SAMPLING,
+    Decoding,
+    FinishReason,
+    Phase,
+    PhaseSampling,
+    semantic_limit,
+)
 from sampler.layout import TokenLayout
 
 LAYOUT = TokenLayout()
@@ -111,6 +121,19 @@ def test_an_error_token_ends_the_row_in_any_phase(fed: int) -> None:
     decoding.accept(-1)
     assert decoding.finish is FinishReason.ERROR
     assert decoding.semantic == []
+
+
+@pytest.mark.parametrize("voice", [(), VOICE])
+def test_a_restarted_row_is_as_new(voice: Sequence[int]) -> None:
+    def fresh() -> Decoding:
+        return Decoding(LAYOUT, [1, 2], voice, 7, 40, 3, PhaseSampling(0.5, 0.9, 4), PhaseSampling(0.6, 0.8, 5))
+
+    decoding = fresh()
+    decoding.take(2)
+    draw(decoding, *range(33), 9, 9, 9)
+    assert decoding.finish is FinishReason.REPETITION
+    assert decoding.restarted() == fresh()
+    assert (decoding.globals_, decoding.semantic) != (fresh().globals_, fresh().semantic)
 
 
 @given(st.text(), st.text(min_size=1), st.integers(1, 5000))

@@ -7,14 +7,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import soundfile
+import torch
+from loguru import logger
 from torch import Tensor
 
+import worker.pipeline
 from batching.row import Row
-from codec.audio import FORMATS
+from codec.audio import FORMATS, encode_audio
+from model.ragged import Ragged
+from model.state import State
 from sampler.attributes import Attributes
 from sampler.decoding import Decoding, FinishReason
 from sampler.prompt import voice_prompt
@@ -264,6 +270,187 @@ def test_cancel_of_what_has_ended_changes_nothing(speech: SpeechModel) -> None:
         assert trace(one.collect(1)["b"]) == trace(first)
 
 
+FLAT = {"temperature": 5, "top_p": 1, "top_k": 0, "max_seconds": 0.2}
+"""Ten tokens, and hardly ever fewer."""
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_utterance_is_cancelled_while_it_waits_for_the_vocoder(speech: SpeechModel, size: int) -> None:
+    with desk(speech, vocoder_batch=size) as one:
+        held = threading.Event()
+        batches = hold_vocoder(one.pipeline, held)
+        one.submit("first", seed=1, **FLAT)
+        wait_until(lambda: batches == [1])
+        for key in ("late", "other"):
+            one.submit(key, seed=2, **FLAT)
+        wait_until(lambda: one.pipeline._to_vocoder.qsize() == 2)
+        one.pipeline.cancel("late", "timeout: 3 s")
+        one.pipeline.cancel("late", "the first reason counts")
+        held.set()
+        found = one.collect(3)
+        assert batches == [1, 1], "what is cancelled is not vocoded"
+    assert {key: utterance.error for key, utterance in found.items()} == {
+        "first": None,
+        "late": "timeout: 3 s",
+        "other": None,
+    }
+    assert found["late"].wave is None
+    assert found["late"].row.finished is FinishReason.LENGTH
+
+
+def test_utterance_is_cancelled_while_it_is_vocoded(speech: SpeechModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode = Mock(return_value=b"audio")
+    monkeypatch.setattr(worker.pipeline, "encode_audio", encode)
+    with desk(speech) as one:
+        held = threading.Event()
+        batches = hold_vocoder(one.pipeline, held)
+        one.submit("first", seed=1, **FLAT)
+        wait_until(lambda: batches == [1])
+        one.pipeline.cancel("first", "timeout: 3 s")
+        held.set()
+        assert one.collect(1)["first"].error == "timeout: 3 s"
+    encode.assert_not_called()
+
+
+def test_utterance_is_cancelled_while_it_is_encoded_or_waits_for_that(
+    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, encoding = threading.Event(), threading.Semaphore(0)
+
+    def late(*_: Any) -> bytes:
+        encoding.release()
+        held.wait(PATIENCE)
+        return b"audio"
+
+    monkeypatch.setattr(worker.pipeline, "encode_audio", late)
+    with desk(speech) as one:
+        one.submit("encoded", seed=1, **FLAT)
+        assert encoding.acquire(timeout=PATIENCE)
+        for key in ("waiting", "kept"):
+            one.submit(key, seed=2, **FLAT)
+        wait_until(lambda: one.pipeline._to_encoder.qsize() == 2)
+        for key in ("encoded", "waiting"):
+            one.pipeline.cancel(key, "timeout: 3 s")
+        held.set()
+        found = one.collect(3)
+    assert {key: (utterance.error, utterance.audio) for key, utterance in found.items()} == {
+        "encoded": ("timeout: 3 s", b""),
+        "waiting": ("timeout: 3 s", b""),
+        "kept": (None, b"audio"),
+    }
+
+
+def test_reason_of_a_cancel_is_the_error_in_the_engine_too(speech: SpeechModel) -> None:
+    with desk(speech, max_rows=1) as one:
+        running = one.submit("running", **{**LONG, "max_seconds": 40})
+        one.submit("waiting", seed=1)
+        wait_until(lambda: running.row.steps > 3)
+        for key in ("waiting", "running"):
+            one.pipeline.cancel(key, f"{key} too long")
+        found = one.collect(2)
+    assert {utterance.error for utterance in found.values()} == {"running too long", "waiting too long"}
+
+
+def test_running_utterance_is_cancelled_while_the_pipeline_closes(speech: SpeechModel) -> None:
+    one = Desk(speech)
+    running = one.submit("long", **{**LONG, "max_seconds": 40})
+    wait_until(lambda: running.row.steps > 3)
+    closing = threading.Thread(target=one.pipeline.close)
+    closing.start()
+    wait_until(lambda: one.pipeline._closed and one.pipeline._to_engine.empty())
+    one.pipeline.cancel("long", "shutdown")
+    closing.join(PATIENCE)
+    assert one.collect(1)["long"].error == "shutdown"
+    assert running.row.finished is FinishReason.CANCELLED
+
+
+def test_cancels_from_many_threads_return_each_utterance_once(speech: SpeechModel) -> None:
+    keys = [str(number) for number in range(12)]
+    with desk(speech, vocoder_batch=3) as one:
+        for key in keys:
+            one.submit(key, seed=int(key), **FLAT)
+
+        def cancel(mine: Sequence[str]) -> None:
+            for key in mine:
+                one.pipeline.cancel(key, "stop")
+
+        parts = (keys[::2], keys[::3], keys[::-4])
+        threads = [threading.Thread(target=cancel, args=(part * 20,)) for part in parts]
+        for thread in threads:
+            thread.start()
+        found = one.collect(12)
+        for thread in threads:
+            thread.join()
+    assert {utterance.error for utterance in found.values()} <= {None, "stop"}
+    assert not one.pipeline._inside
+
+
+def test_callbacks_that_raise_end_no_thread(speech: SpeechModel) -> None:
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(message.record["message"]), level="ERROR")
+
+    def freed() -> None:
+        raise OSError("freed")
+
+    with desk(speech, freed=freed) as one:
+        done = one.pipeline._done
+
+        def faulty(utterance: Utterance) -> None:
+            done(utterance)
+            raise OSError("done")
+
+        one.pipeline._done = faulty
+        for key in ("a", "b"):
+            one.submit(key, seed=1, **FLAT)
+            assert one.collect(1)[key].error is None
+        assert all(thread.is_alive() for thread in one.pipeline._threads)
+    logger.remove(sink)
+    assert sorted(lines) == ["the callback 'done' failed"] * 2 + ["the callback 'freed' failed"] * 2
+
+
+def test_submit_after_close_is_refused(speech: SpeechModel) -> None:
+    with desk(speech) as one:
+        pass
+    with pytest.raises(RuntimeError, match="the pipeline is closed"):
+        one.submit("late")
+    assert one.pipeline.progress() is None
+
+
+def test_progress_follows_every_stage(speech: SpeechModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoding, encode = threading.Event(), encode_audio
+
+    def late(*args: Any) -> bytes:
+        encoding.wait(PATIENCE)
+        return encode(*args)
+
+    monkeypatch.setattr(worker.pipeline, "encode_audio", late)
+    with desk(speech) as one:
+        assert one.pipeline.progress() is None
+        vocoding = threading.Event()
+        batches = hold_vocoder(one.pipeline, vocoding)
+        long = one.submit("long", **{**LONG, "max_seconds": 40})
+        wait_until(lambda: long.row.steps > 0)
+        for _ in range(3):
+            steps, before = long.row.steps, one.pipeline.progress()
+            wait_until(lambda: long.row.steps > steps + 1)  # noqa: B023
+            assert before is not None
+            assert (one.pipeline.progress() or 0) > before
+        one.pipeline.cancel("long")
+        assert one.collect(1)["long"] is long
+        assert one.pipeline.progress() is None
+        for key in ("first", "second"):
+            one.submit(key, seed=1, **FLAT)
+        wait_until(lambda: batches == [1] and one.pipeline._to_vocoder.qsize() == 1)
+        wait_until(lambda: one.pipeline.free_rows() == 4)
+        stuck = [one.pipeline.progress() for _ in range(20) if not threading.Event().wait(0.005)]
+        assert len(set(stuck)) == 1, "nothing moves while the vocoder stands"
+        vocoding.set()
+        wait_until(lambda: one.pipeline.progress() == (stuck[0] or 0) + 2)
+        encoding.set()
+        one.collect(2)
+        wait_until(lambda: one.pipeline.progress() is None)
+
+
 def test_close_finishes_what_is_inside(speech: SpeechModel) -> None:
     one = Desk(speech, max_rows=2)
     for number in range(5):
@@ -288,36 +475,87 @@ def test_free_rows_come_back_and_are_announced(speech: SpeechModel) -> None:
 
 
 class FailingForward:
-    """The model's forward pass, which raises at the one call that is asked for."""
+    """The model's forward pass, which raises at the one call that is asked for, when the states have advanced."""
 
-    def __init__(self, speech: SpeechModel) -> None:
+    def __init__(self, speech: SpeechModel, error: Exception) -> None:
         self.armed = threading.Event()
-        self._forward = speech.model.forward
+        self._forward, self._error = speech.model.forward, error
 
     def __call__(self, *args: Any) -> Tensor:
+        residual = self._forward(*args)
         if self.armed.is_set():
             self.armed.clear()
-            raise RuntimeError("device lost")
-        return self._forward(*args)
+            raise self._error
+        return residual
 
 
-def test_failed_step_fails_its_rows_and_no_later_ones(
-    speech: SpeechModel, alone: dict[str, Utterance], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [RuntimeError("device lost"), torch.OutOfMemoryError("no memory")])
+def test_failed_step_fails_a_lone_row_and_restarts_several(
+    speech: SpeechModel, alone: dict[str, Utterance], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    forward = FailingForward(speech)
+    forward = FailingForward(speech, error)
     monkeypatch.setattr(speech.model, "forward", forward)
-    with desk(speech, max_rows=2) as one:
-        running = [one.submit(key, **{**LONG, "max_seconds": 40}) for key in ("a", "b")]
-        one.submit("waiting", **requests()["default"])
-        wait_until(lambda: all(utterance.row.decoding.semantic for utterance in running))
+    with desk(speech, max_rows=6) as one:
+        lone = one.submit("lone", **{**LONG, "max_seconds": 40})
+        wait_until(lambda: len(lone.row.decoding.semantic) > 3)
         forward.armed.set()
-        found = one.collect(3)
-        assert [found[key].error for key in "ab"] == ["engine: RuntimeError: device lost"] * 2
-        assert trace(found["waiting"]) == trace(alone["default"])
-        for key, fields in requests().items():
-            one.submit(key, **fields)
+        reason = one.collect(1)["lone"].error
+        assert reason is not None
+        assert reason.startswith("engine: ")
+        assert one.pipeline.free_rows() == 6
+        running = {key: one.submit(key, **fields) for key, fields in requests().items()}
+        wait_until(lambda: running["default"].row.steps > 0)
+        forward.armed.set()
         for key, utterance in one.collect(6).items():
             assert trace(utterance) == trace(alone[key])
+            summary = result(utterance)
+            assert min(summary.timings.prefill, summary.timings.decode) >= 0
+        assert not forward.armed.is_set()
+        lowered = isinstance(error, torch.OutOfMemoryError)
+        assert (one.pipeline.free_rows() < 6) == lowered
+
+
+def test_free_rows_follow_the_ceiling_that_out_of_memory_leaves(
+    speech: SpeechModel, alone: dict[str, Utterance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = speech.model.forward
+
+    def limited(tokens: Tensor, rows: Ragged, state: State) -> Tensor:
+        residual = forward(tokens, rows, state)
+        if len(rows.slots) > 1:
+            raise torch.OutOfMemoryError("no memory")
+        return residual
+
+    monkeypatch.setattr(speech.model, "forward", limited)
+    with desk(speech, max_rows=4) as one:
+        first = one.submit("first", **{**LONG, "max_seconds": 40})
+        wait_until(lambda: first.row.steps > 3)
+        for key, fields in requests().items():
+            one.submit(key, **fields)
+        wait_until(lambda: one.pipeline.free_rows() == 1 - 7)
+        one.pipeline.cancel("first")
+        found = one.collect(7)
+        assert found.pop("first").error == "cancelled on request"
+        assert {key: trace(utterance) for key, utterance in found.items()} == {
+            key: trace(utterance) for key, utterance in alone.items()
+        }
+        assert one.pipeline.free_rows() == 1
+
+
+def test_row_with_a_bad_token_fails_alone(speech: SpeechModel, alone: dict[str, Utterance]) -> None:
+    request = parse_request({"text": "Hello."})
+    bad = Utterance(request, Row("bad", Decoding(speech.layout, [1, 2, 1_000_000])))
+    with desk(speech, max_rows=7, token_chunk_size=1000) as one:
+        for key, fields in requests().items():
+            one.submit(key, **fields)
+        one.pipeline.submit(bad)
+        found = one.collect(7)
+        assert one.pipeline.free_rows() == 7
+    error = found.pop("bad").error
+    assert error is not None
+    assert error.startswith("engine: IndexError: index 1000000")
+    for key, utterance in found.items():
+        assert trace(utterance) == trace(alone[key])
 
 
 def test_model_that_ends_at_once_is_an_error_with_advice(
