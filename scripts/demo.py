@@ -48,7 +48,7 @@ def main() -> None:
     with redis_server(settings) as url, local_worker(settings, url) as local:
         with errors.status("starting a worker"):
             local.wait_until_ready()
-        client = TTSClient(url, settings.queue)
+        client = TTSClient(url, settings.queue[0])
         wait(client, client.submit(SHORT, seed=0), local)  # warm-up, in no figure
         together, batched = _run(client, local, requests, arguments.out, at_once=len(requests))
         alone, sequential = _run(client, local, requests, None, at_once=1)

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from make_random_model import RandomModel, write_random_model
+from worker.embedded import embedded_redis
 
 WideResults = Callable[[Tensor, int], AbstractContextManager[list[str]]]
 GOLDEN_VARIABLE = "RWKV_TTS_GOLDEN"
@@ -24,6 +26,18 @@ def golden() -> Path:
     if not directory.is_dir():
         pytest.skip(f"no golden vectors: {directory} is not a directory; set {GOLDEN_VARIABLE}")
     return directory
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A real server, for the whole session: tests use queues of their own names."""
+    with embedded_redis() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def connection(redis_url: str) -> Redis:
+    return Redis.from_url(redis_url)
 
 
 @pytest.fixture(scope="session")

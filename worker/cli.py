@@ -2,9 +2,11 @@
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -40,7 +42,8 @@ def _options(model: type[BaseModel], *, prefix: str = "", skip: Collection[str] 
 def _option(name: str, field: FieldInfo, prefix: str) -> Parameter:
     accepted = (field.annotation, *get_args(field.annotation))
     kind: Any = next((kind for kind in (int, float, Path) if kind in accepted), str)
-    variable = f" (env {prefix}{name.upper()}, default {field.default})" if prefix else ""
+    default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+    variable = f" (env {prefix}{name.upper()}, default {default})" if prefix else ""
     flag = f"--{name.replace('_', '-')}"
     option = typer.Option(flag, help=(field.description or "") + variable, show_default=False)
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option])
@@ -108,10 +111,11 @@ def worker(
     with redis_server(settings, data=Path("redis-data")) as url:
         if not quiet:
             errors.print(
-                f"model {settings.model}, device {settings.device}, queue {settings.queue} on {_public(url)}, "
-                f"token_chunk_size {settings.token_chunk_size}, max_rows {settings.max_rows}"
+                f"model {settings.model}, device {settings.device}, queue {','.join(settings.queue)} "
+                f"on {_public(url)}, token_chunk_size {settings.token_chunk_size}, max_rows {settings.max_rows}"
             )
-        run_worker(settings, url, burst=burst)
+        code = run_worker(settings, url, burst=burst)
+    _end_process(code)
 
 
 @app.command()
@@ -143,6 +147,20 @@ def say(
         return 0
 
     _with_worker(settings, speak)
+
+
+@app.command()
+@_with_settings
+def load(*, settings: Settings) -> None:
+    """Show how busy the queues are: one JSON line each, with the estimated wait."""
+    url = settings.redis_url()
+    if url is None:
+        raise RequestError("redis: not given; accepted: --redis URL, or the environment variable REDIS_URL")
+    for name in settings.queue:
+        load = TTSClient(url, name).load()
+        console.print_json(
+            json.dumps({"queue": name, **asdict(load), "estimated_wait_seconds": load.estimated_wait}), indent=None
+        )
 
 
 @app.command()
@@ -251,9 +269,9 @@ def dashboard(
 def _with_worker(settings: Settings, act: Callable[[TTSClient, LocalWorker | None], int]) -> None:
     """Run ``act`` against the configured Redis and its workers, or against a server and a worker of our own."""
     with redis_server(settings) as url:
-        client = TTSClient(url, settings.queue)
+        client = TTSClient(url, settings.queue[0])
         if settings.redis_url() is not None:
-            _warn_without_workers(client.connection, settings.queue)
+            _warn_without_workers(client.connection, settings.queue[0])
             raise typer.Exit(act(client, None))
         with local_worker(settings, url) as local:
             with errors.status("starting a worker"):
@@ -271,6 +289,14 @@ def _format_of(output: Path | None) -> str:
     """The audio format that a file name asks for, else wav."""
     suffix = output.suffix.lstrip(".").lower() if output else ""
     return suffix if suffix in FORMATS else "wav"
+
+
+def _end_process(code: int) -> None:
+    """Exit at once: after jobs were put back, threads may still be inside torch, which aborts at a normal exit."""
+    logger.complete()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _check_redis(url: str | None) -> None:

@@ -1,6 +1,7 @@
 """For producers: submit a request, wait for its result, cancel it. Needs neither a GPU nor a model."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,19 @@ from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
+from worker.broker.load import QueueFullError, QueueLoad, enqueue_within, queue_load
 from worker.keys import ARGUMENT, FUNCTION, audio_key
 from worker.schema import SynthesisResult, parse_request
 
-_BLOCK_SECONDS = 5
+_BLOCK_SECONDS = 2
+"""Below the socket timeout of redis-py, which is 5 seconds by default."""
+
+_LIMIT_SECONDS = 5.0
+_ENQUEUED_ELSEWHERE = {"depends_on", "rate_limit", "unique"}
+"""Options with which RQ writes more than a queue's list, so that the limit is checked before and not within."""
+
+__all__ = ["JobFailedError", "QueueFullError", "QueueLoad", "Speech", "TTSClient"]
+
 _ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
 
 
@@ -36,32 +46,70 @@ class TTSClient:
     Args:
         redis: A Redis URL, or a connection whose replies are not decoded.
         queue: Queue name.
+        max_queue: Jobs that may wait; the limit that the workers announce when None.
     """
 
-    def __init__(self, redis: str | Redis, queue: str = "tts") -> None:
+    def __init__(self, redis: str | Redis, queue: str = "tts", max_queue: int | None = None) -> None:
         self.connection = Redis.from_url(redis) if isinstance(redis, str) else redis
         self._queue = Queue(queue, connection=self.connection, serializer=JSONSerializer)
+        self._max_queue = max_queue
+        self._limit, self._limit_until = max_queue, 0.0
 
-    def submit(self, text: str, *, result_ttl: int | None = None, **fields: Any) -> str:
+    def submit(
+        self,
+        text: str,
+        *,
+        result_ttl: int | None = None,
+        job_options: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> str:
         """Queue a request and return its job id.
 
         Args:
             text: What to say.
             result_ttl: Seconds that result and audio are kept; the worker's setting when None.
+            job_options: What RQ's ``Queue.enqueue_call`` takes besides: ``job_id``, ``timeout``, ``retry``,
+                ``depends_on``, ``at_front``, ``on_success`` and so on.
             fields: The other fields of ``SynthesisRequest``.
 
         Raises:
             RequestError: The request is not accepted; nothing was queued.
+            QueueFullError: Too many jobs wait already; nothing was queued.
         """
         request = parse_request({"text": text, **fields})
-        return self.enqueue(request.model_dump(mode="json", exclude_unset=True), result_ttl=result_ttl)
-
-    def enqueue(self, request: Any, *, result_ttl: int | None = None) -> str:
-        """Queue a request as it is, for the worker to judge, and return its job id."""
-        job = self._queue.enqueue_call(
-            FUNCTION, kwargs={ARGUMENT: request}, result_ttl=result_ttl, description="speech"
+        return self.enqueue(
+            request.model_dump(mode="json", exclude_unset=True), result_ttl=result_ttl, job_options=job_options
         )
-        return str(job.id)
+
+    def enqueue(
+        self, request: Any, *, result_ttl: int | None = None, job_options: Mapping[str, Any] | None = None
+    ) -> str:
+        """Queue a request as it is, for the worker to judge, and return its job id.
+
+        Raises:
+            QueueFullError: Too many jobs wait already; nothing was queued.
+        """
+        options = {"description": "speech", "result_ttl": result_ttl, **(job_options or {})}
+        limit = self._current_limit()
+        if limit is not None and not _ENQUEUED_ELSEWHERE & options.keys():
+            with self.connection.pipeline() as pipeline:
+                job = self._queue.enqueue_call(FUNCTION, kwargs={ARGUMENT: request}, pipeline=pipeline, **options)
+                enqueue_within(self._queue, limit, [args for args, _ in pipeline.command_stack])
+                pipeline.command_stack.clear()
+            return str(job.id)
+        if limit is not None:
+            enqueue_within(self._queue, limit, [])
+        return str(self._queue.enqueue_call(FUNCTION, kwargs={ARGUMENT: request}, **options).id)
+
+    def load(self) -> QueueLoad:
+        """How busy the queue is."""
+        return queue_load(self._queue)
+
+    def _current_limit(self) -> int | None:
+        """Our own limit, else the one that the workers announce, asked for every few seconds."""
+        if self._max_queue is None and time.monotonic() >= self._limit_until:
+            self._limit, self._limit_until = self.load().limit, time.monotonic() + _LIMIT_SECONDS
+        return self._limit
 
     def result(self, job_id: str, timeout: float | None = None) -> Speech:
         """Wait for a job to end.

@@ -28,10 +28,11 @@ from rq.worker import Worker
 from werkzeug.sansio.response import Response as BareResponse
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from worker.jobs import SpeechJob
+from worker.broker.jobs import inflate
 from worker.schema import RequestError
 
 _EXACT_IN_JAVASCRIPT = 2**53
+_LONGEST_FIELD = 4 << 20
 
 
 def _unreadable(what: str, error: Exception) -> str:
@@ -45,17 +46,23 @@ class _Id(str):
         return self
 
 
-class _Job(SpeechJob):
-    """A job that is never unpickled; what cannot be read is a line of text in its place."""
+class _Job(Job):
+    """A job that is never unpickled and bounded in size; what cannot be read is a line of text in its place."""
 
+    success_callback = failure_callback = stopped_callback = None
     readable = True
 
     def __init__(self, id: str | None = None, connection: Redis | None = None, **_: Any) -> None:
         super().__init__(id, connection, JSONSerializer)
 
     def restore(self, raw_data: Mapping[bytes, bytes]) -> None:
+        bounded = dict(raw_data)
+        for name in (b"data", b"exc_info"):
+            if name in bounded:
+                bounded[name] = inflate(bounded[name], _LONGEST_FIELD)
+                self.readable &= len(bounded[name]) < _LONGEST_FIELD
         try:
-            super().restore(raw_data)
+            super().restore(bounded)
         except NoSuchJobError:
             raise
         except Exception as error:  # noqa: BLE001 - depends on the field

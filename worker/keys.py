@@ -9,6 +9,22 @@ ARGUMENT = "request"
 AUDIO_PREFIX = "rwkv-tts:audio:"
 """``rwkv-tts:audio:<job id>``: the bytes of the finished audio, with the result's time to live."""
 
+LEASE_PREFIX = "rwkv-tts:lease:"
+"""``rwkv-tts:lease:<worker>``: there as long as the worker lives; what it says of itself, as JSON."""
+
+PRESENCE_KEY = "rwkv-tts:presence"
+"""There as long as any worker lives: since when that has been so without a gap, in Unix seconds."""
+
+DEATHS_PREFIX = "rwkv-tts:deaths:"
+"""``rwkv-tts:deaths:<job id>``: how many workers in a row have died while they ran the job."""
+
+RECOVERY_PREFIX = "rwkv-tts:recovery:"
+"""``rwkv-tts:recovery:<queue>``: held for a moment by the worker that looks for dead workers' jobs."""
+
 
 def audio_key(job_id: str) -> str:
     return AUDIO_PREFIX + job_id
+
+
+def lease_key(worker_name: str) -> str:
+    return LEASE_PREFIX + worker_name

@@ -1,5 +1,6 @@
 """A Redis server and a worker process for the length of one command."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from rq.worker import BaseWorker, Worker
 
 from worker.client import JobFailedError, Speech, TTSClient
 from worker.embedded import embedded_redis
-from worker.settings import Settings
+from worker.settings import PREFIX, Settings
 
 _POLL_SECONDS = 0.05
 
@@ -39,11 +40,12 @@ class LocalWorker:
 
     def __init__(self, settings: Settings, url: str) -> None:
         self._url = url
-        self._queue = settings.queue
-        overrides = settings.model_dump(exclude={"redis"})
-        options = [f"--{name.replace('_', '-')}={value}" for name, value in overrides.items()]
+        self._queue = settings.queue[0]
+        overrides = settings.model_dump(exclude={"redis"}, exclude_none=True)
+        options = [f"--{name.replace('_', '-')}={_option(value)}" for name, value in overrides.items()]
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-            [sys.executable, "-m", "worker", "worker", f"--redis={url}", "--quiet", *options]
+            [sys.executable, "-m", "worker", "worker", "--quiet", *options],
+            env={**os.environ, f"{PREFIX}REDIS": url},  # not an argument: those are public on the machine
         )
 
     def check(self) -> None:
@@ -62,11 +64,23 @@ class LocalWorker:
     def exit_code(self) -> int | None:
         return self._process.poll()
 
+    def send(self, signal_number: int) -> None:
+        """Send the process a signal."""
+        self._process.send_signal(signal_number)
+
+    def wait(self) -> int:
+        """The exit code, when the process has ended."""
+        return self._process.wait()
+
     def stop(self) -> None:
         """End the process; what is running is finished first."""
         if self.exit_code is None:
-            self._process.send_signal(signal.SIGTERM)
-        self._process.wait()
+            self.send(signal.SIGTERM)
+        self.wait()
+
+
+def _option(value: object) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 @contextmanager

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from loguru import logger
 
 from batching.engine import Engine
 from batching.row import Row
 from codec.audio import encode_audio
 from codec.vocoder import Vocoder
+from worker.broker.backend import BackendBrokenError
 from worker.directory import SpeechModel
 from worker.synthesis import Utterance, failure
 
@@ -60,10 +62,11 @@ class Pipeline:
         self._running: dict[Row, Utterance] = {}
         self._inside: dict[Utterance, str | None] = {}  # with the reason of those that are cancelled
         self._closed = False
+        self._broken: str | None = None
         self._lock = threading.Lock()  # taken to write the two; once an utterance, never in a step
         self._steps = self._vocoded = self._encoded = 0  # each is counted by one thread
         self._threads = [
-            threading.Thread(target=target, name=name, daemon=True)
+            threading.Thread(target=self._guard, args=(target,), name=name, daemon=True)
             for name, target in (
                 ("engine", self._run_engine),
                 ("vocoder", self._run_vocoder),
@@ -97,7 +100,13 @@ class Pipeline:
                     self._to_engine.put(_Cancel(key))
 
     def progress(self) -> int | None:
-        """A number that changes whenever a stage completes something; None when nothing is inside."""
+        """A number that changes whenever a stage completes something; None when nothing is inside.
+
+        Raises:
+            BackendBrokenError: A stage has ended; nothing inside will ever come back.
+        """
+        if self._broken is not None:
+            raise BackendBrokenError(self._broken)
         return self._steps + self._vocoded + self._encoded if self._inside else None
 
     def free_rows(self) -> int:
@@ -111,6 +120,14 @@ class Pipeline:
             self._to_engine.put(None)
         for thread in self._threads:
             thread.join()
+
+    def _guard(self, run: Callable[[], None]) -> None:
+        """Run a stage; should it end by an error, tell whoever asks for progress."""
+        try:
+            run()
+        except Exception as error:  # noqa: BLE001 - the end of the thread
+            logger.exception("a stage of the pipeline has ended")
+            self._broken = f"{threading.current_thread().name}: {type(error).__name__}: {error}"
 
     # The engine's thread: owns the engine and the running utterances.
 
@@ -178,6 +195,8 @@ class Pipeline:
         decodings = [utterance.row.decoding for utterance in batch]
         try:
             waves = self._vocoder([d.semantic for d in decodings], [d.globals_ for d in decodings])
+        except torch.AcceleratorError:  # the device is lost to this process
+            raise
         except Exception as error:  # noqa: BLE001 - one utterance's fault must not end the thread
             if len(batch) > 1:
                 return False

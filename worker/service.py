@@ -1,39 +1,87 @@
 """Puts a worker together: model, pipeline, queue."""
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
-from redis import Redis
-
-from worker.batch_worker import BatchWorker
+from worker.broker.backend import Ended
+from worker.broker.batch_worker import BatchWorker, ExitCode
+from worker.broker.callbacks import CallbackError
+from worker.broker.connection import worker_connection
 from worker.console import errors
-from worker.directory import ModelError, open_model
+from worker.directory import ModelError, SpeechModel, open_model
 from worker.pipeline import Pipeline
+from worker.schema import SynthesisRequest
 from worker.settings import Settings
+from worker.synthesis import Utterance, make_result, make_utterance
 
 _JOBS_PER_ROW = 2
 """While the audio of one job is made, its row already decodes the next."""
 
 
-def run_worker(settings: Settings, url: str, *, burst: bool) -> None:
-    """Load the model and drain the queue; ends the process with code 2 when the model cannot be used."""
+class SpeechBackend:
+    """Speaks: requests become utterances of a pipeline, utterances become results.
+
+    Args:
+        speech: The loaded model.
+        settings: Of the pipeline.
+        ended: Called with every job that has ended.
+        freed: Called when there is room again.
+    """
+
+    def __init__(
+        self,
+        speech: SpeechModel,
+        settings: Settings,
+        ended: Callable[[Ended], None],
+        freed: Callable[[], None],
+    ) -> None:
+        self._ended = ended
+        self._pipeline = Pipeline(
+            speech,
+            max_rows=settings.max_rows,
+            token_chunk_size=settings.token_chunk_size,
+            done=self._done,
+            freed=freed,
+            vocoder_batch=1 if settings.device == "cpu" else settings.max_rows,
+        )
+        self.cancel = self._pipeline.cancel
+        self.room = self._pipeline.free_rows
+        self.progress = self._pipeline.progress
+        self.close = self._pipeline.close
+
+    def submit(self, job_id: str, request: SynthesisRequest, queued: float) -> None:
+        """Start a job that waited ``queued`` seconds.
+
+        Raises:
+            RequestError: The voice is unknown.
+        """
+        self._pipeline.submit(make_utterance(self._pipeline.speech, job_id, request, queued))
+
+    def _done(self, utterance: Utterance) -> None:
+        if utterance.error is not None:
+            self._ended(Ended(utterance.id, error=utterance.error))
+            return
+        result: dict[str, Any] = make_result(utterance, self._pipeline.sample_rate).model_dump(mode="json")
+        self._ended(Ended(utterance.id, result, utterance.audio))
+
+
+def run_worker(settings: Settings, url: str, *, burst: bool) -> ExitCode:
+    """Load the model and drain the queues."""
     try:
         speech = open_model(settings.model, settings.device, settings.threads)
     except ModelError as error:
         errors.print(f"[red]model:[/] {error}")
-        sys.exit(2)
-    worker = BatchWorker(
-        [settings.queue],
-        Redis.from_url(url),
-        lambda done, freed: Pipeline(
-            speech,
-            max_rows=settings.max_rows,
-            token_chunk_size=settings.token_chunk_size,
-            done=done,
-            freed=freed,
-            vocoder_batch=1 if settings.device == "cpu" else settings.max_rows,
-        ),
-        max_jobs=_JOBS_PER_ROW * settings.max_rows,
-        payload_limit=settings.max_payload_bytes,
-        result_ttl=settings.result_ttl,
-    )
+        sys.exit(ExitCode.UNUSABLE)
+    try:
+        worker = BatchWorker(
+            worker_connection(url),
+            lambda ended, freed: SpeechBackend(speech, settings, ended, freed),
+            settings,
+            max_jobs=_JOBS_PER_ROW * settings.max_rows,
+        )
+    except CallbackError as error:
+        errors.print(f"[red]settings:[/] {error}")
+        sys.exit(ExitCode.UNUSABLE)
     worker.work(burst=burst, logging_level=settings.log_level)
+    return worker.exit_code

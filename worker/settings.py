@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from worker.broker.rules import Rules
+
 PREFIX = "RWKV_TTS_"
 LogLevel = Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"]
 
@@ -17,14 +19,13 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
-class Settings(BaseSettings):
+class Settings(BaseSettings, Rules):
     """Everything that an operator can set."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     model: Path = Field(default=Path("models/random-small"), description="model directory")
     redis: str | None = Field(default=None, description="Redis URL; without it REDIS_URL, else an embedded server")
-    queue: str = Field(default="tts", min_length=1, description="queue name")
     device: str = Field(default="cpu", description="torch device, for example cpu or cuda:0")
     token_chunk_size: int = Field(default=256, ge=1, description="prompt tokens that one step may prefill")
     max_rows: int = Field(default=16, ge=1, le=4096, description="utterances that decode at once")
@@ -32,10 +33,6 @@ class Settings(BaseSettings):
     log_level: Annotated[LogLevel, BeforeValidator(_upper)] = Field(
         default="WARNING", description="TRACE, DEBUG, INFO, WARNING or ERROR"
     )
-    result_ttl: int = Field(
-        default=3600, ge=-1, description="seconds that results and audio are kept; -1 for ever"
-    )
-    max_payload_bytes: int = Field(default=1 << 20, ge=1024, description="limit of a job's decoded data")
 
     def redis_url(self, environ: Mapping[str, str] = os.environ) -> str | None:
         """The Redis to use, or None where none is configured."""

@@ -64,7 +64,7 @@ def fetch(connection: Redis, job_id: str) -> Job:
 @pytest.fixture(scope="module")
 def speaker(redis_url: str, endless_model: Path) -> Iterator[TTSClient]:
     """Producer of a queue that one worker with 4 rows serves; no text ends by itself."""
-    with local_worker(Settings(model=endless_model, queue=QUEUE, max_rows=4), redis_url) as local:
+    with local_worker(Settings(model=endless_model, queue=(QUEUE,), max_rows=4), redis_url) as local:
         local.wait_until_ready()
         yield TTSClient(redis_url, QUEUE)
 
@@ -422,7 +422,7 @@ class Screen:
 
 @pytest.fixture
 def screen(browser: Chrome, site: str, tmp_path: Path) -> Screen:
-    return Screen(browser, site, Path(os.environ.get("RWKV_TTS_ARTIFACTS") or tmp_path))
+    return Screen(browser, site, Path(os.environ.get("TEST_ARTIFACTS") or tmp_path))
 
 
 @pytest.mark.browser

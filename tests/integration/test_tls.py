@@ -134,7 +134,7 @@ def wait_until_up(server: TlsServer, process: "subprocess.Popen[bytes]", log: Pa
 
 
 def test_a_job_ends_with_audio_over_tls(tls: TlsServer, random_model: Path) -> None:
-    with local_worker(Settings(model=random_model, queue="tls"), tls.url("worker")) as worker:
+    with local_worker(Settings(model=random_model, queue=("tls",)), tls.url("worker")) as worker:
         worker.wait_until_ready()
         client = TTSClient(Redis.from_url(tls.url("producer"), socket_timeout=60), "tls")
         done = client.result(client.submit("over an encrypted line", format="flac"), timeout=60)

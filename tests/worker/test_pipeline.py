@@ -19,11 +19,14 @@ from torch import Tensor
 import worker.pipeline
 from batching.row import Row
 from codec.audio import FORMATS, encode_audio
+from codec.vocoder import Vocoder
 from model.ragged import Ragged
 from model.state import State
 from sampler.attributes import Attributes
 from sampler.decoding import Decoding, FinishReason
 from sampler.prompt import voice_prompt
+from waiting import until
+from worker.broker.backend import BackendBrokenError
 from worker.directory import SpeechModel, open_model
 from worker.pipeline import Pipeline
 from worker.schema import RequestError, SynthesisResult, parse_request
@@ -588,3 +591,24 @@ def test_attributes_reach_the_prompt(speech: SpeechModel) -> None:
     controls = [layout.control_offset + n for n in (0, 13, 47, 22, 7, 3)]
     assert list(utterance.row.decoding.prompt)[:6] == controls
     assert Attributes().control_numbers() != [0, 13, 47, 22, 7, 3]
+
+
+@pytest.mark.parametrize("stage", ["engine", "vocoder"])
+def test_a_lost_device_is_told_by_progress(
+    random_model: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """A sticky error of the device fails no row by row; whoever watches must end the process."""
+    speech = open_model(random_model)
+
+    def lost(*_: Any, **__: Any) -> Tensor:
+        raise torch.AcceleratorError("device-side assert triggered")
+
+    if stage == "engine":
+        monkeypatch.setattr(speech.model, "forward", lost)
+    else:
+        monkeypatch.setattr(Vocoder, "__call__", lost)
+    one = Desk(speech)
+    one.submit("a")
+    with pytest.raises(BackendBrokenError, match=f"{stage}: AcceleratorError: device-side assert"):
+        until(lambda: one.pipeline.progress() is None)
+    assert one.ended.empty()

@@ -21,7 +21,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("token_chunk_size", 256, "512", 512, 7),
         ("max_rows", 16, "3", 3, 5),
-        ("queue", "tts", "speech", "speech", "other"),
+        ("queue", ("tts",), "high, low", ("high", "low"), ("other",)),
         ("device", "cpu", "cuda:1", "cuda:1", "cuda:0"),
         ("result_ttl", 3600, "-1", -1, 60),
         ("log_level", "WARNING", "DEBUG", "DEBUG", "ERROR"),
@@ -29,6 +29,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("redis", None, "redis://a", "redis://a", "redis://b"),
         ("threads", 1, "2", 2, 3),
         ("max_payload_bytes", 1 << 20, "2048", 2048, 4096),
+        ("max_queue", None, "7", 7, 9),
+        ("callbacks", (), "shop.told,shop.failed", ("shop.told", "shop.failed"), ("shop.told",)),
+        ("lease_timeout", 10.0, "3", 3.0, 0.5),
     ],
 )
 def test_argument_beats_environment_beats_default(
@@ -49,6 +52,10 @@ def test_argument_beats_environment_beats_default(
         ("max_rows", "4097"),
         ("result_ttl", "-2"),
         ("queue", ""),
+        ("queue", " , "),
+        ("lease_timeout", "0.1"),
+        ("max_attempts", "0"),
+        ("max_queue", "0"),
         ("log_level", "LOUD"),
     ],
 )

@@ -1,0 +1,181 @@
+"""Committing: once, only by the owner, each job for itself, and safe to repeat."""
+
+import pytest
+from redis import Redis
+from rq.job import Dependency, Job, JobStatus, Retry
+from rq.queue import Queue
+from rq.repeat import Repeat
+
+from hands import Hand, MakeHand, enqueue, fetch, leftovers, status
+from worker.broker.commit import Fate, Outcome
+from worker.keys import audio_key
+
+RESULT = {"seconds": 1.5, "text": "é"}
+AUDIO = bytes(range(256)) * 10
+
+
+def finished(claimed: object) -> Outcome:
+    return Outcome(claimed, Fate.FINISHED, result=RESULT, audio=AUDIO)  # type: ignore[arg-type]
+
+
+def failed(claimed: object, **options: object) -> Outcome:
+    return Outcome(claimed, Fate.FAILED, reason="it broke", **options)  # type: ignore[arg-type]
+
+
+def test_many_outcomes_in_one_round_trip(hand: Hand, queue: Queue, connection: Redis) -> None:
+    jobs = [enqueue(queue) for _ in range(5)]
+    outcomes = [finished(c) if i % 2 else failed(c) for i, c in enumerate(hand.claim())]
+    before = connection.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
+    assert hand.committer.commit(outcomes) == [True] * 5
+    assert connection.info("commandstats")["cmdstat_evalsha"]["calls"] - before <= 2  # the script is loaded once
+    assert [status(queue, i) for i in jobs] == [JobStatus.FAILED, JobStatus.FINISHED] * 2 + [JobStatus.FAILED]
+    assert set(queue.finished_job_registry.get_job_ids()) == {jobs[1], jobs[3]}
+    assert set(queue.failed_job_registry.get_job_ids()) == {jobs[0], jobs[2], jobs[4]}
+    assert connection.get(audio_key(jobs[1])) == AUDIO
+    assert fetch(queue, jobs[1]).return_value() == RESULT
+    assert fetch(queue, jobs[0]).latest_result().exc_string == "it broke"  # type: ignore[union-attr]
+    assert leftovers(queue, hand) == []
+
+
+def test_the_same_outcome_twice_counts_once(hand: Hand, queue: Queue) -> None:
+    job_id = enqueue(queue)
+    (claimed,) = hand.claim()
+    assert hand.committer.commit([finished(claimed)]) == [True]
+    assert hand.committer.commit([finished(claimed)]) == [False]
+    assert len(fetch(queue, job_id).results()) == 1
+
+
+def test_who_lost_the_job_writes_nothing(hand: Hand, make_hand: MakeHand, queue: Queue) -> None:
+    """The fence: another worker has taken the job over and finished it meanwhile."""
+    job_id = enqueue(queue)
+    (late,) = hand.claim()
+    queue.connection.zrem(queue.started_job_registry.key, late.member)  # declared dead ...
+    queue.connection.delete(f"rq:executions:{job_id}")
+    queue.connection.lpush(queue.key, job_id)  # ... and the job went back
+    other = make_hand()
+    (theirs,) = other.claim()
+    assert other.committer.commit([Outcome(theirs, Fate.FINISHED, result={"by": "other"}, audio=b"o")]) == [True]
+    assert hand.committer.commit([finished(late)]) == [False]
+    job = fetch(queue, job_id)
+    assert (job.return_value(), len(job.results())) == ({"by": "other"}, 1)
+    assert queue.connection.get(audio_key(job_id)) == b"o"
+    assert leftovers(queue, hand, other) == []
+
+
+def test_a_cancelled_job_stays_cancelled(hand: Hand, queue: Queue) -> None:
+    job_id = enqueue(queue)
+    (claimed,) = hand.claim()
+    fetch(queue, job_id).cancel()
+    assert hand.committer.commit([finished(claimed)]) == [False]
+    assert status(queue, job_id) == JobStatus.CANCELED
+    assert queue.finished_job_registry.count == 0
+    assert not queue.connection.exists(audio_key(job_id), f"rq:executions:{job_id}")
+    assert leftovers(queue, hand) == []
+
+
+def test_a_deleted_job_stays_deleted(hand: Hand, queue: Queue) -> None:
+    job_id = enqueue(queue)
+    (claimed,) = hand.claim()
+    fetch(queue, job_id).delete()
+    assert hand.committer.commit([finished(claimed)]) == [False]
+    assert not queue.connection.exists(Job.key_for(job_id), audio_key(job_id))
+
+
+def test_storage_that_refuses_one_outcome_fails_that_job_only(hand: Hand, queue: Queue) -> None:
+    bad, good = enqueue(queue), enqueue(queue)
+    queue.connection.rpush(f"rq:results:{bad}", "not a stream")
+    assert hand.committer.commit([finished(c) for c in hand.claim()]) == [True, True]
+    assert (status(queue, bad), status(queue, good)) == (JobStatus.FAILED, JobStatus.FINISHED)
+    assert b"WRONGTYPE" in queue.connection.hget(Job.key_for(bad), "exc_info")  # type: ignore[operator]
+    assert bad in queue.failed_job_registry.get_job_ids()
+    assert leftovers(queue, hand) == []
+
+
+def test_put_back_goes_to_the_front_and_uses_no_retry(hand: Hand, queue: Queue) -> None:
+    jobs = [enqueue(queue, retry=Retry(max=2)) for _ in range(3)]
+    claimed = hand.claim(2)
+    hand.committer.commit([Outcome(c, Fate.PUT_BACK) for c in reversed(claimed)])
+    assert queue.job_ids == jobs
+    assert [fetch(queue, i).retries_left for i in jobs] == [2, 2, 2]
+    assert {status(queue, i) for i in jobs} == {JobStatus.QUEUED}
+    assert leftovers(queue, hand) == []
+    assert [c.id for c in hand.claim()] == jobs
+
+
+def test_retry_takes_one_of_the_retries(hand: Hand, queue: Queue) -> None:
+    job_id = enqueue(queue, retry=Retry(max=1))
+    hand.committer.commit([failed(c) for c in hand.claim()])
+    assert (queue.job_ids, fetch(queue, job_id).retries_left) == ([job_id], 0)
+    hand.committer.commit([failed(c) for c in hand.claim()])
+    assert status(queue, job_id) == JobStatus.FAILED
+
+
+def test_what_no_retry_can_help_is_not_retried(hand: Hand, queue: Queue) -> None:
+    job_id = enqueue(queue, retry=Retry(max=5))
+    hand.committer.commit([failed(c, retry=False) for c in hand.claim()])
+    assert (status(queue, job_id), queue.count) == (JobStatus.FAILED, 0)
+
+
+def test_a_repeated_commit_after_an_error_takes_one_retry_or_repeat_only(hand: Hand, queue: Queue) -> None:
+    """The commands are composed anew for each try; composing must not use anything up."""
+    jobs = enqueue(queue, retry=Retry(max=3)), enqueue(queue, repeat=Repeat(times=3))
+    first, second = hand.claim()
+    for outcome in (failed(first), finished(second)):
+        hand.committer._commands(outcome)
+        hand.committer.commit([outcome])
+    assert fetch(queue, jobs[0]).retries_left == 2
+    assert fetch(queue, jobs[1]).repeats_left == 2
+
+
+@pytest.mark.parametrize("allow", [False, True])
+def test_dependents_follow_in_the_same_transaction(hand: Hand, queue: Queue, allow: bool) -> None:
+    first = enqueue(queue)
+    dependent = enqueue(queue, depends_on=Dependency([first], allow_failure=allow))
+    assert status(queue, dependent) == JobStatus.DEFERRED
+    (claimed,) = hand.claim()
+    assert hand.committer.commit([failed(claimed)]) == [True]
+    assert status(queue, first) == JobStatus.FAILED
+    assert queue.job_ids == ([dependent] if allow else [])
+
+
+def test_dependents_of_a_job_that_was_lost_stay(hand: Hand, queue: Queue) -> None:
+    first = enqueue(queue)
+    dependent = enqueue(queue, depends_on=first)
+    (claimed,) = hand.claim()
+    queue.connection.zrem(queue.started_job_registry.key, claimed.member)
+    assert hand.committer.commit([finished(claimed)]) == [False]
+    assert status(queue, dependent) == JobStatus.DEFERRED
+    assert queue.count == 0
+
+
+def test_a_dependent_that_cannot_be_read_does_not_stop_the_others(hand: Hand, queue: Queue) -> None:
+    first = enqueue(queue)
+    bad, good = enqueue(queue, depends_on=first), enqueue(queue, depends_on=first)
+    queue.connection.hset(Job.key_for(bad), mapping={"created_at": b"\xff", "status": b"\xff"})
+    assert hand.committer.commit([finished(c) for c in hand.claim()]) == [True]
+    assert status(queue, first) == JobStatus.FINISHED
+    assert good in queue.job_ids
+
+
+@pytest.mark.parametrize(("ttl", "left"), [(-1, -1), (30, 30), (None, 60)])
+def test_result_ttl(hand: Hand, queue: Queue, ttl: int | None, left: int) -> None:
+    job_id = enqueue(queue, result_ttl=ttl)
+    hand.committer.commit([finished(c) for c in hand.claim()])
+    for key in (Job.key_for(job_id), f"rq:results:{job_id}", audio_key(job_id)):
+        assert left - 2 <= queue.connection.ttl(key) <= left
+
+
+def test_result_ttl_of_zero_leaves_nothing(hand: Hand, queue: Queue) -> None:
+    job_id = enqueue(queue, result_ttl=0)
+    hand.committer.commit([finished(c) for c in hand.claim()])
+    assert [key for key in queue.connection.keys("*") if job_id.encode() in key] == []
+
+
+def test_binary_audio_and_large_results_survive(hand: Hand, queue: Queue) -> None:
+    job_id = enqueue(queue)
+    audio = bytes(range(256)) * 4096
+    (claimed,) = hand.claim()
+    value = {"list": list(range(5000))}
+    hand.committer.commit([Outcome(claimed, Fate.FINISHED, result=value, audio=audio)])
+    assert queue.connection.get(audio_key(job_id)) == audio
+    assert fetch(queue, job_id).return_value() == value

@@ -1,0 +1,174 @@
+"""What a worker reads of an RQ job: data of bounded size, JSON, one function, nothing that names code."""
+
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from redis import Redis
+from rq.exceptions import NoSuchJobError
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.utils import utcformat
+from rq.webhook import Webhook
+
+from worker.keys import ARGUMENT, FUNCTION
+from worker.schema import RequestError, SynthesisRequest, parse_request
+
+RawJob = Mapping[bytes, bytes]
+
+_UNBOUNDED = (b"exc_info", b"meta", b"result")
+"""Fields that RQ would inflate or parse without a limit, and that a worker has no use for."""
+
+_LARGEST = 10**10
+"""Of any number: as seconds, 317 years. Far larger ones overflow times and dates."""
+
+_ESSENTIAL = (b"status", b"origin", b"dependency_ids", b"allow_dependency_failures")
+
+
+class SpeechJob(Job):
+    """An RQ job as a worker holds it: without its data, and with nothing that RQ would import.
+
+    Reading never fails: ``unreadable`` says what is wrong with the hash. Saving writes only what a worker
+    changes, so the producer's fields stay as they are.
+    """
+
+    success_callback = failure_callback = stopped_callback = None
+    func_name = FUNCTION
+    unreadable: str | None = None
+
+    def restore(self, raw_data: RawJob) -> None:
+        """Read a hash; of one that cannot be read, what is needed to fail it.
+
+        Raises:
+            rq.exceptions.NoSuchJobError: The hash has no data field, so it is no job.
+        """
+        raw = {name: value for name, value in raw_data.items() if name not in _UNBOUNDED}
+        if b"data" not in raw:
+            raise NoSuchJobError("its hash has no data")
+        raw[b"data"] = b""
+        webhooks = raw.pop(b"webhooks", b"")
+        try:
+            super().restore(raw)
+            self._check()
+            self.webhooks = [Webhook.from_dict(one) for one in json.loads(webhooks)] if webhooks else []
+        except Exception as error:  # noqa: BLE001 - a producer may have written anything, RQ asserts and casts
+            self.unreadable = f"{type(error).__name__}: {str(error)[:200]!r}"
+            self._restore_essentials(raw)
+
+    def _check(self) -> None:
+        """Refuse what RQ reads without a look and stumbles over later."""
+        timeouts = [self.callback_timeout(event) for event in ("on_success", "on_failure", "on_stopped")]
+        options = (self.timeout, self.result_ttl, self.failure_ttl, self.ttl, self.retries_left, self.repeats_left)
+        intervals = [*(self.retry_intervals or []), *(self.repeat_intervals or [])]
+        for number in (*timeouts, *(option for option in options if option is not None), *intervals):
+            if not abs(number) <= _LARGEST:
+                raise ValueError("a number is out of range")
+        if not isinstance(self.retry_intervals or [], list) or not isinstance(self.repeat_intervals or [], list):
+            raise TypeError("intervals are not a list")
+        self.retry_intervals = self.retry_intervals or None
+        if not isinstance(self._dependency_ids, list):
+            raise TypeError("dependency_ids is not a list")
+        for job_id in self._dependency_ids:
+            self.key_for(job_id).encode()
+
+    def _restore_essentials(self, raw: RawJob) -> None:
+        essentials = {name: raw[name] for name in _ESSENTIAL if name in raw}
+        self._success_callback_name = self._failure_callback_name = self._stopped_callback_name = None
+        self.retry_intervals = self.repeat_intervals = None
+        try:
+            super().restore({b"data": b"", **essentials})
+        except Exception:  # noqa: BLE001 - likewise
+            super().restore({b"data": b""})
+
+    def dependencies_are_met(self, *args: Any, **options: Any) -> bool:
+        """Whether the job may run; one that cannot be read never may."""
+        return self.unreadable is None and super().dependencies_are_met(*args, **options)
+
+    def to_dict(self, *_: Any, **__: Any) -> dict[str, Any]:
+        """The fields that a worker changes."""
+        dates = {
+            "enqueued_at": self.enqueued_at,
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "last_heartbeat": self.last_heartbeat,
+        }
+        numbers = {
+            "timeout": self.timeout,
+            "retries_left": self.retries_left,
+            "repeats_left": self.repeats_left,
+        }
+        fields: dict[str, Any] = {name: utcformat(date) for name, date in dates.items() if date is not None}
+        fields |= {name: number for name, number in numbers.items() if number is not None}
+        fields |= {"status": self._status, "origin": self.origin, "worker_name": self.worker_name or ""}
+        if self.repeat_intervals is not None:
+            fields["repeat_intervals"] = json.dumps(self.repeat_intervals)
+        return fields
+
+    @property
+    def callback_names(self) -> dict[str, str]:
+        """The callbacks that the hash names: ``on_success``, ``on_failure``, ``on_stopped``."""
+        names = {
+            "on_success": self._success_callback_name,
+            "on_failure": self._failure_callback_name,
+            "on_stopped": self._stopped_callback_name,
+        }
+        return {event: name for event, name in names.items() if name}
+
+    def callback_timeout(self, event: str) -> int:
+        """Seconds that a callback may take."""
+        if event == "on_success":
+            return self.success_callback_timeout
+        return self.failure_callback_timeout if event == "on_failure" else self.stopped_callback_timeout
+
+
+def restore_job(job_id: str, raw: RawJob, connection: Redis, queue_name: str) -> SpeechJob:
+    """Build the RQ job of a hash that was on the queue named ``queue_name``."""
+    job = SpeechJob(job_id, connection=connection)
+    job.serializer = JSONSerializer  # as an argument, RQ would check it anew for every job, slowly
+    job.restore({b"data": b"", **raw})
+    job.origin = job.origin or queue_name
+    return job
+
+
+def read_request(raw: RawJob, limit: int) -> SynthesisRequest:
+    """Decode and validate the request of a job hash.
+
+    Args:
+        raw: The fields of the job's hash.
+        limit: Bytes that the decoded data may have.
+
+    Raises:
+        RequestError: One line that says what is wrong and what is accepted.
+    """
+    call = _decode(raw.get(b"data", b""), limit)
+    if not isinstance(call, list) or len(call) != 4:
+        raise RequestError("data: not an RQ call; accepted: [function, null, args, kwargs] as JSON")
+    function, _, args, kwargs = call
+    if function != FUNCTION:
+        name = function[:80] if isinstance(function, str) else type(function).__name__
+        raise RequestError(f"function: {name!r}; accepted: {FUNCTION}")
+    if args or not isinstance(kwargs, dict) or set(kwargs) != {ARGUMENT}:
+        raise RequestError(f"arguments: accepted is exactly one keyword argument, {ARGUMENT}")
+    return parse_request(kwargs[ARGUMENT])
+
+
+def inflate(data: bytes, limit: int) -> bytes:
+    """At most ``limit`` bytes of what RQ has compressed, or all of what it has not."""
+    try:
+        return zlib.decompressobj().decompress(data, limit)
+    except zlib.error:
+        return data
+
+
+def _decode(data: bytes, limit: int) -> Any:
+    """Inflate without passing the limit, then parse JSON."""
+    plain = inflate(data, limit + 1)
+    if len(plain) > limit:
+        raise RequestError(f"data: larger than {limit} bytes once decoded; accepted: up to {limit} bytes")
+    try:
+        return json.loads(plain.decode("utf-8"))
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise RequestError(
+            f"data: not readable ({type(error).__name__}); accepted: JSON in UTF-8 (RQ's JSONSerializer)"
+        ) from error

@@ -1,0 +1,27 @@
+"""Tells keys that hold what RQ never writes from a Redis that is away."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from loguru import logger
+from redis.exceptions import DataError, RedisError, ResponseError
+
+_OF_THE_DATA = ("WRONGTYPE", "wrong number of arguments", "is not an integer", "is not a valid float")
+
+
+def is_malformed(error: Exception) -> bool:
+    """Whether the keys are to blame, so that the same call would fail again; else Redis or the way to it is."""
+    if isinstance(error, ResponseError):
+        return any(part in str(error) for part in _OF_THE_DATA)
+    return isinstance(error, DataError) or not isinstance(error, RedisError | OSError)
+
+
+@contextmanager
+def tolerant(what: str) -> Iterator[None]:
+    """Go on after malformed keys have stopped ``what``, which is optional; one line in the log says so."""
+    try:
+        yield
+    except Exception as error:
+        if not is_malformed(error):
+            raise
+        logger.warning("{}: {}: {!r}; skipped", what, type(error).__name__, str(error)[:200])
