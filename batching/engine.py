@@ -60,7 +60,11 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Row]:
-        """Admit, run one batch, advance its rows; return the rows that finished."""
+        """Admit, run one batch, advance its rows; return the rows that finished.
+
+        Raises:
+            torch.AcceleratorError: The device cannot be used any more.
+        """
         for row in self.scheduler.admit():
             row.started_at = time.monotonic()
         shares = self.scheduler.plan()
@@ -77,6 +81,8 @@ class Engine:
             self._sample(self._forward(shares), rows)
         except (torch.OutOfMemoryError, MemoryError):
             return _Failure(_SINGLE_ROW_MEMORY, out_of_memory=True)
+        except torch.AcceleratorError:  # the device is lost to this process: nothing can go on
+            raise
         except Exception as error:  # noqa: BLE001 - rows fail or restart, the engine lives
             if len(rows) == 1:
                 logger.exception("row {}: its step failed with it alone", rows[0].key)

@@ -488,3 +488,32 @@ def test_more_threads_change_nothing_between_alone_and_together(random_model: Pa
         assert together == apart
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, whose memory it limits")
+def test_a_device_that_is_really_out_of_memory_ends_no_row(random_model: Path) -> None:
+    """The allocator's own limit, below what a prefill of all rows at once needs."""
+    speech = open_model(random_model, "cuda")
+    rows = 32
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    undisturbed = run(engine_of(speech, rows, chunk=100_000), long_requests(speech, rows))
+    needed = torch.cuda.max_memory_allocated() - before
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    engine = engine_of(speech, rows, chunk=100_000)
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated() + 0.6 * needed) / total)
+    try:
+        survived = run(engine, long_requests(speech, rows))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert {finish for *_, finish in survived.values()} <= {FinishReason.EOS, FinishReason.LENGTH}
+    assert engine.scheduler.max_rows < rows
+    assert {key: len(semantic) for key, (_, semantic, _) in survived.items()}.keys() == undisturbed.keys()
+
+
+def long_requests(speech: SpeechModel, count: int) -> list[Row]:
+    """Prompts of about 1500 tokens, 4 tokens of speech."""
+    text = speech.encode_text("It is easy. " * 125)
+    prompt = attribute_prompt(speech.layout, text, Attributes())
+    return [Row(str(i), Decoding(speech.layout, prompt, (), seed=i, limit=4)) for i in range(count)]
