@@ -1,0 +1,194 @@
+"""Jobs that do what the metadata of their request says, for a batch worker and for a stock one.
+
+Metadata: ``fails`` (how many first tries raise), ``seconds`` (to take), ``held`` (run until the script releases
+it, or until it is cancelled), ``refused`` (a reason: the backend does not accept the request).
+"""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from redis import Redis
+from rq import get_current_job
+from rq.job import Job
+
+from worker.broker.backend import Ended
+from worker.keys import audio_key
+from worker.schema import RequestError, SynthesisRequest, parse_request
+
+ALWAYS = 1_000_000
+"""As ``fails``: every try."""
+
+RESULT_TTL = 3600
+AUDIO = b"audio"
+TOLD = "told"
+"""Redis list of what callbacks were told."""
+
+_POLL_SECONDS = 0.005
+_LONGEST_SECONDS = 60.0
+
+
+class ScriptError(RuntimeError):
+    """The failure that a request asked for."""
+
+
+class Script:
+    """Plays requests.
+
+    Attributes:
+        started: The texts of the requests, in the order in which they started.
+        most: How many have run at once.
+        release: Lets the held ones end.
+    """
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.most = 0
+        self.release = threading.Event()
+        self._running = 0
+        self._tries: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def start(self, request: SynthesisRequest) -> int:
+        """Begin a try and return its number, from 1.
+
+        Raises:
+            RequestError: The request asks to be refused.
+        """
+        if "refused" in request.metadata:
+            raise RequestError(str(request.metadata["refused"]))
+        with self._lock:
+            self.started.append(request.text)
+            self._tries[request.text] += 1
+            self._running += 1
+            self.most = max(self.most, self._running)
+            return self._tries[request.text]
+
+    def finish(self, request: SynthesisRequest, attempt: int, cancelled: threading.Event) -> dict[str, Any]:
+        """Play the rest of a try that was begun.
+
+        Raises:
+            ScriptError: The request asks to fail, or it was cancelled.
+        """
+        wishes = request.metadata
+        try:
+            if wishes.get("held"):
+                self._wait(_LONGEST_SECONDS, cancelled, self.release)
+            self._wait(wishes.get("seconds", 0.0), cancelled, cancelled)
+        finally:
+            with self._lock:
+                self._running -= 1
+        if attempt <= wishes.get("fails", 0):
+            raise ScriptError(f"try {attempt} fails as asked")
+        return {"said": request.text, "try": attempt}
+
+    def synthesize(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Stands in for ``worker.tasks.synthesize`` in a stock worker."""
+        job = get_current_job()
+        assert job is not None
+        parsed = parse_request(request)
+        result = self.finish(parsed, self.start(parsed), threading.Event())
+        ttl = job.get_result_ttl(RESULT_TTL)
+        if ttl != 0:
+            job.connection.set(audio_key(job.id), AUDIO, ex=ttl if ttl > 0 else None)
+        return result
+
+    @staticmethod
+    def _wait(seconds: float, cancelled: threading.Event, over: threading.Event) -> None:
+        for _ in range(round(seconds / _POLL_SECONDS)):
+            if cancelled.is_set():
+                raise ScriptError("cancelled")
+            if over.wait(_POLL_SECONDS) and over is not cancelled:
+                return
+
+
+class ScriptedBackend:
+    """Runs each job in a thread of its own.
+
+    Args:
+        script: Plays the requests.
+        ended: Called with every job that has ended.
+        freed: Called when there is room again.
+        rows: Jobs at once.
+    """
+
+    def __init__(
+        self, script: Script, ended: Callable[[Ended], None], freed: Callable[[], None], rows: int = 4
+    ) -> None:
+        self._script, self._ended, self._freed, self._rows = script, ended, freed, rows
+        self._lock = threading.Lock()
+        self._running: dict[str, tuple[threading.Thread, threading.Event]] = {}
+        self._reasons: dict[str, str] = {}
+        self._count = 0
+
+    def submit(self, job_id: str, request: SynthesisRequest, queued: float, /) -> None:
+        attempt = self._script.start(request)
+        cancelled = threading.Event()
+        thread = threading.Thread(target=self._run, args=(job_id, request, attempt, cancelled), daemon=True)
+        with self._lock:
+            self._running[job_id] = thread, cancelled
+        thread.start()
+
+    def cancel(self, job_id: str, reason: str, /) -> None:
+        with self._lock:
+            if job_id in self._running:
+                self._reasons[job_id] = reason
+                self._running[job_id][1].set()
+
+    def room(self) -> int:
+        with self._lock:
+            return self._rows - len(self._running)
+
+    def progress(self) -> int | None:
+        with self._lock:
+            return self._count if self._running else None
+
+    def close(self) -> None:
+        with self._lock:
+            threads = [thread for thread, _ in self._running.values()]
+        for thread in threads:
+            thread.join()
+
+    def _run(self, job_id: str, request: SynthesisRequest, attempt: int, cancelled: threading.Event) -> None:
+        try:
+            ended = Ended(job_id, self._script.finish(request, attempt, cancelled), AUDIO)
+        except ScriptError as error:
+            ended = Ended(job_id, error=str(error))
+        with self._lock:
+            del self._running[job_id]
+            reason = self._reasons.pop(job_id, None)
+            self._count += 1
+        self._ended(ended if reason is None else Ended(job_id, error=reason))
+        self._freed()
+
+
+# Callbacks, as RQ calls them.
+
+
+def tell_success(job: Job, connection: Redis, result: Any) -> None:
+    """Record what on_success is called with."""
+    connection.rpush(TOLD, json.dumps(["success", job.id, result]))
+
+
+def tell_failure(job: Job, connection: Redis, kind: type[Exception], error: Exception, trace: Any) -> None:
+    """Record what on_failure is called with."""
+    assert isinstance(error, kind)
+    connection.rpush(TOLD, json.dumps(["failure", job.id, str(error).splitlines()[-1]]))
+
+
+def tell_stopped(job: Job, connection: Redis) -> None:
+    """Record that on_stopped was called."""
+    connection.rpush(TOLD, json.dumps(["stopped", job.id]))
+
+
+def break_down(job: Job, connection: Redis, *_: Any) -> None:
+    """A callback that fails."""
+    connection.rpush(TOLD, json.dumps(["broken", job.id]))
+    raise ScriptError("the callback fails as asked")
+
+
+def hang(job: Job, connection: Redis, *_: Any) -> None:
+    """A callback that takes longer than it may."""
+    threading.Event().wait(2.0)
