@@ -1,0 +1,173 @@
+"""A worker process of chaos.py, which starts it: the product's worker, with points where it can be told to die.
+
+The name of a fault point on standard input arms it; at one of the next times that the worker passes it with jobs
+in its hands, it kills itself with SIGKILL. The end of standard input ends the process.
+"""
+
+import heapq
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import typer
+from loguru import logger
+
+from chaos_plan import Kind
+from worker.broker.backend import Backend, Ended, MakeBackend
+from worker.broker.batch_worker import BatchWorker
+from worker.broker.claim import Claimed
+from worker.broker.commit import Outcome
+from worker.broker.connection import worker_connection
+from worker.broker.rules import Rules
+from worker.schema import RequestError, SynthesisRequest
+
+RESULT_TTL = 24 * 3600
+CHANCE = 0.5
+KNOWN_VOICE = "known"
+
+
+class Trap:
+    """Writes down what happens, and kills the process where it is told to."""
+
+    def __init__(self, events: Path, name: str) -> None:
+        self._file = os.open(events, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._name = name
+        self._random = Random(name)  # noqa: S311 - a plan, no secret
+        self._armed: str | None = None
+
+    def listen(self) -> None:
+        """Take orders from standard input."""
+        for line in sys.stdin:
+            self._armed = line.strip()
+        os._exit(1)
+
+    def tell(self, event: str, jobs: int = 0) -> None:
+        line = {"event": event, "worker": self._name, "at": time.monotonic(), "jobs": jobs}
+        os.write(self._file, (json.dumps(line) + "\n").encode())
+
+    def passes(self, point: Kind, jobs: int) -> None:
+        """The worker is at a fault point."""
+        if jobs and self._armed == point and self._random.random() < CHANCE:
+            self.tell(point, jobs)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class ChaosWorker(BatchWorker):
+    """The product's worker with fault points."""
+
+    def __init__(self, trap: Trap, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._trap = trap
+
+    def bootstrap(self, *arguments: Any, **options: Any) -> None:
+        super().bootstrap(*arguments, **options)
+        self._trap.tell("ready")
+
+    def _run(self, batch: Sequence[Claimed]) -> int:
+        self._trap.passes(Kind.CLAIMED, len(batch))
+        return super()._run(batch)
+
+    def _commit(self) -> None:
+        self._trap.passes(Kind.WORKED, len(self._ended))
+        super()._commit()
+
+    def _settle(self, outcome: Outcome, recorded: bool) -> None:
+        self._trap.passes(Kind.COMMITTED, 1)
+        if not recorded:
+            self._trap.tell("fenced", 1)
+        super()._settle(outcome, recorded)
+
+
+class TimedBackend:
+    """Rows that do nothing for as long as the request's metadata say; the audio is the job's id.
+
+    The metadata's ``fail`` makes a row fail; the only voice is ``known``.
+    """
+
+    def __init__(self, rows: int, ended: Callable[[Ended], None]) -> None:
+        self._rows, self._ended = rows, ended
+        self._due: list[tuple[float, str, str | None]] = []
+        self._cancelled: dict[str, str] = {}
+        self._done = 0
+        self._changed = threading.Condition()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def submit(self, job_id: str, request: SynthesisRequest, queued: float) -> None:  # noqa: ARG002
+        if request.voice not in (None, KNOWN_VOICE):
+            raise RequestError(f"voice: {request.voice!r} is unknown; accepted: {KNOWN_VOICE}")
+        error = "row: told to fail" if request.metadata.get("fail") else None
+        with self._changed:
+            heapq.heappush(self._due, (time.monotonic() + request.metadata.get("work", 0.0), job_id, error))
+            self._changed.notify()
+
+    def cancel(self, job_id: str, reason: str) -> None:
+        with self._changed:
+            entries = [entry for entry in self._due if entry[1] == job_id]
+            for entry in entries:
+                self._due.remove(entry)
+                self._due.append((0.0, job_id, reason))
+            heapq.heapify(self._due)
+            self._changed.notify()
+
+    def room(self) -> int:
+        return self._rows - len(self._due)
+
+    def progress(self) -> int | None:
+        return self._done if self._due else None
+
+    def close(self) -> None:
+        pass
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                while not self._due or self._due[0][0] > time.monotonic():
+                    self._changed.wait(self._due[0][0] - time.monotonic() if self._due else None)
+                _, job_id, error = heapq.heappop(self._due)
+                self._done += 1
+            result = {"job": job_id} if error is None else None
+            self._ended(Ended(job_id, result, job_id.encode(), error))
+
+
+def timed_backend(rows: int) -> MakeBackend:
+    return lambda ended, _: TimedBackend(rows, ended)
+
+
+def speech_backend(model: Path, rows: int) -> MakeBackend:
+    """The real thing."""
+    from worker.directory import open_model  # imports torch
+    from worker.service import SpeechBackend
+    from worker.settings import Settings
+
+    settings = Settings(model=model, max_rows=rows)
+    speech = open_model(settings.model, settings.device, settings.threads)
+
+    def make(ended: Callable[[Ended], None], freed: Callable[[], None]) -> Backend:
+        return SpeechBackend(speech, settings, ended, freed)
+
+    return make
+
+
+def main(
+    url: str, queue: str, name: str, events: Path, rows: int, lease: float, model: Path | None = None
+) -> None:
+    logger.remove()
+    logger.add(sys.stderr, level="INFO", backtrace=False, diagnose=False)
+    trap = Trap(events, name)
+    threading.Thread(target=trap.listen, daemon=True).start()
+    make = timed_backend(rows) if model is None else speech_backend(model, rows)
+    rules = Rules(queue=(queue,), result_ttl=RESULT_TTL, lease_timeout=lease)
+    worker = ChaosWorker(trap, worker_connection(url), make, rules, max_jobs=2 * rows, name=name)
+    worker.work()
+    raise typer.Exit(worker.exit_code)
+
+
+if __name__ == "__main__":
+    typer.run(main)
