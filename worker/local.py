@@ -61,6 +61,10 @@ class LocalWorker:
             time.sleep(_POLL_SECONDS)
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def exit_code(self) -> int | None:
         return self._process.poll()
 

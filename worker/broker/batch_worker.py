@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 from rq.command import parse_payload
 from rq.job import JobStatus
 from rq.serializers import JSONSerializer
-from rq.utils import as_text, now
+from rq.utils import now
 from rq.worker import BaseWorker
 from rq.worker.base import WorkerStatus
 from rq.worker_registration import register
@@ -46,6 +46,9 @@ from worker.schema import RequestError
 
 _LOST_RACE_SECONDS = 0.05
 _HEARTBEAT_SECONDS = 15.0
+_SILENT_SECONDS = 60
+"""RQ's tools list a dead worker for so long."""
+
 _LONGEST_PAUSE_SECONDS = 2.0
 _SAME_SIGNAL_SECONDS = 1.0
 _DEFAULT_TIMEOUT = 180
@@ -418,7 +421,7 @@ class BatchWorker(BaseWorker):
         running = list(self._jobs.values())
         with self.connection.pipeline(transaction=False) as pipeline:
             self._lease.renew(self._says(), pipeline)
-            self.heartbeat(pipeline=pipeline)
+            self.heartbeat(_SILENT_SECONDS, pipeline=pipeline)
             self.set_state(self._current_state(), pipeline=pipeline)
             for one in running:
                 pipeline.zscore(one.claimed.queue.started_job_registry.key, one.claimed.member)
@@ -479,16 +482,10 @@ class BatchWorker(BaseWorker):
 
     def _put_back_unknown(self) -> None:
         """After an error a claim may have happened without its answer: such jobs go back, unharmed."""
-        members = {as_text(member) for member in self.connection.smembers(self.executions_key)}
-        for member in members - {one.claimed.member for one in self._jobs.values()}:
-            job_id, _, execution_id = member.rpartition(":")
-            flat: list[Any] = [
-                x for pair in self.connection.hgetall(SpeechJob.key_for(job_id)).items() for x in pair
-            ]
-            for rq_queue in self.queues:
-                if self.connection.zscore(rq_queue.started_job_registry.key, member) is not None:
-                    claimed = self._claimer.read(job_id, execution_id, flat, rq_queue)
-                    self._committer.commit([Outcome(claimed, Fate.PUT_BACK)])
+        known = {one.claimed.member for one in self._jobs.values()}
+        for rq_queue in self.queues:
+            for claimed in self._claimer.owned(rq_queue, known):
+                self._committer.commit([Outcome(claimed, Fate.PUT_BACK)])
 
     def _heartbeat_jobs(self) -> None:
         """What RQ's tools show of running jobs."""

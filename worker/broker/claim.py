@@ -1,7 +1,8 @@
 """Takes jobs off queues and starts them, in one atomic step: a job is on a queue or it is running."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 from redis import Redis
@@ -180,6 +181,21 @@ class Claimer:
             for job_id, execution, index, flat in pairs
         ]
         return Claim(bool(suspended), dropped, bool(alone), bool(blocked), jobs)
+
+    def owned(self, queue: Queue, known: Collection[str]) -> Iterator[Claimed]:
+        """The jobs that this worker has started, as Redis sees it, besides those that it knows of."""
+        registry = queue.started_job_registry.key
+        found: list[Any] = self._connection.zrange(registry, 0, -1)
+        unknown = [m for m in (raw.decode(errors="replace") for raw in found) if m not in known]
+        with self._connection.pipeline(transaction=False) as pipeline:
+            for member in unknown:
+                pipeline.hget(EXECUTION_PREFIX + member, "lease")
+            leases = pipeline.execute(raise_on_error=False)
+        for member, lease in zip(unknown, leases, strict=True):
+            if lease == self._lease.encode():
+                job_id, _, execution_id = member.rpartition(":")
+                raw: dict[Any, Any] = self._connection.hgetall(JOB_PREFIX + job_id)
+                yield self.read(job_id, execution_id, [part for pair in raw.items() for part in pair], queue)
 
     def read(self, job_id: str, execution_id: str, flat: Sequence[bytes], queue: Queue) -> Claimed:
         """The job of a hash, as Redis lists it, whose execution belongs to this worker."""

@@ -220,3 +220,17 @@ def test_a_new_worker_may_judge_at_once_where_others_were_never_silent(connectio
 @pytest.mark.parametrize("seconds", [0.5, 12.0, 600.0])
 def test_a_lease_is_renewed_several_times_before_it_ends(seconds: float) -> None:
     assert Lease("w", seconds).interval <= seconds / 4
+
+
+def test_jobs_that_a_worker_started_and_does_not_know_of_are_found(make_hand: MakeHand, queue: Queue) -> None:
+    """Their claim happened, its answer was lost; even when RQ's own list of the worker's executions is gone."""
+    hand, other = make_hand(), make_hand()
+    jobs = [enqueue(queue) for _ in range(3)]
+    other.claim(1)
+    known, unknown = hand.claim(2)
+    queue.connection.zadd(queue.started_job_registry.key, {b"\xff:\xff": time.time() + 60})
+    queue.connection.delete(f"rq:worker:{hand.name}:executions")
+    (found,) = hand.claimer.owned(queue, {known.member})
+    assert (found.id, found.execution.id) == (jobs[2], unknown.execution.id)
+    assert hand.committer.commit([Outcome(found, Fate.PUT_BACK)]) == [True]
+    assert queue.job_ids == jobs[2:]
