@@ -17,8 +17,11 @@ from worker.schema import RequestError, SynthesisRequest, parse_request
 
 RawJob = Mapping[bytes, bytes]
 
-_UNBOUNDED = (b"exc_info", b"meta", b"result")
+_UNBOUNDED = (b"exc_info", b"result")
 """Fields that RQ would inflate or parse without a limit, and that a worker has no use for."""
+
+_LARGEST_META = 1 << 16
+"""Bytes of ``meta`` that callbacks get to see; RQ parses it at once."""
 
 _LARGEST = 10**10
 """Of any number: as seconds, 317 years. Far larger ones overflow times and dates."""
@@ -47,6 +50,8 @@ class SpeechJob(Job):
         if b"data" not in raw:
             raise NoSuchJobError("its hash has no data")
         raw[b"data"] = b""
+        if len(raw.get(b"meta", b"")) > _LARGEST_META:
+            del raw[b"meta"]
         webhooks = raw.pop(b"webhooks", b"")
         try:
             super().restore(raw)

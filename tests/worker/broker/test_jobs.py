@@ -271,6 +271,21 @@ def test_saving_leaves_the_producers_fields_alone() -> None:
     assert not changed & {"data", "meta", "created_at", "description", "success_callback_name", "result_ttl"}
 
 
+@pytest.mark.parametrize(
+    ("meta", "seen"),
+    [
+        (b'{"order": 7}', {"order": 7}),
+        (b'"' + b"a" * (1 << 16) + b'"', {}),
+        (b"\xff", {"unserialized": b"\xff"}),
+        (b"[" * 60_000, {"unserialized": b"[" * 60_000}),
+    ],
+)
+def test_callbacks_see_meta_of_ordinary_size(meta: bytes, seen: dict[str, Any]) -> None:
+    job = restore_job("id", {**RAW, b"meta": meta}, NOWHERE, "tts")
+    assert (job.meta, job.unreadable) == (seen, None)
+    assert "meta" not in job.to_dict()
+
+
 def test_a_hash_without_a_status_is_a_job_too() -> None:
     assert restore_job("id", {}, NOWHERE, "tts").origin == "tts"
 
