@@ -24,7 +24,7 @@ from worker.broker.backend import Backend, Ended, MakeBackend
 from worker.broker.batch_worker import BatchWorker
 from worker.broker.claim import Claimed
 from worker.broker.commit import Outcome
-from worker.broker.connection import worker_connection
+from worker.broker.connection import wait_for_redis, worker_connection
 from worker.broker.rules import Rules
 from worker.schema import RequestError, SynthesisRequest
 
@@ -164,7 +164,9 @@ def main(
     threading.Thread(target=trap.listen, daemon=True).start()
     make = timed_backend(rows) if model is None else speech_backend(model, rows)
     rules = Rules(queue=(queue,), result_ttl=RESULT_TTL, lease_timeout=lease)
-    worker = ChaosWorker(trap, worker_connection(url), make, rules, max_jobs=2 * rows, name=name)
+    connection = worker_connection(url)
+    wait_for_redis(connection, rules.outage_timeout)
+    worker = ChaosWorker(trap, connection, make, rules, max_jobs=2 * rows, name=name)
     worker.work()
     raise typer.Exit(worker.exit_code)
 

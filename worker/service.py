@@ -7,7 +7,7 @@ from typing import Any
 from worker.broker.backend import Ended
 from worker.broker.batch_worker import BatchWorker, ExitCode
 from worker.broker.callbacks import CallbackError
-from worker.broker.connection import worker_connection
+from worker.broker.connection import wait_for_redis, worker_connection
 from worker.console import errors
 from worker.directory import ModelError, SpeechModel, open_model
 from worker.pipeline import Pipeline
@@ -73,9 +73,11 @@ def run_worker(settings: Settings, url: str, *, burst: bool) -> ExitCode:
     except ModelError as error:
         errors.print(f"[red]model:[/] {error}")
         sys.exit(ExitCode.UNUSABLE)
+    connection = worker_connection(url)
+    wait_for_redis(connection, settings.outage_timeout)  # it may have gone while the model was loaded
     try:
         worker = BatchWorker(
-            worker_connection(url),
+            connection,
             lambda ended, freed: SpeechBackend(speech, settings, ended, freed),
             settings,
             max_jobs=_JOBS_PER_ROW * settings.max_rows,

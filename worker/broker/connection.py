@@ -1,10 +1,15 @@
 """How a worker reaches Redis."""
 
+import time
+
+from loguru import logger
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 _SOCKET_SECONDS = 5.0
+_RETRY_SECONDS = 1.0
 
 
 def worker_connection(url: str) -> Redis:
@@ -12,3 +17,22 @@ def worker_connection(url: str) -> Redis:
     return Redis.from_url(
         url, socket_timeout=_SOCKET_SECONDS, socket_connect_timeout=_SOCKET_SECONDS, retry=Retry(NoBackoff(), 0)
     )
+
+
+def wait_for_redis(connection: Redis, seconds: float) -> None:
+    """Return when Redis answers.
+
+    Raises:
+        redis.exceptions.RedisError: It has not, for ``seconds``.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            connection.ping()
+        except RedisError as error:
+            if time.monotonic() >= deadline:
+                raise
+            logger.warning("redis: {}: {}; again in {} s", type(error).__name__, error, _RETRY_SECONDS)
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return
