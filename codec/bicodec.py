@@ -98,25 +98,32 @@ class BiCodec(nn.Module):
         return [wave[: length * self.hop] for wave, length in zip(waves, lengths, strict=True)]
 
     @torch.inference_mode()
+    def mel_features(self, waves: Sequence[Tensor]) -> list[Tensor]:
+        """What `encode_semantic` takes of models without wav2vec 2.0: mel frames, one for each token.
+
+        `waves`: B tensors float32 [N_i] at `sample_rate`. Returns float32 [N_i // hop, num_mels] each, as if
+        alone. Raises ValueError for wrong shapes and values, RuntimeError when loaded without the encoder.
+        """
+        mel = loaded(self.mel)
+        for row, wave in enumerate(waves):
+            self._check_wave(f"waves[{row}]", wave, dimensions=1)
+        return [mel(wave.to(self.device)[None])[0, : len(wave) // self.hop] for wave in waves]
+
+    @torch.inference_mode()
     def encode_globals(self, ref_wav: Tensor) -> Tensor:
         """Reference clips float32 [B, N], at `sample_rate` and of equal length, to global ids int64 [B, 32].
 
         Published models were trained on `codec.reference.reference_clip`, 6 s of audio of normalised volume.
         Raises ValueError for wrong shapes and values, RuntimeError when loaded without the encoder.
         """
-        shortest = self.config.mel_params.n_fft // 2 + 1
-        if ref_wav.ndim != 2 or ref_wav.shape[1] < shortest:
-            raise ValueError(
-                f"ref_wav: got shape {list(ref_wav.shape)}, expected [B, N] with N at least {shortest}"
-            )
-        check_numbers("ref_wav", ref_wav)
+        self._check_wave("ref_wav", ref_wav, dimensions=2)
         return self.speaker_encoder.quantize(loaded(self.mel)(ref_wav.to(self.device)))
 
     @torch.inference_mode()
     def encode_semantic(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Features, B tensors float32 [T_i, C], to ids int64 [T_i] on the codec's device, each as if alone.
 
-        Published models take `codec.features.SemanticFeatures` of the whole utterance.
+        Published models take `codec.features.SemanticFeatures` of the whole utterance, others `mel_features`.
         Raises ValueError for wrong shapes and values, RuntimeError when loaded without the encoder.
         """
         self._check_features(features)
@@ -139,6 +146,13 @@ class BiCodec(nn.Module):
     def speaker_vector(self, globals_: Tensor) -> Tensor:
         """Global ids int64 [B, globals_per_voice] to the voice's vector [B, C]."""
         return self.speaker_encoder.dequantize(globals_)
+
+    def _check_wave(self, field: str, wave: Tensor, dimensions: int) -> None:
+        shortest = self.config.mel_params.n_fft // 2 + 1
+        if wave.ndim != dimensions or wave.shape[-1] < shortest:
+            shape, expected = list(wave.shape), "[N]" if dimensions == 1 else "[B, N]"
+            raise ValueError(f"{field}: got shape {shape}, expected {expected} with N at least {shortest}")
+        check_numbers(field, wave)
 
     def _check_semantic(self, semantic: Sequence[Tensor]) -> None:
         if not semantic:

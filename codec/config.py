@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 Size = Annotated[int, Field(ge=1)]
 # A ratio above 1 resamples the token sequence; no published model does.
-SampleRatios = Annotated[tuple[Literal[1], ...], Field(min_length=1)]
+SampleRatios = tuple[Literal[1], ...]
 
 JOINTS = (
     ("speaker_encoder.input_dim", "mel_params.num_mels"),
@@ -39,6 +39,8 @@ class MelConfig(Section):
     mel_fmin: float
     mel_fmax: float | None = None
     num_mels: Size
+    log: bool = False
+    """Frames are logarithms of magnitudes; see `codec.mel`."""
 
 
 class VocosConfig(Section):

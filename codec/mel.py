@@ -1,4 +1,7 @@
-"""Mel spectrogram of magnitudes, not logarithms: what the speaker encoder reads."""
+"""Mel spectrogram: what the speaker encoder reads, and the semantic encoder of models without wav2vec 2.0.
+
+Published models read magnitudes. With `log` in the configuration the frames are logarithms instead.
+"""
 
 import numpy as np
 import torch
@@ -11,6 +14,11 @@ from codec.config import MelConfig
 BREAK_HERTZ = 1000.0
 BREAK_MEL = 15.0
 LOG_STEP = np.log(6.4) / 27
+
+# Logarithms of speech, from the floor up, then lie between about -1.7 and 3.
+LOG_FLOOR = 1e-4
+LOG_OFFSET = 4.0
+LOG_SCALE = 3.0
 
 
 def hertz_to_mel(hertz: float) -> float:
@@ -61,4 +69,5 @@ class MelSpectrogram(nn.Module):
             window=self.window,
             return_complex=True,
         )
-        return spectrum.abs().transpose(1, 2) @ self.filters
+        mel = spectrum.abs().transpose(1, 2) @ self.filters
+        return (mel.clamp(min=LOG_FLOOR).log() + LOG_OFFSET) / LOG_SCALE if self.config.log else mel

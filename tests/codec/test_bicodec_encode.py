@@ -1,6 +1,7 @@
 """Features and reference clips to tokens: properties that hold for any weights."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from codec.bicodec import BiCodec
 from codec.config import MelConfig
 from codec.layers import loaded
 from codec.mel import MelSpectrogram
+from random_bicodec import SMALL_CONFIG, write_random_bicodec
 
 
 def draw_features(codec: BiCodec, lengths: list[int]) -> list[Tensor]:
@@ -169,8 +171,9 @@ def mel_by_definition(wave: NDArray[np.float64], config: MelConfig) -> NDArray[n
     return spectrum @ np.array(bands).T
 
 
+@pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize(("mels", "top"), [(128, None), (40, 6000.0)])
-def test_mel(mels: int, top: float | None) -> None:
+def test_mel(mels: int, top: float | None, log: bool) -> None:
     config = MelConfig(
         sample_rate=16000,
         n_fft=1024,
@@ -179,9 +182,48 @@ def test_mel(mels: int, top: float | None) -> None:
         mel_fmin=10,
         mel_fmax=top,
         num_mels=mels,
+        log=log,
     )
     waves = draw_clips(2, samples=9700)
+    waves[0, :4000] = 0  # silence: the floor of the logarithm
     found = MelSpectrogram(config)(waves)
     expected = np.array([mel_by_definition(wave.double().numpy(), config) for wave in waves])
+    if log:
+        expected = (np.log(np.maximum(expected, 1e-4)) + 4) / 3
     assert found.shape == (2, 31, mels)
-    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(found, expected, atol=1e-4 if log else 1e-5, rtol=0)
+
+
+# Models without wav2vec 2.0: mel frames, one for each token, are the semantic encoder's features
+
+
+@pytest.fixture(scope="module")
+def mel_codec(tmp_path_factory: pytest.TempPathFactory) -> BiCodec:
+    config = deepcopy(dict(SMALL_CONFIG))
+    sections = config["audio_tokenizer"]
+    sections["mel_params"]["log"] = True
+    sections["encoder"] |= {"input_channels": sections["mel_params"]["num_mels"], "sample_ratios": []}
+    sections["prenet"]["sample_ratios"] = []
+    directory = tmp_path_factory.mktemp("mel")
+    write_random_bicodec(directory, config, seed=2)
+    return BiCodec.load(directory, encoder=True)
+
+
+def test_mel_features_are_one_frame_a_token_and_the_same_alone(mel_codec: BiCodec) -> None:
+    waves = [draw_clips(1, samples)[0] for samples in (16000, 9700, 640)]
+    features = mel_codec.mel_features(waves)
+    assert [len(row) for row in features] == [50, 30, 2]
+    for wave, row in zip(waves, features, strict=True):
+        torch.testing.assert_close(row, mel_codec.mel_features([wave])[0], atol=0, rtol=0)
+    ids = mel_codec.encode_semantic(features)
+    assert [len(row) for row in ids] == [50, 30, 2]
+    assert len(torch.unique(torch.cat(ids))) > 10
+
+
+def test_mel_features_of_too_short_a_wave(mel_codec: BiCodec) -> None:
+    with pytest.raises(ValueError, match=r"waves\[1\]: got shape \[512\], expected \[N\] with N at least 513"):
+        mel_codec.mel_features([torch.zeros(1000), torch.zeros(512)])
+
+
+def test_without_sampling_blocks_there_are_no_such_weights(mel_codec: BiCodec) -> None:
+    assert not [name for name in mel_codec.state_dict() if "downsample" in name]
