@@ -7,7 +7,7 @@ multiple and which block suffice is measured, once, when a model is loaded.
 """
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -32,9 +32,13 @@ class RowPlan:
 
     def product(self, x: Tensor, matrix: Tensor) -> Tensor:
         """``x @ matrix`` for padded rows: float32 [n, in] with [in, out] to [n, out]."""
-        if len(x) <= self.block:
-            return x @ matrix
-        return torch.cat([part @ matrix for part in torch.split(x, self.block)])
+        return self.in_blocks(lambda part: torch.mm(part, matrix), x)
+
+    def in_blocks(self, product: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """``product(x)`` for padded rows, block by block."""
+        if x.shape[0] <= self.block:
+            return product(x)
+        return torch.cat([product(part) for part in torch.split(x, self.block)])
 
     def product_into(self, x: Tensor, matrix: Tensor, out: Tensor) -> None:
         """``out[:] = x @ matrix`` for padded rows, without a copy."""
@@ -63,13 +67,18 @@ def row_plan(shapes: Iterable[Shape]) -> RowPlan:
 
 
 def _is_consistent(shape: Shape, plan: RowPlan) -> bool:
-    """Whether rows come out alike for all kinds of sizes up to the block, and at another place in it."""
-    generator = torch.Generator().manual_seed(0)
-    matrix = torch.randn(shape, generator=generator)
-    x = torch.randn(plan.block + 1, shape[0], generator=generator)
-    whole = x[:-1] @ matrix
+    """Whether a matrix, stored by rows or by columns, multiplies rows alike."""
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    turned = matrix.t().contiguous().t()
+    return all(rounds_alike(lambda x, m=m: x @ m, shape[0], plan) for m in (matrix, turned))  # type: ignore[misc]
+
+
+def rounds_alike(product: Callable[[Tensor], Tensor], width: int, plan: RowPlan) -> bool:
+    """Whether rows [n, width] come out alike in all kinds of sizes up to the block, and at another place in it."""
+    x = torch.randn(plan.block + 1, width, generator=torch.Generator().manual_seed(1))
+    whole = product(x[:-1])
     small = range(plan.multiple, 17 * plan.multiple, plan.multiple)
     sizes = {n for n in (*small, plan.block // 4, plan.block // 2) if n < plan.block and n % plan.multiple == 0}
-    if not torch.equal((x[1:] @ matrix)[:-1], whole[1:]):
+    if not torch.equal(product(x[1:])[:-1], whole[1:]):
         return False
-    return all(torch.equal(x[1 : 1 + n] @ matrix, whole[1 : 1 + n]) for n in sorted(sizes))
+    return all(torch.equal(product(x[1 : 1 + n]), whole[1 : 1 + n]) for n in sorted(sizes))

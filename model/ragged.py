@@ -1,4 +1,4 @@
-"""Where the tokens of a ragged batch lie: rows of different lengths, one after the other."""
+"""Where the tokens of a ragged batch lie: rows of different lengths, time step by time step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,43 +12,73 @@ from torch import Tensor
 class Ragged:
     """Geometry of one flattened batch of R rows with N tokens in all; index tensors are int64.
 
-    Rows are kept longest first, so that the rows which still have a token at a time step are a prefix.
+    The forward takes the tokens time-major: the first token of every row, then the second of every row that has
+    one, and so on. Rows are kept longest first, so that those due at a time step are a prefix, and their tokens
+    lie together. Rows of one length are kept by slot: a batch of decoding rows that fill their pool is a view.
 
     Attributes:
-        slots: [R], the state slot of each row.
-        starts: [R], position of each row's first token.
+        slots: The state slot of each row: [R], or a slice where they follow one another.
+        order: [N], the caller's position of each token, time-major.
+        counts: Rows that have a token, for each time step.
+        previous: [N], where each token's predecessor is among the R rows' remembered tokens followed by these N.
         ends: [R], position of each row's last token.
-        steps: For each time step the positions of the tokens that are due, one for each row that has one.
-        restore: [R], the rows in the caller's order.
+        last: [R], the same in the caller's order of the rows.
     """
 
-    slots: Tensor
-    starts: Tensor
+    slots: Tensor | slice
+    order: Tensor
+    counts: list[int]
+    previous: Tensor
     ends: Tensor
-    steps: tuple[Tensor, ...]
-    restore: Tensor
+    last: Tensor
 
     @staticmethod
     def of(lengths: Sequence[int], slots: Sequence[int], device: torch.device | str = "cpu") -> "Ragged":
         """Lay out rows of ``lengths`` (each >= 1) whose states are in ``slots`` (all different)."""
-        sizes = np.asarray(lengths, dtype=np.int64)
-        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        order = np.argsort(-sizes, kind="stable")
-        sizes, starts = sizes[order], starts[order]
-        active = [int(np.count_nonzero(sizes > t)) for t in range(int(sizes[0]))]
+        sizes, places = np.asarray(lengths, dtype=np.int64), np.asarray(slots, dtype=np.int64)
+        starts = np.cumsum(sizes) - sizes
+        by_length = np.lexsort((places, -sizes))
+        sizes, starts, places = sizes[by_length], starts[by_length], places[by_length]
+        # Rows outlive step t if they are longer than t: counted from the sorted lengths' other end.
+        counts = len(sizes) - np.searchsorted(sizes[::-1], np.arange(sizes[0]), side="right")
+        offsets = np.cumsum(counts) - counts
+        time = np.repeat(np.arange(len(counts)), counts)
+        row = np.arange(len(time)) - offsets[time]
+        ends = offsets[sizes - 1] + np.arange(len(sizes))
+        last = np.empty_like(ends)
+        last[by_length] = ends
 
         def tensor(values: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Tensor:
-            return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+            return torch.from_numpy(values).to(device)
 
         return Ragged(
-            slots=tensor(np.asarray(slots, dtype=np.int64)[order]),
-            starts=tensor(starts),
-            ends=tensor(starts + sizes - 1),
-            steps=tuple(tensor(starts[:n] + t) for t, n in enumerate(active)),
-            restore=tensor(np.argsort(order, kind="stable")),
+            slots=_run(places) or tensor(places),
+            order=tensor(starts[row] + time),
+            counts=counts.tolist(),
+            previous=tensor(row + np.where(time == 0, 0, len(sizes) + offsets[time - 1])),
+            ends=tensor(ends),
+            last=tensor(last),
         )
 
     @property
-    def last(self) -> Tensor:
-        """[R], position of each row's last token, in the caller's order."""
-        return self.ends[self.restore]
+    def tokens(self) -> int:
+        """N."""
+        return self.order.shape[0]
+
+    def load(self, pool: Tensor) -> Tensor:
+        """The rows' entries of a pool [slots, ...]: [R, ...], a view where the slots follow one another."""
+        return pool[self.slots] if isinstance(self.slots, slice) else pool.index_select(0, self.slots)
+
+    def store(self, pool: Tensor, entries: Tensor) -> None:
+        """Write back what ``load`` gave and the caller has changed, or other entries [R, ...]."""
+        if isinstance(self.slots, Tensor):
+            pool.index_copy_(0, self.slots, entries)
+        elif (view := pool[self.slots]).data_ptr() != entries.data_ptr():
+            view.copy_(entries)
+
+
+def _run(places: np.ndarray[tuple[int], np.dtype[np.int64]]) -> slice | None:
+    """The slice that these slots are, if they follow one another."""
+    first, last = int(places[0]), int(places[-1])
+    follow = last - first == len(places) - 1 and bool((np.diff(places) == 1).all())
+    return slice(first, last + 1) if follow else None

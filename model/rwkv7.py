@@ -2,7 +2,8 @@
 
 One call takes a flattened batch whose rows have different numbers of tokens: prefill chunks and single decode
 tokens side by side. The result of a row depends on nothing but its own tokens and state: matrix products run
-on a padded number of rows for which this machine's kernels round every row alike (``model.invariance``).
+on a padded number of rows for which this machine's kernels round every row alike (``model.invariance``), and all
+else is element by element, or sums one row's head.
 """
 
 import math
@@ -14,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.checkpoint import HEAD_SIZE, Checkpoint, Sizes
-from model.invariance import RowPlan, row_plan
+from model.invariance import RowPlan
+from model.product import Products
 from model.ragged import Ragged
 from model.state import State
 
@@ -48,13 +50,14 @@ class RWKV7:
         )
         self._embedding = norm
         self._ln_out = (weights["ln_out.weight"], weights["ln_out.bias"])
-        self._head = weights["head.weight"][:head_rows].t().contiguous()
-        self._plan = plan = _plan(self.sizes, self._head.shape[1], self.device)
+        self._head = weights["head.weight"][:head_rows].contiguous().t()
+        products = _products(self.sizes, self._head.shape[1], self.device)
+        self._plan = products.rows
         self.blocks = [
-            Block(layer, _sub(weights, f"blocks.{layer}."), self.sizes.heads, plan)
+            Block(layer, _sub(weights, f"blocks.{layer}."), self.sizes.heads, products)
             for layer in range(self.sizes.layers)
         ]
-        self.row_multiple = plan.multiple
+        self.row_multiple = self._plan.multiple
 
     def state(self, slots: int) -> State:
         """Make a pool of ``slots`` zero states on the model's device."""
@@ -71,11 +74,11 @@ class RWKV7:
         Returns:
             float32 [R, width]: the residual stream at each row's last token, in the caller's order.
         """
-        x = self.embed(tokens)
+        x = self.embed(tokens[rows.order])
         first_value = torch.empty(0)
         for block in self.blocks:
             x, first_value = block.forward(x, first_value, rows, state)
-        return x[rows.last]
+        return x.index_select(0, rows.last)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Embeddings after ln0, float32 [N', width]; N' is N rounded up to the row multiple with zero rows."""
@@ -104,33 +107,33 @@ class RWKV7:
 class Block:
     """One layer: time mix (attention's place) and channel mix (feed-forward)."""
 
-    def __init__(self, layer: int, weights: Mapping[str, Tensor], heads: int, plan: RowPlan) -> None:
+    def __init__(self, layer: int, weights: Mapping[str, Tensor], heads: int, products: Products) -> None:
         self.layer = layer
-        self._product = plan.product
         self._heads = heads
         self._norms = [(weights[f"ln{i}.weight"], weights[f"ln{i}.bias"]) for i in (1, 2)]
         self._group_norm = (weights["att.ln_x.weight"], weights["att.ln_x.bias"])
         self._mix = torch.stack([weights[f"att.x_{letter}"] for letter in "rwkvag"])[:, None, :]
         self._loras = {
-            letter: (weights[f"att.{letter}1"].contiguous(), weights[f"att.{letter}2"].contiguous())
+            letter: (products.of(weights[f"att.{letter}1"]), products.of(weights[f"att.{letter}2"]))
             for letter in "wavg"
             if f"att.{letter}1" in weights
         }
         self._biases = {letter: weights[f"att.{letter}0"] for letter in "wav" if f"att.{letter}0" in weights}
-        self._k_k, self._k_a = weights["att.k_k"], weights["att.k_a"]
-        self._r_k = weights["att.r_k"].view(heads, HEAD_SIZE)
+        self._k_k, self._k_a, self._k_rest = weights["att.k_k"], weights["att.k_a"], 1 - weights["att.k_a"]
+        self._r_k = weights["att.r_k"]
         self._receptance, self._key, self._value, self._output = (
-            weights[f"att.{name}.weight"].t().contiguous() for name in ("receptance", "key", "value", "output")
+            products.of(weights[f"att.{name}.weight"].t()) for name in ("receptance", "key", "value", "output")
         )
         self._ffn_mix = weights["ffn.x_k"]
-        self._ffn_key = weights["ffn.key.weight"].t().contiguous()
-        self._ffn_value = weights["ffn.value.weight"].t().contiguous()
+        self._ffn_key, self._ffn_value = (
+            products.of(weights[f"ffn.{name}.weight"].t()) for name in ("key", "value")
+        )
 
     def forward(self, x: Tensor, first_value: Tensor, rows: Ragged, state: State) -> tuple[Tensor, Tensor]:
         """Run the layer on the residual stream.
 
         Args:
-            x: float32 [N', width].
+            x: float32 [N', width], time-major; the rows from N on are padding.
             first_value: float32 [N', width], layer 0's value vectors; ignored by layer 0.
 
         Returns:
@@ -142,50 +145,55 @@ class Block:
         x = x + mixed
         y = F.layer_norm(x, x.shape[-1:], *self._norms[1], LAYER_NORM_EPS)
         delta = _token_shift(y, rows, state.ffn_shift[self.layer])
-        inner = torch.relu_(self._product(torch.addcmul(y, delta, self._ffn_mix), self._ffn_key))
-        return x + self._product(inner.square_(), self._ffn_value), first_value
+        inner = self._ffn_key(torch.addcmul(y, delta, self._ffn_mix)).relu_()
+        return x.add_(self._ffn_value(inner.square_())), first_value
 
     def _lora(self, letter: str, x: Tensor) -> Tensor:
         down, up = self._loras[letter]
-        hidden = self._product(x, down)
+        hidden = down(x)
         if letter == "w":
             hidden.tanh_()
         elif letter == "g":
             hidden.sigmoid_()
-        return self._product(hidden, up)
+        return up(hidden)
+
+    def _gate(self, letter: str, x: Tensor) -> Tensor:
+        """A LoRA's output around its bias, between 0 and 1."""
+        return self._lora(letter, x).add_(self._biases[letter]).sigmoid_()
 
     def _time_mix(
         self, y: Tensor, delta: Tensor, first_value: Tensor, rows: Ragged, wkv: Tensor
     ) -> tuple[Tensor, Tensor]:
         xr, xw, xk, xv, xa, xg = torch.addcmul(y, delta, self._mix).unbind(0)
-        r, k, v = (
-            self._product(x, matrix) for x, matrix in ((xr, self._receptance), (xk, self._key), (xv, self._value))
-        )
-        decay = torch.exp(-DECAY_SCALE * torch.sigmoid(self._biases["w"] + self._lora("w", xw)))
-        rate = torch.sigmoid(self._biases["a"] + self._lora("a", xa))
+        r, k, v = self._receptance(xr), self._key(xk), self._value(xv)
+        decay = self._gate("w", xw).mul_(-DECAY_SCALE).exp_()
+        rate = self._gate("a", xa)
         if self.layer == 0:
             first_value = v
         else:
-            v = v + (first_value - v) * torch.sigmoid(self._biases["v"] + self._lora("v", xv))
-        r, v, rate, decay = (self._split(t) for t in (r, v, rate, decay))
-        removal = F.normalize(self._split(k * self._k_k), dim=-1, eps=1e-12)
-        k = self._split(k) * (1 + (rate - 1) * self._k_a.view(self._heads, HEAD_SIZE))
+            v = torch.lerp(v, first_value, self._gate("v", xv))
+        removal = self._split(k * self._k_k)
+        removal /= torch.linalg.vector_norm(removal, dim=-1, keepdim=True).clamp_min_(1e-12)
+        k = k * torch.addcmul(self._k_rest, rate, self._k_a)  # k (1 + (a - 1) k_a)
+        bonus = self._split(r * k * self._r_k).sum(-1, keepdim=True)
+        r, k, v, rate, decay = (self._split(t) for t in (r, k, v, rate, decay))
         out = _recurrence(r, decay, k, v, removal, removal * rate, rows, wkv)
-        out = F.group_norm(out.flatten(1), self._heads, *self._group_norm, GROUP_NORM_EPS)
-        bonus = (r * k * self._r_k).sum(-1, keepdim=True) * v
-        return self._product((out + bonus.flatten(1)) * self._lora("g", xg), self._output), first_value
+        out = F.layer_norm(out, (HEAD_SIZE,), eps=GROUP_NORM_EPS).flatten(1)
+        weight, bias = self._group_norm
+        out = torch.addcmul(bias, out, weight).add_((bonus * v).flatten(1))
+        return self._output(out.mul_(self._lora("g", xg))), first_value
 
     def _split(self, x: Tensor) -> Tensor:
         return x.view(-1, self._heads, HEAD_SIZE)
 
 
-def _plan(sizes: Sizes, head_rows: int, device: torch.device) -> RowPlan:
-    """The row plan of a model's matrices; GPU libraries promise nothing alike, so there rows go as they come."""
+def _products(sizes: Sizes, head_rows: int, device: torch.device) -> Products:
+    """How to multiply with the matrices; GPU libraries promise nothing alike, so there rows go as they come."""
     width, ffn = sizes.width, sizes.ffn
     if device.type != "cpu":
-        return RowPlan(multiple=1, block=sys.maxsize)
+        return Products(RowPlan(multiple=1, block=sys.maxsize))
     loras = [shape for rank in sizes.ranks.values() for shape in ((width, rank), (rank, width))]
-    return row_plan([(width, head_rows), (width, width), (width, ffn), (ffn, width), *loras])
+    return Products.measured([(width, width), (width, ffn), (ffn, width), *loras], head=(width, head_rows))
 
 
 def _sub(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -194,10 +202,14 @@ def _sub(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _token_shift(y: Tensor, rows: Ragged, shift: Tensor) -> Tensor:
     """Each token's difference to its row's previous one, and remember the last: ``shift`` is [slots, width]."""
-    previous = F.pad(y[:-1], (0, 0, 1, 0))
-    previous[rows.starts] = shift[rows.slots]
-    shift[rows.slots] = y[rows.ends]
-    return previous.sub_(y)
+    previous, last = rows.load(shift), y[: rows.counts[0]]
+    if len(rows.counts) > 1:
+        previous = torch.cat((previous, y)).index_select(0, rows.previous)
+        last = y.index_select(0, rows.ends)
+    delta = y.neg()
+    delta[: rows.tokens].add_(previous)
+    rows.store(shift, last)
+    return delta
 
 
 def _recurrence(
@@ -212,6 +224,8 @@ def _recurrence(
 ) -> Tensor:
     """The delta-rule recurrence ``S = S (diag(w) - kk^T (kk a)) + v^T k``, ``o = S r``, token by token.
 
+    It is computed on S transposed, as the pool has it in memory: ``S^T`` is [key, value], keys are columns.
+
     Args:
         r, decay, k, v, removal, replacement: float32 [N', heads, 64].
         wkv: float32 [slots, heads, 64, 64] with S[value, key]; the slots of ``rows`` are updated.
@@ -220,15 +234,14 @@ def _recurrence(
         float32 [N', heads, 64]; rows that belong to no token are zero.
     """
     out = torch.zeros_like(r)
-    state = wkv[rows.slots]
-    for due in rows.steps:
-        s = state[: len(due)]
-        columns = torch.stack((removal[due], r[due]), dim=-1)
-        removed = s @ columns[..., :1]
-        s *= decay[due].unsqueeze(-2)
-        values = torch.cat((-removed, v[due].unsqueeze(-1)), dim=-1)
-        keys = torch.stack((replacement[due], k[due]), dim=-2)
-        s += values @ keys
-        out[due] = (s @ columns[..., 1:]).squeeze(-1)
-    wkv[rows.slots] = state
+    state = rows.load(wkv.mT)
+    n, counts = rows.tokens, rows.counts
+    as_rows = [t[:n].unsqueeze(-2).split_with_sizes(counts) for t in (out, r, removal, v)]
+    as_columns = [t[:n].unsqueeze(-1).split_with_sizes(counts) for t in (decay, replacement, k)]
+    for o, r_t, removal_t, v_t, decay_t, replacement_t, k_t in zip(*as_rows, *as_columns, strict=True):
+        s = state[: o.shape[0]]
+        removed = removal_t @ s
+        s.mul_(decay_t).addcmul_(replacement_t, removed, value=-1).addcmul_(k_t, v_t)
+        torch.matmul(r_t, s, out=o)
+    rows.store(wkv.mT, state)
     return out

@@ -10,13 +10,14 @@ class State:
     """The pool that holds every row's recurrent state.
 
     Attributes:
-        wkv: float32 [layers, slots, heads, 64 (value), 64 (key)].
+        wkv: float32 [layers, slots, heads, 64 (value), 64 (key)]; in memory keys come before values, because a
+            product with a key is then one of a row with a matrix, which is faster than one with a column.
         att_shift: float32 [layers, slots, width], the last token's vector after ln1.
         ffn_shift: float32 [layers, slots, width], the last token's vector after ln2.
     """
 
     def __init__(self, sizes: Sizes, slots: int, device: torch.device | str = "cpu") -> None:
-        self.wkv = torch.zeros(sizes.layers, slots, sizes.heads, HEAD_SIZE, HEAD_SIZE, device=device)
+        self.wkv = torch.zeros(sizes.layers, slots, sizes.heads, HEAD_SIZE, HEAD_SIZE, device=device).mT
         self.att_shift = torch.zeros(sizes.layers, slots, sizes.width, device=device)
         self.ffn_shift = torch.zeros(sizes.layers, slots, sizes.width, device=device)
 

@@ -37,7 +37,7 @@ def own_golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokens = torch.randint(checkpoint.sizes.vocabulary, (40,), generator=torch.Generator().manual_seed(0))
     whole = Subject(checkpoint, {}).prefill(tokens)
     arrays = {"tokens": tokens.int(), "logits": whole.logits, "hidden": whole.hidden}
-    arrays |= {name: array.clone() for name, array in state_arrays("", whole.state).items()}
+    arrays |= {name: array.contiguous() for name, array in state_arrays("", whole.state).items()}
     save_file(arrays, directory / "golden.safetensors")
     return directory
 

@@ -525,7 +525,7 @@ def test_free_rows_follow_the_ceiling_that_out_of_memory_leaves(
 
     def limited(tokens: Tensor, rows: Ragged, state: State) -> Tensor:
         residual = forward(tokens, rows, state)
-        if len(rows.slots) > 1:
+        if len(rows.last) > 1:
             raise torch.OutOfMemoryError("no memory")
         return residual
 
