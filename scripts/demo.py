@@ -6,14 +6,17 @@ The same jobs are then run one at a time on the same worker, and their token tra
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from worker.client import TTSClient
 from worker.console import Line, console, errors, jobs_table, progress_bar, save, summary
-from worker.directory import ModelConfig, read_config
+from worker.directory import ModelConfig, ModelError, read_config
 from worker.local import LocalWorker, local_worker, redis_server, wait
 from worker.settings import Settings
 
@@ -25,15 +28,17 @@ LONG = (
     "the jobs that are there share every step of the model."
 )
 
+WRITTEN = "On May 3rd, at 10:45, Dr. Lee paid $25.99 for 2 kg of tea."
+
 JOBS: Mapping[str, Mapping[str, Any]] = {
     "female-short": {"text": SHORT, "gender": "female"},
     "male-short": {"text": SHORT, "gender": "male", "pitch": "low_pitch"},
-    "child-happy": {"text": MEDIUM, "age": "child", "emotion": "happy", "pitch": "high_pitch"},
-    "elderly-slow": {"text": MEDIUM, "age": "elderly", "gender": "male", "speed": "slow"},
+    "female-high": {"text": MEDIUM, "age": "middle-aged", "pitch": "high_pitch"},
+    "male-slow": {"text": MEDIUM, "gender": "male", "speed": "slow"},
     "fast-medium": {"text": MEDIUM, "speed": "very_fast"},
-    "whisper-long": {"text": LONG, "emotion": "whisper"},
+    "as-written": {"text": WRITTEN, "gender": "male", "age": "middle-aged"},
     "male-long": {"text": LONG, "gender": "male", "age": "middle-aged"},
-    "chinese": {"text": "你好，世界。今天的天气很好，我们一起去公园散步吧。"},
+    "child-happy": {"text": SHORT, "age": "child", "emotion": "happy"},
     "voice-short": {"text": SHORT, "voice": 0},
     "voice-medium": {"text": MEDIUM, "voice": 1},
 }
@@ -43,7 +48,11 @@ JOBS: Mapping[str, Mapping[str, Any]] = {
 def main() -> None:
     arguments = _arguments()
     settings = Settings(model=arguments.model)
-    config = read_config(settings.model)
+    try:
+        config = read_config(settings.model)
+    except ModelError as error:
+        errors.print(f"[red]model:[/] {error}")
+        sys.exit(1)
     requests = _requests(arguments.model)
     with redis_server(settings) as url, local_worker(settings, url) as local:
         with errors.status("starting a worker"):
@@ -53,6 +62,7 @@ def main() -> None:
         together, batched = _run(client, local, requests, arguments.out, at_once=len(requests))
         alone, sequential = _run(client, local, requests, None, at_once=1)
     console.print(jobs_table(together))
+    _print_warnings(together)
     console.print(f"\nbatched:          {summary(together, batched)}")
     console.print(f"one at a time:    {summary(alone, sequential)}")
     console.print(
@@ -107,6 +117,13 @@ def _saved(line: Line, out: Path | None) -> Line:
     if out is None or isinstance(line.outcome, str):
         return line
     return Line(line.label, line.outcome, save(line.outcome, out, line.label))
+
+
+def _print_warnings(lines: list[Line]) -> None:
+    """What the model could not do, one line each."""
+    for line in lines:
+        for warning in () if isinstance(line.outcome, str) else line.outcome.result.warnings:
+            console.print(f"[yellow]{line.label}:[/] {escape(warning)}", highlight=False)
 
 
 def _equal_traces(first: list[Line], second: list[Line]) -> int:

@@ -7,16 +7,19 @@ published with Spark-TTS) and ``voices/*.raf.json``.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from codec.bicodec import BiCodec
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.rwkv7 import RWKV7
 from model.tokenizer import Encode, TokenizerName, load_tokenizer
+from sampler.attributes import ATTRIBUTES, Attributes, canonical_attribute
 from sampler.layout import TokenLayout
+from worker.settings import DEFAULT_MODEL
+from worker.text.speakable import TextConfig
 from worker.voices import VoiceLibrary
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".st")
@@ -37,6 +40,43 @@ class TokenConfig(BaseModel):
     tokenizer: TokenizerName = "world"
 
 
+def _values(name: str) -> AfterValidator:
+    return AfterValidator(lambda values: tuple(canonical_attribute(name, value) for value in values))
+
+
+_Values = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class AttributeConfig(BaseModel):
+    """The attribute values that a model was trained on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    age: Annotated[_Values, _values("age")]
+    gender: Annotated[_Values, _values("gender")]
+    emotion: Annotated[_Values, _values("emotion")]
+    pitch: Annotated[_Values, _values("pitch")]
+    speed: Annotated[_Values, _values("speed")]
+
+    def trained(self, name: str) -> tuple[str, ...]:
+        """The values of one attribute."""
+        values: tuple[str, ...] = getattr(self, name)
+        return values
+
+    def nearest(self, name: str, value: str) -> str:
+        """The trained value to use for ``value``: the closest on a scale, else the default where that is one."""
+        trained, order = self.trained(name), list(ATTRIBUTES[name])
+        default: str = getattr(Attributes(), name)
+        if value in trained:
+            return value
+        if name in _SCALES:
+            return min(trained, key=lambda other: abs(order.index(other) - order.index(value)))
+        return default if default in trained else trained[0]
+
+
+_SCALES = ("age", "pitch", "speed")
+
+
 class ModelConfig(BaseModel):
     """``config.json`` of a model directory."""
 
@@ -47,6 +87,9 @@ class ModelConfig(BaseModel):
     codec: Literal["bicodec"] = "bicodec"
     features: Literal["wav2vec2", "mel"] = "wav2vec2"
     trained: bool = True
+    text: TextConfig = TextConfig()
+    attributes: AttributeConfig | None = None
+    """None: the model was trained on all values."""
     licence: str
     provenance: str
 
@@ -71,7 +114,8 @@ def read_config(directory: Path) -> ModelConfig:
     """
     path = directory / "config.json"
     if not path.is_file():
-        raise ModelError(f"{directory}: not a model directory, it has no config.json")
+        hint = "; `make demo` writes it, accepted otherwise: --model DIR" if directory == DEFAULT_MODEL else ""
+        raise ModelError(f"{directory}: not a model directory, it has no config.json{hint}")
     try:
         return ModelConfig.model_validate_json(path.read_bytes())
     except ValidationError as error:
@@ -174,5 +218,18 @@ def describe(directory: Path) -> dict[str, str]:
         "state": f"{speech.model.state(1).nbytes() / 2**20:.2f} MiB for each row",
         "vocabulary": f"{config.tokens.tokenizer} text, {sizes.vocabulary} in, {sizes.head_rows} out",
         "codec": f"{config.codec}, {codec.sample_rate} Hz, {codec.sample_rate / codec.hop:g} tokens a second",
+        "text": _text_line(config.text),
+        "attributes": _attributes_line(config.attributes),
         "voices": ", ".join(voice.id for voice in speech.voices) or "none",
     }
+
+
+def _text_line(text: TextConfig) -> str:
+    kind = "as it comes" if text.normalizer == "none" else f"{text.normalizer}, numbers and symbols become words"
+    return kind if text.longest is None else f"{kind}; trained on up to {text.longest} characters"
+
+
+def _attributes_line(attributes: AttributeConfig | None) -> str:
+    if attributes is None:
+        return "all"
+    return "; ".join(f"{name} {', '.join(attributes.trained(name))}" for name in ATTRIBUTES)

@@ -54,7 +54,7 @@ class SpeechBackend:
         """Start a job that waited ``queued`` seconds.
 
         Raises:
-            RequestError: The voice is unknown.
+            RequestError: The voice is unknown, or the model cannot say the text.
         """
         self._pipeline.submit(make_utterance(self._pipeline.speech, job_id, request, queued))
 

@@ -12,6 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from worker.broker.rules import Rules
 
 PREFIX = "RWKV_TTS_"
+DEFAULT_MODEL = Path("models/random-small")
+"""What `make demo` writes."""
 LogLevel = Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"]
 
 
@@ -24,7 +26,7 @@ class Settings(BaseSettings, Rules):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
-    model: Path = Field(default=Path("models/random-small"), description="model directory")
+    model: Path = Field(default=DEFAULT_MODEL, description="model directory")
     redis: str | None = Field(default=None, description="Redis URL; without it REDIS_URL, else an embedded server")
     device: str = Field(default="cpu", description="torch device, for example cpu or cuda:0")
     token_chunk_size: int = Field(default=256, ge=1, description="prompt tokens that one step may prefill")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batching.row import Row
+from sampler.attributes import ATTRIBUTES, Attributes
 from sampler.decoding import (
     GLOBAL_SAMPLING,
     MAX_SEMANTIC_TOKENS,
@@ -21,9 +22,10 @@ from sampler.decoding import (
 )
 from sampler.layout import TokenLayout
 from sampler.prompt import attribute_prompt, voice_prompt
-from worker.directory import SpeechModel
+from worker.directory import AttributeConfig, SpeechModel
 from worker.keys import audio_key
 from worker.schema import RequestError, SynthesisRequest, SynthesisResult, Timings, TokenCounts
+from worker.text.speakable import speakable
 from worker.voices import VoiceError
 
 TOKENS_PER_SECOND = 50
@@ -39,6 +41,7 @@ class Utterance:
     request: SynthesisRequest
     row: Row
     queued: float = 0.0
+    warnings: list[str] = field(default_factory=list)
     claimed_at: float = field(default_factory=time.monotonic)
     wave: npt.NDArray[np.float32] | None = None
     vocoded_at: float = 0.0
@@ -52,15 +55,18 @@ class Utterance:
 
 
 def make_utterance(speech: SpeechModel, job_id: str, request: SynthesisRequest, queued: float = 0.0) -> Utterance:
-    """Tokenise a request and make its row.
+    """Normalise and tokenise a request and make its row.
 
     Raises:
-        RequestError: The voice is unknown.
+        RequestError: The voice is unknown, or the model cannot say the text.
     """
-    text_ids = speech.encode_text(request.text)
+    spoken = speakable(request.text, speech.config.text)
+    text_ids, warnings = speech.encode_text(spoken.text), list(spoken.warnings)
     voice: list[int] = []
     if request.voice is None:
-        prompt = attribute_prompt(speech.layout, text_ids, request.attributes())
+        attributes, untrained = _trained(request.attributes(), speech.config.attributes)
+        prompt = attribute_prompt(speech.layout, text_ids, attributes)
+        warnings += untrained
     else:
         try:
             voice = speech.voices.get(request.voice).global_tokens
@@ -72,11 +78,29 @@ def make_utterance(speech: SpeechModel, job_id: str, request: SynthesisRequest, 
         prompt=prompt,
         voice=voice,
         seed=secrets.randbits(64) if request.seed is None else request.seed,
-        limit=semantic_limit(request.text, _most_tokens(request)),
+        limit=semantic_limit(spoken.text, _most_tokens(request)),
         global_sampling=_override(GLOBAL_SAMPLING, request, speech.layout),
         semantic_sampling=_override(SEMANTIC_SAMPLING, request, speech.layout),
     )
-    return Utterance(request, Row(job_id, decoding), queued)
+    return Utterance(request, Row(job_id, decoding), queued, warnings)
+
+
+def _trained(wanted: Attributes, config: AttributeConfig | None) -> tuple[Attributes, list[str]]:
+    """The attributes with trained values in place of those that the model never saw, and a warning for each."""
+    if config is None:
+        return wanted, []
+    names = {name: getattr(wanted, name) for name in ATTRIBUTES}
+    used = {name: config.nearest(name, value) for name, value in names.items()}
+    warnings = [
+        f"{name} {value!r}: this model was trained on {_list(config.trained(name))} only; {used[name]} is used"
+        for name, value in names.items()
+        if used[name] != value
+    ]
+    return Attributes(**used), warnings
+
+
+def _list(values: tuple[str, ...]) -> str:
+    return " and ".join(filter(None, (", ".join(values[:-1]), values[-1])))
 
 
 def _most_tokens(request: SynthesisRequest) -> int:
@@ -132,7 +156,7 @@ def make_result(utterance: Utterance, sample_rate: int) -> SynthesisResult:
         ),
         mean_batch=row.mean_batch,
         rtf=total / seconds,
-        warnings=_warnings(row, seconds),
+        warnings=utterance.warnings + _warnings(row, seconds),
         metadata=utterance.request.metadata,
     )
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -100,8 +101,44 @@ def test_settings_come_from_the_environment_and_unknown_names_are_reported(
     assert "RWKV_TTS_TOKEN_CHUNKSIZE: unknown setting; did you mean RWKV_TTS_TOKEN_CHUNK_SIZE?" in done.stderr
 
 
+def test_say_tells_what_the_model_could_not_do(random_model: Path, tmp_path: Path) -> None:
+    model = english_model(random_model, tmp_path)
+    done = rwkv_tts("say", "5 ☃ here", "--emotion", "happy", "--max-seconds", "1", model=model, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "emotion 'happy': this model was trained on neutral only; neutral is used" in done.stderr
+    assert "left out: ☃" in done.stderr
+    refused = rwkv_tts("say", "Привет", model=model, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "text: Cyrillic letters 'Привет'; accepted: English text" in refused.stderr
+
+
+def test_model_info_shows_what_the_model_was_trained_on(random_model: Path, tmp_path: Path) -> None:
+    model = english_model(random_model, tmp_path)
+    done = rwkv_tts("model", "info", str(model), model=model, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "english, numbers and symbols become words; trained on up to 400 characters" in done.stdout
+    assert "age youth-adult, middle-aged; gender female, male; emotion neutral; pitch low_pitch" in done.stdout
+
+
+def english_model(random_model: Path, directory: Path) -> Path:
+    """The random model with the text and the attributes of a demo voice."""
+    model = directory / "english"
+    shutil.copytree(random_model, model)
+    config = json.loads((model / "config.json").read_text())
+    config["text"] = {"normalizer": "english", "longest": 400}
+    config["attributes"] = {
+        "age": ["youth-adult", "middle-aged"],
+        "gender": ["female", "male"],
+        "emotion": ["neutral"],
+        "pitch": ["low_pitch", "medium_pitch"],
+        "speed": ["medium"],
+    }
+    (model / "config.json").write_text(json.dumps(config))
+    return model
+
+
 def test_model_info_names_sizes_licence_and_voices(random_model: Path, tmp_path: Path) -> None:
     done = rwkv_tts("model", "info", str(random_model), model=random_model, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for fact in ("2 layers x 128", "Apache-2.0", "random weights", "16000 Hz", "first, second"):
+    for fact in ("2 layers x 128", "Apache-2.0", "random weights", "16000 Hz", "first, second", "as it comes"):
         assert fact in done.stdout

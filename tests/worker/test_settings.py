@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from worker.settings import Settings, unknown_variables
+from worker.settings import DEFAULT_MODEL, Settings, unknown_variables
 
 PREFIX = "RWKV_TTS_"
 
@@ -25,7 +25,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("device", "cpu", "cuda:1", "cuda:1", "cuda:0"),
         ("result_ttl", 3600, "-1", -1, 60),
         ("log_level", "WARNING", "DEBUG", "DEBUG", "ERROR"),
-        ("model", Path("models/random-small"), "/m", Path("/m"), Path("n")),
+        ("model", DEFAULT_MODEL, "/m", Path("/m"), Path("n")),
         ("redis", None, "redis://a", "redis://a", "redis://b"),
         ("threads", 1, "2", 2, 3),
         ("max_payload_bytes", 1 << 20, "2048", 2048, 4096),

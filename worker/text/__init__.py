@@ -1,0 +1,1 @@
+"""Text: from what people write to what a model can speak."""

@@ -1,0 +1,60 @@
+"""What a model is given to speak: the request's text, or the words that a person would read it as."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from worker.schema import MAX_TEXT, RequestError
+from worker.text.characters import UnreadableError
+from worker.text.english import read_aloud
+
+
+class TextConfig(BaseModel):
+    """The part of ``config.json`` about text; the defaults are those of the published models."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    normalizer: Literal["none", "english"] = "none"
+    longest: int | None = Field(default=None, gt=0)
+    """Characters (after normalisation) of the longest texts in training; None where it does not matter."""
+
+
+@dataclass(frozen=True)
+class Speakable:
+    """Text as it is tokenised, and what the requester should know about it."""
+
+    text: str
+    warnings: list[str] = field(default_factory=list)
+
+
+def speakable(text: str, config: TextConfig) -> Speakable:
+    """Normalise a request's text as its model needs it.
+
+    Raises:
+        RequestError: The model cannot say it: letters of other scripts, nothing to speak, too long in words.
+    """
+    warnings = []
+    if config.normalizer == "english":
+        text, dropped = _english(text)
+        if dropped:
+            warnings.append(f"text: characters that cannot be spoken were left out: {dropped}")
+    if config.longest is not None and len(text) > config.longest:
+        warnings.append(
+            f"text: {len(text)} characters; this model was trained on up to {config.longest}, words may get lost; "
+            "shorter texts are safer"
+        )
+    return Speakable(text, warnings)
+
+
+def _english(text: str) -> tuple[str, str]:
+    """The text in words, and the characters that were dropped, for people."""
+    try:
+        spoken, dropped = read_aloud(text)
+    except UnreadableError as error:
+        raise RequestError(f"text: {error}; accepted: English text in Latin letters") from None
+    if len(spoken) > MAX_TEXT:
+        raise RequestError(
+            f"text: {len(spoken)} characters once numbers and symbols are words; accepted: up to {MAX_TEXT}"
+        )
+    return spoken, " ".join(char if char.isprintable() else f"U+{ord(char):04X}" for char in dropped[:20])
