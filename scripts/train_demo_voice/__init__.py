@@ -1,0 +1,1 @@
+"""Trains the demo voice from nothing: texts, teacher speech, codec, tokens, language model."""
