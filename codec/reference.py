@@ -42,6 +42,16 @@ def normalize_volume(audio: Audio) -> Audio:
     return audio / max(1.0, peak)
 
 
+def trim_silence(audio: Audio) -> Audio:
+    """Samples [N] without those at both ends that are within 0.01 of zero: none when all of them are.
+
+    Raises ValueError when there are no samples, or when one is not a finite number.
+    """
+    check_audio(audio)
+    loud = np.flatnonzero(np.abs(audio) > SPEECH_FLOOR)
+    return audio[loud[0] : loud[-1] + 1] if len(loud) else audio[:0]
+
+
 def reference_clip(audio: Audio, sample_rate: int, hop: int) -> Audio:
     """The first 6 s of samples [N], in whole tokens; shorter audio is repeated until it is long enough.
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from codec.reference import normalize_volume, reference_clip
+from codec.reference import normalize_volume, reference_clip, trim_silence
 
 
 def noise(peak: float, samples: int = 16000) -> NDArray[np.float64]:
@@ -55,6 +55,16 @@ def test_input_is_left_alone() -> None:
     np.testing.assert_array_equal(audio, noise(peak=0.5))
 
 
+def test_silence_is_trimmed_at_both_ends_only() -> None:
+    audio = np.array([0.0, -0.01, 0.02, 0.0, 0.005, -0.5, 0.01, 0.0])
+    np.testing.assert_array_equal(trim_silence(audio), audio[2:6])
+    np.testing.assert_array_equal(trim_silence(audio[2:6]), audio[2:6])
+
+
+def test_nothing_is_left_of_silence() -> None:
+    assert trim_silence(np.full(5, 0.01)).shape == (0,)
+
+
 @pytest.mark.parametrize("samples", [1, 1000, 96000, 100000])
 def test_clip_repeats_and_cuts(samples: int) -> None:
     audio = np.arange(samples, dtype=np.float64)
@@ -77,5 +87,7 @@ def test_clip_is_whole_tokens() -> None:
 def test_bad_audio(audio: NDArray[np.float64], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         normalize_volume(audio)
+    with pytest.raises(ValueError, match=message):
+        trim_silence(audio)
     with pytest.raises(ValueError, match=message):
         reference_clip(audio, 16000, 320)
