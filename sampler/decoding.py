@@ -51,6 +51,20 @@ def semantic_limit(text: str, max_tokens: int = MAX_SEMANTIC_TOKENS) -> int:
     return min(_FREE_TOKENS + _TOKENS_PER_BYTE * len(text.encode()), max_tokens, MAX_SEMANTIC_TOKENS)
 
 
+def rust_first_eos(text_tokens: int) -> int:
+    """Semantic tokens before EOS may be drawn in zero-shot mode of rwkv-tts-rs, whose sampler stops too early.
+
+    There EOS is masked for ``max(clamp(tokens / 4, 8, 64), ceil(1.8 * tokens))`` steps, at most 1843 (90 % of
+    2048), and then drawn again until a window of 12 tokens is full (``zero_shot_inference.rs``).
+    """
+    least = max(min(max(text_tokens // 4, 8), 64), -(-9 * text_tokens // 5))
+    return max(min(least, _RUST_MOST_GUARDED), _RUST_WINDOW)
+
+
+_RUST_MOST_GUARDED = 1843
+_RUST_WINDOW = 12
+
+
 @dataclass
 class Decoding:
     """The progress of one row; it is advanced by ``fed`` and ``accept`` only.
@@ -61,6 +75,7 @@ class Decoding:
         seed: unsigned 64-bit.
         limit: Semantic tokens after which the row ends with ``length``.
         streak: The same semantic token this often in a row ends it with ``repetition``.
+        first_eos: Semantic tokens that must be there before EOS may be drawn.
     """
 
     layout: TokenLayout
@@ -71,6 +86,7 @@ class Decoding:
     streak: int = 50
     global_sampling: PhaseSampling = GLOBAL_SAMPLING
     semantic_sampling: PhaseSampling = SEMANTIC_SAMPLING
+    first_eos: int = 0
     globals_: list[int] = field(init=False)
     semantic: list[int] = field(init=False, default_factory=list)
     phase: Phase = field(init=False, default=Phase.PREFILL)
@@ -107,8 +123,10 @@ class Decoding:
 
     @property
     def allowed(self) -> int:
-        """Columns ``0..allowed-1`` of the head may be drawn next."""
-        return self.layout.global_size if self.phase is Phase.GLOBAL else self.layout.head_size
+        """Columns ``0..allowed-1`` of the head may be drawn next; EOS is the last column."""
+        if self.phase is Phase.GLOBAL:
+            return self.layout.global_size
+        return self.layout.head_size if len(self.semantic) >= self.first_eos else self.layout.eos
 
     @property
     def step(self) -> int:

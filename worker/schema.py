@@ -1,16 +1,25 @@
 """What a job asks for and what it returns."""
 
 import json
-from typing import Annotated, Any, Self
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError, to_json
 
 from codec.audio import AudioFormat
+from codec.recording import RecordingLimits
 from sampler.attributes import ATTRIBUTES, Attributes, canonical_attribute
 
 MAX_TEXT = 20_000
 MAX_METADATA_BYTES = 16_384
+MAX_REFERENCE_BYTES = RecordingLimits().max_bytes
+MAX_REFERENCE_TEXT = 2_000
+"""Characters; the longest reference is a minute of speech, which is about 1,200."""
+
+Mode = Literal["attributes", "voice", "reference"]
+EosGuard = Literal["none", "rwkv-tts-rs"]
 
 _DEFAULTS = Attributes()
 
@@ -43,8 +52,30 @@ def _echo_problem(metadata: dict[str, Any]) -> str | None:
     return "too large" if size > MAX_METADATA_BYTES else None
 
 
+def _base64_problem(text: str) -> str | None:
+    """Why a text is not the base64 of an acceptable recording, or None; nothing is decoded."""
+    size = len(text) * 3 // 4 - text[-2:].count("=")
+    if size > MAX_REFERENCE_BYTES:
+        return f"{size} bytes"
+    if not text or len(text) % 4 or not _BASE64.fullmatch(text):
+        return "not base64"
+    return None
+
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+
+
 class SynthesisRequest(BaseModel):
-    """One utterance to speak: in a stored voice when ``voice`` is set, else in a voice made from attributes.
+    """One utterance to speak, in one of three modes.
+
+    ``voice`` speaks with a stored voice, ``reference`` with a voice cloned from the recording that comes along;
+    with neither a voice is made from the attributes. Attributes may be combined with a voice or a reference:
+    the published models have seen such prompts in training, but no other system offers them and how much they
+    change is not measured; they go into the prompt as soon as one of them is set, the others as their defaults.
+
+    With the transcript (``use_transcript`` of a stored voice, ``reference_text`` of a reference) the recording
+    itself, its words and its speech, becomes the beginning of what the model continues; without it only the
+    sound of the voice is taken.
 
     A field's description says what it accepts; error messages quote it.
     """
@@ -53,6 +84,19 @@ class SynthesisRequest(BaseModel):
 
     text: str = Field(min_length=1, max_length=MAX_TEXT, description=f"1 to {MAX_TEXT} characters of text")
     voice: str | None = Field(default=None, description="the id of a stored voice")
+    use_transcript: bool = Field(default=False, description="true or false; true with a stored voice only")
+    reference: str | None = Field(
+        default=None,
+        repr=False,
+        description=f"the base64 (padded, one line) of a wav, flac, ogg, opus or mp3 file of up to "
+        f"{MAX_REFERENCE_BYTES} bytes",
+    )
+    reference_text: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_REFERENCE_TEXT,
+        description=f"1 to {MAX_REFERENCE_TEXT} characters, the words spoken in the reference",
+    )
     age: Annotated[str, _attribute("age")] = Field(default=_DEFAULTS.age, description=_names("age"))
     gender: Annotated[str, _attribute("gender")] = Field(default=_DEFAULTS.gender, description=_names("gender"))
     emotion: Annotated[str, _attribute("emotion")] = Field(
@@ -74,32 +118,58 @@ class SynthesisRequest(BaseModel):
     max_seconds: float | None = Field(
         default=None, gt=0, le=3600, allow_inf_nan=False, description="a number above 0 and up to 3600"
     )
+    eos_guard: EosGuard = Field(
+        default="none",
+        description="none, or rwkv-tts-rs (its rules against an early end; voice or reference only)",
+    )
     metadata: dict[str, Any] = Field(
         default_factory=dict, description=f"a JSON object of up to {MAX_METADATA_BYTES} bytes, echoed"
     )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        clash = sorted(self.model_fields_set & ATTRIBUTES.keys()) if self.voice is not None else []
-        if clash:
-            raise PydanticCustomError(
-                "voice_and_attributes",
-                "{names}: a stored voice brings its own; accepted: voice without attributes, or attributes "
-                "without voice",
-                {"names": ", ".join(clash)},
-            )
-        if not self.text.strip():
-            raise PydanticCustomError("blank", "text: nothing but blanks; accepted: text to speak")
-        problem = _echo_problem(self.metadata)
+        problem = next(filter(None, self._problems()), None)
         if problem is not None:
-            raise PydanticCustomError(
-                "metadata",
-                "metadata: {problem}; accepted: {accepted}",
-                {"problem": problem, "accepted": type(self).model_fields["metadata"].description},
-            )
+            raise PydanticCustomError("not_accepted", "{problem}", {"problem": problem})
         return self
 
-    def attributes(self) -> Attributes:
+    def _problems(self) -> Iterator[str | None]:
+        """Each rule's complaint, or None."""
+        if not self.text.strip():
+            yield "text: nothing but blanks; accepted: text to speak"
+        if self.voice is not None and self.reference is not None:
+            yield "voice, reference: both are set; accepted: one of them, or neither"
+        yield from self._transcript_problems()
+        if self.reference is not None:
+            yield self._refusal("reference", _base64_problem(self.reference))
+        if self.eos_guard != "none" and self.mode == "attributes":
+            yield "eos_guard: no voice is given; accepted: none, or rwkv-tts-rs with voice or reference"
+        yield self._refusal("metadata", _echo_problem(self.metadata))
+
+    def _transcript_problems(self) -> Iterator[str]:
+        if self.use_transcript and self.voice is None:
+            yield "use_transcript: no stored voice; accepted: true with voice, or reference with reference_text"
+        if self.reference_text is None:
+            return
+        if self.reference is None:
+            yield "reference_text: no reference; accepted: with reference, or use_transcript with voice"
+        if not self.reference_text.strip():
+            yield "reference_text: nothing but blanks; accepted: the words spoken in the reference"
+
+    def _refusal(self, name: str, problem: str | None) -> str | None:
+        return problem and f"{name}: {problem}; accepted: {type(self).model_fields[name].description}"
+
+    @property
+    def mode(self) -> Mode:
+        """Where the voice comes from."""
+        if self.voice is not None:
+            return "voice"
+        return "attributes" if self.reference is None else "reference"
+
+    def attributes(self) -> Attributes | None:
+        """The attributes for the prompt; None where a voice is given and none of them is set."""
+        if self.mode != "attributes" and not self.model_fields_set & ATTRIBUTES.keys():
+            return None
         return Attributes(**{name: getattr(self, name) for name in ATTRIBUTES})
 
 
@@ -138,16 +208,20 @@ def _field_names() -> str:
 
 
 class TokenCounts(BaseModel):
-    """Tokens of the finished row; a stored voice's global tokens count as well."""
+    """Tokens of the finished row; a given voice's global tokens count as well, its own speech does not."""
 
     globals: int
     semantic: int
 
 
 class Timings(BaseModel):
-    """Seconds. ``queued`` is enqueue to claim; the others follow the claim and ``total`` is their end."""
+    """Seconds. ``queued`` is enqueue to claim; the others follow the claim and ``total`` is their end.
+
+    ``clone`` is from the claim to the tokens of the reference, 0 without one.
+    """
 
     queued: float
+    clone: float = 0.0
     prefill: float
     decode: float
     vocode: float
@@ -162,6 +236,7 @@ class SynthesisResult(BaseModel):
     job_id: str
     audio_key: str
     format: AudioFormat
+    mode: Mode
     sample_rate: int
     seconds: float
     seed: int

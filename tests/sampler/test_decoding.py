@@ -13,6 +13,7 @@ from sampler.decoding import (
     FinishReason,
     Phase,
     PhaseSampling,
+    rust_first_eos,
     semantic_limit,
 )
 from sampler.layout import TokenLayout
@@ -79,6 +80,34 @@ def test_zero_shot_goes_straight_to_speech() -> None:
     assert decoding.globals_ == VOICE
 
 
+@pytest.mark.parametrize(
+    ("text_tokens", "first"),
+    [(1, 12), (6, 12), (7, 13), (20, 36), (100, 180), (256, 461), (1023, 1842), (1024, 1843), (20_000, 1843)],
+)
+def test_rust_eos_rules(text_tokens: int, first: int) -> None:
+    """The examples of the fact sheet, 2.2, and the edges of the rules."""
+    assert rust_first_eos(text_tokens) == first
+
+
+def test_eos_is_masked_before_its_first_step() -> None:
+    decoding = Decoding(LAYOUT, [1, 2], VOICE, first_eos=3)
+    decoding.take(2)
+    allowed = []
+    for token in range(5):
+        allowed.append(decoding.allowed)
+        draw(decoding, token)
+    assert allowed == [8192, 8192, 8192, 8193, 8193]
+
+
+def test_the_eos_guard_leaves_the_voice_phase_alone() -> None:
+    decoding = Decoding(LAYOUT, [1], first_eos=3)
+    decoding.take(1)
+    for token in range(32):
+        assert decoding.allowed == 4096
+        draw(decoding, token)
+    assert decoding.allowed == 8192
+
+
 def test_eos_is_not_kept() -> None:
     decoding = speaking()
     draw(decoding, 3, 4, 8192)
@@ -126,7 +155,8 @@ def test_an_error_token_ends_the_row_in_any_phase(fed: int) -> None:
 @pytest.mark.parametrize("voice", [(), VOICE])
 def test_a_restarted_row_is_as_new(voice: Sequence[int]) -> None:
     def fresh() -> Decoding:
-        return Decoding(LAYOUT, [1, 2], voice, 7, 40, 3, PhaseSampling(0.5, 0.9, 4), PhaseSampling(0.6, 0.8, 5))
+        phases = PhaseSampling(0.5, 0.9, 4), PhaseSampling(0.6, 0.8, 5)
+        return Decoding(LAYOUT, [1, 2], voice, 7, 40, 3, *phases, first_eos=2)
 
     decoding = fresh()
     decoding.take(2)

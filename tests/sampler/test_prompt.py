@@ -27,6 +27,33 @@ def test_zero_shot_mode() -> None:
     assert voice_prompt(LAYOUT, [34550, 40213], VOICE) == expected
 
 
+def test_zero_shot_mode_with_attributes() -> None:
+    """The second layout of the training data: the attributes before, the rest unchanged."""
+    control = [77823, 77838, 77869, 77845, 77830, 77826]
+    prompt = voice_prompt(LAYOUT, [34550, 40213], VOICE, attributes=Attributes())
+    assert prompt == control + voice_prompt(LAYOUT, [34550, 40213], VOICE)
+
+
+def test_zero_shot_mode_after_a_recording() -> None:
+    """Its semantic tokens are the model's own, so they go in as they are, after the tag of speech."""
+    prompt = voice_prompt(LAYOUT, [34550, 40213], VOICE, semantic=[8191, 0, 7])
+    assert prompt == [*voice_prompt(LAYOUT, [34550, 40213], VOICE), 8191, 0, 7]
+
+
+def test_zero_shot_mode_with_everything() -> None:
+    attributes = Attributes(emotion="happy")
+    prompt = voice_prompt(LAYOUT, [1], VOICE, attributes=attributes, semantic=[5])
+    globals_ = [8196, 12291, *range(8296, 8326)]
+    assert prompt == [77823, 77838, 77869, 77847, 77830, 77826, 8195, 12293, 8193, *globals_, 8194, 5]
+
+
+@pytest.mark.parametrize("semantic", [[8192], [0, -1], [8193, 1]])
+def test_semantic_tokens_out_of_range(semantic: list[int]) -> None:
+    """EOS and the tags among them: no recording may end the speech or open a text."""
+    with pytest.raises(ValueError, match=r"0\.\.8191"):
+        voice_prompt(LAYOUT, [1], VOICE, semantic=semantic)
+
+
 @given(st.lists(st.integers(0, LAYOUT.text_size - 1), min_size=1))
 def test_text_ids_stay_in_the_text_block(text: list[int]) -> None:
     prompt = attribute_prompt(LAYOUT, text, Attributes())[7:-1]

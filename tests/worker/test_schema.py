@@ -1,5 +1,6 @@
 """Requests: what is wrong is said in one line that names the field and what is accepted."""
 
+import base64
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from sampler.attributes import ATTRIBUTES
 from worker.schema import (
     MAX_METADATA_BYTES,
+    MAX_REFERENCE_BYTES,
     RequestError,
     SynthesisRequest,
     SynthesisResult,
@@ -55,9 +57,12 @@ SPCT = {
 """The numbers of the published checkpoints, written down from their fact sheet."""
 PROMPT_ORDER = ("age", "gender", "emotion", "pitch", "speed")
 FIELD_NAMES = (
-    *("text", "voice", "age", "gender", "emotion", "pitch", "speed", "seed", "format", "temperature"),
-    *("top_p", "top_k", "max_seconds", "metadata"),
+    *("text", "voice", "use_transcript", "reference", "reference_text", "age", "gender", "emotion", "pitch"),
+    *("speed", "seed", "format", "temperature", "top_p", "top_k", "max_seconds", "eos_guard", "metadata"),
 )
+SOUND = base64.b64encode(bytes(range(256))).decode()
+"""Base64 with every character of its alphabet, for what is not looked at as audio."""
+LARGEST = base64.b64encode(bytes(MAX_REFERENCE_BYTES)).decode()
 ONE_OF = {name: ", ".join(ATTRIBUTES[name]) for name in ATTRIBUTES}
 FORMATS = "wav, flac, ogg, opus, mp3, pcm"
 
@@ -93,6 +98,13 @@ def refusal(value: Any) -> str:
         *[("max_seconds", s, "above 0 and up to 3600") for s in (0, -1, 3600.5, NAN, INF, "1")],
         *[("metadata", m, "a JSON object") for m in ({"a": NAN}, {"a": "\ud800"}, {"\ud800": 1})],
         *[("metadata", {"a": nested(levels)}, "a JSON object") for levels in (300, 5000)],
+        *[("reference", r, "base64") for r in ("", "A", "AAA", "A===", "=AAA", "AA=A", "====", "AAAA\n", " AAAA")],
+        *[("reference", r, "base64") for r in ("AA-_", "AAA\u0661", "\ud800", f"{SOUND[:76]}\n{SOUND[76:]}")],
+        *[("reference", r, "base64") for r in ("data:audio/wav;base64,AAAA", "https://a.b/c.wav", "/etc/passwd")],
+        *[("reference", r, "of up to 8388608 bytes") for r in (LARGEST + "AAAA", "\n" * 12_000_000)],
+        *[("eos_guard", value, "none, or rwkv-tts-rs") for value in ("rust", "None", "", "rwkv-tts-rs")],
+        ("use_transcript", True, "true with voice"),
+        ("reference_text", "hello", "with reference"),
         ("metadata", {"a": "x" * MAX_METADATA_BYTES}, "16384 bytes"),
         ("metadata", {"a": "好" * (MAX_METADATA_BYTES // 2)}, "16384 bytes"),
     ],
@@ -104,8 +116,11 @@ def test_bad_value_is_named_with_what_is_accepted(field: str, value: Any, accept
 
 
 WRONG_TYPES: dict[str, list[Any]] = {
-    **{name: [None, 1, 1.5, True, [], {}, nested(5000)] for name in ("text", *PROMPT_ORDER, "format")},
-    "voice": [1, 1.5, True, [], {}],
+    **{
+        name: [None, 1, 1.5, True, [], {}, nested(5000)] for name in ("text", *PROMPT_ORDER, "format", "eos_guard")
+    },
+    **{name: [1, 1.5, True, [], {}] for name in ("voice", "reference", "reference_text")},
+    "use_transcript": [None, 1, 0.0, "true", [], {}],
     **{name: ["1", 1.5, True, [], {}] for name in ("seed", "top_k")},
     **{name: ["1", True, [], {}] for name in ("temperature", "top_p", "max_seconds")},
     "metadata": [None, 1, 1.5, True, [], "{}"],
@@ -153,12 +168,57 @@ def test_each_of_several_problems_is_named() -> None:
         assert f"{field}: " in message
 
 
+@pytest.mark.parametrize(
+    ("fields", "complaint", "accepted"),
+    [
+        ({"voice": "a", "reference": SOUND}, "voice, reference: both", "one of them, or neither"),
+        (
+            {"reference": SOUND, "use_transcript": True},
+            "use_transcript: no stored",
+            "reference with reference_text",
+        ),
+        ({"voice": "a", "reference_text": "b"}, "reference_text: no reference", "use_transcript with voice"),
+        ({"reference": SOUND, "reference_text": ""}, "reference_text: ", "1 to 2000 characters"),
+        ({"reference": SOUND, "reference_text": " \n"}, "reference_text: nothing but blanks", "words spoken"),
+        ({"reference": SOUND, "reference_text": "a" * 2001}, "reference_text: ", "1 to 2000 characters"),
+        ({"reference": SOUND + "!", "seed": 1}, "reference: not base64", "the base64"),
+        ({"age": "child", "eos_guard": "rwkv-tts-rs"}, "eos_guard: no voice", "with voice or reference"),
+    ],
+)
+def test_fields_that_do_not_go_together(fields: dict[str, Any], complaint: str, accepted: str) -> None:
+    message = refusal({"text": "a", **fields})
+    assert message.startswith(complaint)
+    assert accepted in message.partition("accepted: ")[2]
+
+
+def test_a_refused_reference_is_not_quoted() -> None:
+    assert len(refusal({"text": "a", "reference": "%" * 10_000})) < 300
+    assert SOUND not in repr(parse_request({"text": "a", "reference": SOUND}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "mode"),
+    [
+        ({"age": "child"}, "attributes"),
+        ({"voice": "a", "use_transcript": True}, "voice"),
+        ({"reference": SOUND, "voice": None, "use_transcript": False}, "reference"),
+    ],
+)
+def test_the_mode_is_implied(fields: dict[str, Any], mode: str) -> None:
+    assert parse_request({"text": "a", **fields}).mode == mode
+
+
+@pytest.mark.parametrize("given", [{"voice": "a"}, {"reference": SOUND}])
 @pytest.mark.parametrize("name", PROMPT_ORDER)
-def test_stored_voice_brings_its_own_attributes(name: str) -> None:
-    value = next(iter(ATTRIBUTES[name]))
-    message = refusal({"text": "a", "voice": "first", name: value})
-    assert message.startswith(f"{name}: ")
-    assert "voice without attributes" in message
+def test_one_attribute_brings_all_to_a_given_voice(given: dict[str, str], name: str) -> None:
+    """Setting one to its default counts as well; so it must survive the producer's JSON."""
+    assert parse_request({"text": "a", **given}).attributes() is None
+    plain = parse_request({"text": "a"}).attributes()
+    assert plain is not None
+    request = parse_request({"text": "a", **given, name: getattr(plain, name)})
+    assert request.attributes() == plain
+    again = parse_request(json.loads(json.dumps(request.model_dump(mode="json", exclude_unset=True))))
+    assert again.attributes() == plain
 
 
 @pytest.mark.parametrize("name", PROMPT_ORDER)
@@ -166,12 +226,15 @@ def test_attribute_tables_are_the_published_numbers(name: str) -> None:
     assert dict(ATTRIBUTES[name]) == SPCT[name]
     for value, number in SPCT[name].items():
         for spelling in (value, value.upper(), value.title()):
-            numbers = parse_request({"text": "a", name: spelling}).attributes().control_numbers()
-            assert numbers[1 + PROMPT_ORDER.index(name)] == number
+            attributes = parse_request({"text": "a", name: spelling}).attributes()
+            assert attributes is not None
+            assert attributes.control_numbers()[1 + PROMPT_ORDER.index(name)] == number
 
 
 def test_defaults_are_a_neutral_voice() -> None:
-    assert parse_request({"text": "a"}).attributes().control_numbers() == [0, 15, 46, 22, 7, 3]
+    attributes = parse_request({"text": "a"}).attributes()
+    assert attributes is not None
+    assert attributes.control_numbers() == [0, 15, 46, 22, 7, 3]
 
 
 @pytest.mark.parametrize(
@@ -187,6 +250,10 @@ def test_defaults_are_a_neutral_voice() -> None:
         {"top_k": 0},
         {"max_seconds": 3600},
         {"voice": "first"},
+        {"voice": "first", "use_transcript": True, "eos_guard": "rwkv-tts-rs", "emotion": "happy"},
+        {"reference": SOUND},
+        {"reference": "AA==", "reference_text": "好" * 2000, "eos_guard": "rwkv-tts-rs", "pitch": "low_pitch"},
+        {"reference": LARGEST, "eos_guard": "none"},
         {"metadata": {"a": [None, True, 1, 1.5, "好\n", {"b": nested(100)}]}},
         {"voice": None, "seed": None, "temperature": None, "top_p": None, "top_k": None, "max_seconds": None},
     ],
@@ -199,11 +266,12 @@ def test_limits_are_inclusive_and_requests_survive_json(fields: dict[str, Any]) 
 
 
 def result_with(metadata: dict[str, Any]) -> SynthesisResult:
-    names = ("queued", "prefill", "decode", "vocode", "encode", "first_audio", "total")
+    names = ("queued", "clone", "prefill", "decode", "vocode", "encode", "first_audio", "total")
     return SynthesisResult(
         job_id="j",
         audio_key="k",
         format="wav",
+        mode="attributes",
         sample_rate=16000,
         seconds=1.0,
         seed=0,
