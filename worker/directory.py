@@ -1,26 +1,30 @@
 """A model directory: one folder with everything that a worker needs to speak.
 
 ``config.json`` (this module's ``ModelConfig``), ``rwkv7.*`` (any checkpoint format), ``bicodec/`` (as
-published with Spark-TTS) and ``voices/*.raf.json``.
+published with Spark-TTS), ``voices/*.raf.json`` and, for transcripts of references, ``wav2vec2/``.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
 
-from codec.bicodec import BiCodec
+from codec.bicodec import ENCODER_KEYS, WEIGHTS_FILE, BiCodec
+from codec.voice_encoder import VoiceEncoder
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.rwkv7 import RWKV7
 from model.tokenizer import Encode, TokenizerName, load_tokenizer
 from sampler.attributes import ATTRIBUTES, Attributes, canonical_attribute
 from sampler.layout import TokenLayout
+from worker.cloning import LazyFeatures
 from worker.settings import DEFAULT_MODEL
 from worker.text.speakable import TextConfig
-from worker.voices import VoiceLibrary
+from worker.voices import VoiceLibrary, Voices
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".st")
 
@@ -75,6 +79,7 @@ class AttributeConfig(BaseModel):
 
 
 _SCALES = ("age", "pitch", "speed")
+_OTHER_VOICES = "voice, or the attributes " + ", ".join(ATTRIBUTES)
 
 
 class ModelConfig(BaseModel):
@@ -96,14 +101,21 @@ class ModelConfig(BaseModel):
 
 @dataclass(frozen=True)
 class SpeechModel:
-    """A loaded model directory."""
+    """A loaded model directory.
+
+    Attributes:
+        voice_encoder: None when no reference can be used.
+        refusals: Fields of a request that the model cannot serve, with the reason and what is accepted.
+    """
 
     config: ModelConfig
     layout: TokenLayout
     encode_text: Encode
     model: RWKV7
     codec: BiCodec
-    voices: VoiceLibrary
+    voices: VoiceLibrary | Voices
+    voice_encoder: VoiceEncoder | None = None
+    refusals: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_config(directory: Path) -> ModelConfig:
@@ -143,13 +155,14 @@ def checkpoint_path(directory: Path) -> Path:
     return found[0]
 
 
-def open_model(directory: Path, device: str = "cpu", threads: int = 1) -> SpeechModel:
+def open_model(directory: Path, device: str = "cpu", threads: int = 1, *, clone: bool = True) -> SpeechModel:
     """Load a model directory onto a device.
 
     Args:
         directory: The model directory.
         device: A torch device.
         threads: CPU threads of each thread that computes; set for the whole process.
+        clone: Whether references in requests are to be used, where the directory has what that needs.
 
     Raises:
         ModelError: Something in it is missing, its parts do not fit together, or there is no such device.
@@ -166,13 +179,41 @@ def open_model(directory: Path, device: str = "cpu", threads: int = 1) -> Speech
     )
     try:
         checkpoint = load_checkpoint(checkpoint_path(directory))
-        codec = BiCodec.load(directory / "bicodec", device)
+        encoder = clone and _has_encoder(directory / "bicodec")
+        codec = BiCodec.load(directory / "bicodec", device, encoder=encoder)
         voices = VoiceLibrary.load(directory / "voices", layout)
     except (ValueError, FileNotFoundError) as error:
         raise ModelError(f"{directory}: {error}") from error
     _check_fit(directory, checkpoint, codec, layout)
     model = RWKV7(checkpoint, device, head_rows=layout.head_size)
-    return SpeechModel(config, layout, encode_text, model, codec, voices)
+    voice_encoder, refusals = _voice_encoder(directory, config, codec, device, clone=clone)
+    return SpeechModel(config, layout, encode_text, model, codec, voices, voice_encoder, refusals)
+
+
+def _has_encoder(directory: Path) -> bool:
+    """Whether a codec's weights are more than a decoder's; False as well when they cannot be read."""
+    try:
+        with safe_open(directory / WEIGHTS_FILE, framework="pt") as file:
+            return any(name.startswith(ENCODER_KEYS) for name in file.keys())  # noqa: SIM118
+    except (SafetensorError, OSError):
+        return False
+
+
+def _voice_encoder(
+    directory: Path, config: ModelConfig, codec: BiCodec, device: str, *, clone: bool
+) -> tuple[VoiceEncoder | None, dict[str, str]]:
+    """The encoder, and the fields of a request that it leaves unserved."""
+    if codec.encoder is None:
+        reason = "its bicodec/ has no encoder" if clone else "the setting clone is off"
+        return None, {"reference": f"this worker clones no voices, {reason}; accepted: {_OTHER_VOICES}"}
+    if config.features == "mel":
+        return VoiceEncoder(codec, codec.mel_features), {}
+    features = LazyFeatures(directory / "wav2vec2", device)
+    obstacle = features.obstacle()
+    if obstacle is None:
+        return VoiceEncoder(codec, features), {}
+    refusal = f"this worker uses no transcripts, {obstacle}; accepted: reference without reference_text"
+    return VoiceEncoder(codec, features), {"reference_text": refusal}
 
 
 def _check_device(device: str) -> None:
@@ -221,6 +262,7 @@ def describe(directory: Path) -> dict[str, str]:
         "text": _text_line(config.text),
         "attributes": _attributes_line(config.attributes),
         "voices": ", ".join(voice.id for voice in speech.voices) or "none",
+        "cloning": "; ".join(f"{name}: {reason}" for name, reason in speech.refusals.items()) or "yes",
     }
 
 

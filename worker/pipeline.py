@@ -1,6 +1,7 @@
-"""The threads that speak: engine, vocoder, encoder, with queues between them and one owner for each state.
+"""The threads that speak: cloner, engine, vocoder, encoder, with queues between them and one owner for each state.
 
 An utterance enters by ``submit`` and leaves by the ``done`` callback, always, with audio or with an error.
+Those with reference audio go through the cloner, the others start at the engine and never wait for it.
 """
 
 import queue
@@ -17,9 +18,11 @@ from batching.engine import Engine
 from batching.row import Row
 from codec.audio import encode_audio
 from codec.vocoder import Vocoder
+from codec.voice_encoder import EncodedVoice
 from worker.broker.backend import BackendBrokenError
+from worker.cloning import Cloner, Reference
 from worker.directory import SpeechModel
-from worker.synthesis import Utterance, failure
+from worker.synthesis import Utterance, failure, with_voice
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,9 @@ class Pipeline:
         max_rows: Utterances that decode at once.
         token_chunk_size: Prompt tokens that one step may prefill.
         done: Called from the encoder's thread with every utterance that has ended.
-        freed: Called from the engine's thread when rows have become free.
+        freed: Called from the engine's and the cloner's threads when rows have become free.
         vocoder_batch: Utterances that are vocoded together at most.
+        clone_batch: References that are encoded together at most.
     """
 
     def __init__(
@@ -48,26 +52,32 @@ class Pipeline:
         done: Callable[[Utterance], None],
         freed: Callable[[], None] = lambda: None,
         vocoder_batch: int = 1,
+        clone_batch: int = 1,
     ) -> None:
         self.speech = speech
         self.sample_rate = speech.codec.sample_rate
         self._engine = Engine(speech.model, speech.layout, max_rows, token_chunk_size)
         self._vocoder = Vocoder(speech.codec)
         self._vocoder_batch = vocoder_batch
+        self._cloner = None if speech.voice_encoder is None else Cloner(speech.voice_encoder)
+        self._clone_batch = clone_batch
         self._done = done
         self._freed = freed
+        self._to_cloner: queue.SimpleQueue[Utterance | None] = queue.SimpleQueue()
         self._to_engine: queue.SimpleQueue[Utterance | _Cancel | None] = queue.SimpleQueue()
         self._to_vocoder: queue.SimpleQueue[Utterance | None] = queue.SimpleQueue()
         self._to_encoder: queue.SimpleQueue[Utterance | None] = queue.SimpleQueue()
         self._running: dict[Row, Utterance] = {}
         self._inside: dict[Utterance, str | None] = {}  # with the reason of those that are cancelled
+        self._cloning = 0  # utterances that have not left the cloner
         self._closed = False
         self._broken: str | None = None
-        self._lock = threading.Lock()  # taken to write the two; once an utterance, never in a step
-        self._steps = self._vocoded = self._encoded = 0  # each is counted by one thread
+        self._lock = threading.Lock()  # taken to write the three; never in a step
+        self._cloned = self._steps = self._vocoded = self._encoded = 0  # each is counted by one thread
         self._threads = [
             threading.Thread(target=self._guard, args=(target,), name=name, daemon=True)
             for name, target in (
+                ("cloner", self._run_cloner),
                 ("engine", self._run_engine),
                 ("vocoder", self._run_vocoder),
                 ("encoder", self._run_encoder),
@@ -81,12 +91,19 @@ class Pipeline:
 
         Raises:
             RuntimeError: The pipeline is closed.
+            ValueError: It has a reference, for which the model has no encoder.
         """
+        if utterance.reference is not None and self._cloner is None:
+            raise ValueError("the model has no voice encoder for a reference")
         with self._lock:
             if self._closed:
                 raise RuntimeError("the pipeline is closed")
             self._inside[utterance] = None
-            self._to_engine.put(utterance)
+            if utterance.reference is None:
+                self._to_engine.put(utterance)
+            else:
+                self._cloning += 1
+                self._to_cloner.put(utterance)
 
     def cancel(self, key: str, reason: str = "cancelled on request") -> None:
         """End the utterance named ``key``, if it is inside; it comes back by ``done`` with the reason as error.
@@ -107,17 +124,22 @@ class Pipeline:
         """
         if self._broken is not None:
             raise BackendBrokenError(self._broken)
-        return self._steps + self._vocoded + self._encoded if self._inside else None
+        completed = self._cloned + self._steps + self._vocoded + self._encoded
+        return completed if self._inside else None
 
     def free_rows(self) -> int:
-        """Rows that could start at once; negative when more are inside than may run."""
-        return self._engine.scheduler.max_rows - len(self._running) - self._to_engine.qsize()
+        """Rows that could start at once; negative when more are inside than may run.
+
+        A row is taken as soon as its reference waits for the cloner.
+        """
+        taken = self._cloning + self._to_engine.qsize() + len(self._running)  # in an utterance's order
+        return self._engine.scheduler.max_rows - taken
 
     def close(self) -> None:
         """Let what is inside finish, then end the threads."""
         with self._lock:
             self._closed = True
-            self._to_engine.put(None)
+            self._to_cloner.put(None)
         for thread in self._threads:
             thread.join()
 
@@ -128,6 +150,44 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - the end of the thread
             logger.exception("a stage of the pipeline has ended")
             self._broken = f"{threading.current_thread().name}: {type(error).__name__}: {error}"
+
+    # The cloner's thread: owns the cache of voices.
+
+    def _run_cloner(self) -> None:
+        while (batch := _next_batch(self._to_cloner, self._clone_batch)) is not None:
+            self._clone(batch)
+            for utterance in batch:
+                self._leave_cloner(utterance)
+            if any(utterance.error for utterance in batch):
+                _call("freed", self._freed)
+        self._to_engine.put(None)
+
+    def _clone(self, batch: list[Utterance]) -> None:
+        """Give those that are not cancelled their voice, or the reason why they get none."""
+        batch = [utterance for utterance in batch if self._inside[utterance] is None]
+        if not batch:
+            return
+        assert self._cloner is not None
+        voices = self._cloner([_reference(utterance) for utterance in batch])
+        for utterance, voice in zip(batch, voices, strict=True):
+            utterance.error = voice if isinstance(voice, str) else self._give(utterance, voice)
+
+    def _give(self, utterance: Utterance, voice: EncodedVoice) -> str | None:
+        """Complete an utterance, or say why that cannot be done."""
+        try:
+            with_voice(utterance, self.speech, voice)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def _leave_cloner(self, utterance: Utterance) -> None:
+        """Hand over; what is cancelled until now skips the engine, what is cancelled later is found there."""
+        utterance.reference = None
+        self._cloned += 1
+        with self._lock:
+            utterance.error = utterance.error or self._inside[utterance]
+            (self._to_encoder if utterance.error else self._to_engine).put(utterance)
+            self._cloning -= 1
 
     # The engine's thread: owns the engine and the running utterances.
 
@@ -165,22 +225,11 @@ class Pipeline:
     # The vocoder's thread.
 
     def _run_vocoder(self) -> None:
-        while (batch := self._next_batch()) is not None:
+        while (batch := _next_batch(self._to_vocoder, self._vocoder_batch)) is not None:
             self._vocode(batch)
             for utterance in batch:
                 self._to_encoder.put(utterance)
         self._to_encoder.put(None)
-
-    def _next_batch(self) -> list[Utterance] | None:
-        """Wait for one utterance and take along those that are there already; None at the end."""
-        batch: list[Utterance] = []
-        while len(batch) < self._vocoder_batch and not (batch and self._to_vocoder.empty()):
-            utterance = self._to_vocoder.get()
-            if utterance is None:
-                self._to_vocoder.put(None)
-                return batch or None
-            batch.append(utterance)
-        return batch
 
     def _vocode(self, batch: list[Utterance]) -> None:
         """Decode those that are not cancelled; if the batch fails, each alone, so that only the faulty fail."""
@@ -236,6 +285,23 @@ class Pipeline:
             utterance.error = reason
             utterance.audio = b""
         utterance.done_at = time.monotonic()
+
+
+def _reference(utterance: Utterance) -> Reference:
+    assert utterance.reference is not None
+    return Reference(utterance.reference, utterance.request.reference_text is not None)
+
+
+def _next_batch(source: "queue.SimpleQueue[Utterance | None]", most: int) -> list[Utterance] | None:
+    """Wait for one utterance and take along those that are there already; None at the end."""
+    batch: list[Utterance] = []
+    while len(batch) < most and not (batch and source.empty()):
+        utterance = source.get()
+        if utterance is None:
+            source.put(None)
+            return batch or None
+        batch.append(utterance)
+    return batch
 
 
 def _call(name: str, callback: Callable[[], None]) -> None:

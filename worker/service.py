@@ -2,21 +2,27 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from worker.broker.backend import Ended
 from worker.broker.batch_worker import BatchWorker, ExitCode
 from worker.broker.callbacks import CallbackError
 from worker.broker.connection import wait_for_redis, worker_connection
+from worker.cloning import REFUSED
 from worker.console import errors
 from worker.directory import ModelError, SpeechModel, open_model
 from worker.pipeline import Pipeline
 from worker.schema import SynthesisRequest
 from worker.settings import Settings
-from worker.synthesis import Utterance, make_result, make_utterance
+from worker.synthesis import Utterance, kept_tokens, make_result, make_utterance
+from worker.voice_store import VoiceStore
+from worker.voices import Voices
 
 _JOBS_PER_ROW = 2
 """While the audio of one job is made, its row already decodes the next."""
+
+_REFERENCES_AT_ONCE = 8
 
 
 class SpeechBackend:
@@ -44,6 +50,7 @@ class SpeechBackend:
             done=self._done,
             freed=freed,
             vocoder_batch=1 if settings.device == "cpu" else settings.max_rows,
+            clone_batch=1 if settings.device == "cpu" else _REFERENCES_AT_ONCE,
         )
         self.cancel = self._pipeline.cancel
         self.room = self._pipeline.free_rows
@@ -54,27 +61,32 @@ class SpeechBackend:
         """Start a job that waited ``queued`` seconds.
 
         Raises:
-            RequestError: The voice is unknown, or the model cannot say the text.
+            RequestError: The voice is unknown, or the model cannot say the text or clone the reference.
+            redis.exceptions.RedisError: Redis is away, and with it the voices.
         """
         self._pipeline.submit(make_utterance(self._pipeline.speech, job_id, request, queued))
 
     def _done(self, utterance: Utterance) -> None:
         if utterance.error is not None:
-            self._ended(Ended(utterance.id, error=utterance.error))
+            retry = not utterance.error.startswith(REFUSED)
+            self._ended(Ended(utterance.id, error=utterance.error, retry=retry))
             return
-        result: dict[str, Any] = make_result(utterance, self._pipeline.sample_rate).model_dump(mode="json")
-        self._ended(Ended(utterance.id, result, utterance.audio))
+        sample_rate = self._pipeline.sample_rate
+        result: dict[str, Any] = make_result(utterance, sample_rate).model_dump(mode="json")
+        tokens = kept_tokens(utterance, sample_rate).model_dump_json()
+        self._ended(Ended(utterance.id, result, utterance.audio, tokens))
 
 
 def run_worker(settings: Settings, url: str, *, burst: bool) -> ExitCode:
     """Load the model and drain the queues."""
     try:
-        speech = open_model(settings.model, settings.device, settings.threads)
+        speech = open_model(settings.model, settings.device, settings.threads, clone=settings.clone)
     except ModelError as error:
         errors.print(f"[red]model:[/] {error}")
         sys.exit(ExitCode.UNUSABLE)
     connection = worker_connection(url)
     wait_for_redis(connection, settings.outage_timeout)  # it may have gone while the model was loaded
+    speech = replace(speech, voices=Voices(speech.voices, VoiceStore(connection, speech.layout)))
     try:
         worker = BatchWorker(
             connection,

@@ -32,6 +32,7 @@ class Settings(BaseSettings, Rules):
     token_chunk_size: int = Field(default=256, ge=1, description="prompt tokens that one step may prefill")
     max_rows: int = Field(default=16, ge=1, le=4096, description="utterances that decode at once")
     threads: int = Field(default=1, ge=1, description="CPU threads of each of engine and vocoder")
+    clone: bool = Field(default=True, description="whether jobs may bring reference audio to clone a voice from")
     log_level: Annotated[LogLevel, BeforeValidator(_upper)] = Field(
         default="WARNING", description="TRACE, DEBUG, INFO, WARNING or ERROR"
     )

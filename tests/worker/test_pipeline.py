@@ -20,13 +20,16 @@ import worker.pipeline
 from batching.row import Row
 from codec.audio import FORMATS, encode_audio
 from codec.vocoder import Vocoder
+from codec.voice_encoder import EncodedVoice
 from model.ragged import Ragged
 from model.state import State
+from recordings import recording, reference
 from sampler.attributes import Attributes
 from sampler.decoding import Decoding, FinishReason
 from sampler.prompt import voice_prompt
 from waiting import until
 from worker.broker.backend import BackendBrokenError
+from worker.cloning import REFUSED, Cloner, Reference
 from worker.directory import SpeechModel, open_model
 from worker.pipeline import Pipeline
 from worker.schema import RequestError, SynthesisResult, parse_request
@@ -593,7 +596,7 @@ def test_attributes_reach_the_prompt(speech: SpeechModel) -> None:
     assert Attributes().control_numbers() != [0, 13, 47, 22, 7, 3]
 
 
-@pytest.mark.parametrize("stage", ["engine", "vocoder"])
+@pytest.mark.parametrize("stage", ["cloner", "engine", "vocoder"])
 def test_a_lost_device_is_told_by_progress(
     random_model: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
@@ -605,10 +608,285 @@ def test_a_lost_device_is_told_by_progress(
 
     if stage == "engine":
         monkeypatch.setattr(speech.model, "forward", lost)
+    elif stage == "cloner":
+        monkeypatch.setattr(speech.codec, "encode_globals", lost)
     else:
         monkeypatch.setattr(Vocoder, "__call__", lost)
     one = Desk(speech)
-    one.submit("a")
+    one.submit("a", **({"reference": reference(1)} if stage == "cloner" else {}))
     with pytest.raises(BackendBrokenError, match=f"{stage}: AcceleratorError: device-side assert"):
         until(lambda: one.pipeline.progress() is None)
     assert one.ended.empty()
+
+
+# References.
+
+
+def cloned_requests() -> dict[str, dict[str, Any]]:
+    """Eight with a voice each; all else is equal, but that every other one has a transcript."""
+    equal = {"seed": 7, "text": "Eight speak at once.", "max_seconds": 0.4}
+    return {
+        str(number): {
+            **equal,
+            "reference": reference(number, 0.5 + 0.8 * number),
+            **({"reference_text": "Hm."} if number % 2 else {}),
+        }
+        for number in range(8)
+    }
+
+
+@pytest.fixture(scope="module")
+def cloned_alone(speech: SpeechModel) -> dict[str, Utterance]:
+    """Each of the eight by itself, in a pipeline that has never seen another voice."""
+    found: dict[str, Utterance] = {}
+    for key, fields in cloned_requests().items():
+        with desk(speech, max_rows=1) as lone:
+            lone.submit(key, **fields)
+            found |= lone.collect(1)
+    return found
+
+
+def heard(speech: SpeechModel, number: int, *, transcript: bool = False) -> EncodedVoice:
+    """What a recording is encoded to."""
+    assert speech.voice_encoder is not None
+    (voice,) = Cloner(speech.voice_encoder)([Reference(recording(number, 0.5 + 0.8 * number), transcript)])
+    assert isinstance(voice, EncodedVoice)
+    return voice
+
+
+def test_cloned_voices_are_their_recordings(speech: SpeechModel, cloned_alone: dict[str, Utterance]) -> None:
+    for number, utterance in enumerate(cloned_alone.values()):
+        voice, decoding = heard(speech, number, transcript=number % 2 == 1), utterance.row.decoding
+        assert list(decoding.globals_) == voice.globals_
+        assert bool(voice.semantic) == (number % 2 == 1)
+        assert list(decoding.prompt)[-len(voice.semantic) :] == voice.semantic or not voice.semantic
+        expected = Vocoder(speech.codec)([decoding.semantic], [voice.globals_])[0]
+        assert np.array_equal(wave(utterance), expected)
+        assert 0 < result(utterance).timings.clone <= result(utterance).timings.total
+    assert len({trace(utterance)[2] for utterance in cloned_alone.values()}) == 8
+
+
+@pytest.mark.parametrize("clone_batch", [1, 8])
+def test_eight_voices_in_one_batch_each_keep_their_own(
+    speech: SpeechModel, alone: dict[str, Utterance], cloned_alone: dict[str, Utterance], clone_batch: int
+) -> None:
+    with desk(speech, max_rows=14, vocoder_batch=14, clone_batch=clone_batch) as shared:
+        held = threading.Event()
+        sizes = hold_cloner(shared.pipeline, held)
+        for key, fields in cloned_requests().items():
+            shared.submit(key, **fields)
+        wait_until(lambda: len(sizes) == 1)
+        held.set()
+        for key, fields in requests().items():
+            shared.submit(key, **fields)
+        found = shared.collect(14)
+    assert sum(sizes) == 8
+    assert max(sizes) >= clone_batch / 2
+    assert max(found[key].row.mean_batch for key in cloned_alone) > 2
+    for key, utterance in {**alone, **cloned_alone}.items():
+        assert trace(found[key]) == trace(utterance), key
+        assert np.allclose(wave(found[key]), wave(utterance), rtol=0, atol=1e-5)
+
+
+def hold_cloner(pipeline: Pipeline, held: threading.Event) -> list[int]:
+    """Make the cloner wait before it encodes, so that what follows forms a batch; lists its batches' sizes."""
+    cloner = pipeline._cloner
+    assert cloner is not None
+    batches: list[int] = []
+
+    def late(references: Sequence[Reference]) -> list[EncodedVoice | str]:
+        batches.append(len(references))
+        held.wait(PATIENCE)
+        return cloner(references)
+
+    pipeline._cloner = late  # type: ignore[assignment]
+    return batches
+
+
+def test_requests_without_reference_do_not_wait_for_the_cloner(
+    speech: SpeechModel, alone: dict[str, Utterance]
+) -> None:
+    with desk(speech, max_rows=3) as one:
+        held = threading.Event()
+        batches = hold_cloner(one.pipeline, held)
+        one.submit("cloned", reference=reference(1))
+        wait_until(lambda: batches == [1])
+        for key, fields in requests().items():
+            one.submit(key, **fields)
+        found = one.collect(6)
+        assert {key: trace(utterance) for key, utterance in found.items()} == {
+            key: trace(utterance) for key, utterance in alone.items()
+        }
+        held.set()
+        assert one.collect(1)["cloned"].error is None
+
+
+def test_a_bad_reference_fails_alone_and_frees_its_row(
+    speech: SpeechModel, cloned_alone: dict[str, Utterance]
+) -> None:
+    with desk(speech, max_rows=4, clone_batch=8) as one:
+        held = threading.Event()
+        batches = hold_cloner(one.pipeline, held)
+        one.submit("bad", reference="QUJD")
+        wait_until(lambda: batches == [1])
+        assert one.pipeline.free_rows() == 3, "who waits for the cloner has a row"
+        for key in ("0", "1"):
+            one.submit(key, **cloned_requests()[key])
+        one.submit("worse", reference=reference(1, 0.05))
+        assert one.pipeline.free_rows() == 0
+        held.set()
+        found = one.collect(4)
+        assert batches == [1, 3]
+        wait_until(lambda: one.pipeline.free_rows() == 4)
+    assert {key for key, utterance in found.items() if utterance.error} == {"bad", "worse"}
+    assert (found["bad"].error or "").startswith(f"{REFUSED}recording in an unknown format")
+    assert (found["worse"].error or "").startswith(f"{REFUSED}recording of 0.05 s")
+    for key in ("0", "1"):
+        assert trace(found[key]) == trace(cloned_alone[key])
+
+
+def test_utterance_is_cancelled_while_it_is_cloned_or_waits_for_that(speech: SpeechModel) -> None:
+    with desk(speech, clone_batch=8) as one:
+        held = threading.Event()
+        batches = hold_cloner(one.pipeline, held)
+        cloned = one.submit("cloned", reference=reference(1))
+        wait_until(lambda: batches == [1])
+        waiting = one.submit("waiting", reference=reference(2))
+        one.submit("kept", reference=reference(3))
+        for key in ("cloned", "waiting"):
+            one.pipeline.cancel(key, "timeout: 3 s")
+        held.set()
+        found = one.collect(3)
+        assert batches == [1, 1], "what is cancelled is not encoded"
+        wait_until(lambda: one.pipeline.free_rows() == 4)
+    assert {key: utterance.error for key, utterance in found.items()} == {
+        "cloned": "timeout: 3 s",
+        "waiting": "timeout: 3 s",
+        "kept": None,
+    }
+    assert cloned.row.steps == waiting.row.steps == 0
+
+
+def test_cloned_utterance_is_cancelled_in_the_engine(speech: SpeechModel) -> None:
+    with desk(speech) as one:
+        long = one.submit("long", **{**LONG, "max_seconds": 40}, reference=reference(1))
+        wait_until(lambda: long.row.steps > 3)
+        one.pipeline.cancel("long", "enough")
+        assert one.collect(1)["long"].error == "enough"
+
+
+def test_a_batch_of_nothing_but_cancelled_ones_is_no_batch(speech: SpeechModel) -> None:
+    with desk(speech, clone_batch=2) as one:
+        held = threading.Event()
+        batches = hold_cloner(one.pipeline, held)
+        one.submit("first", reference=reference(1))
+        wait_until(lambda: batches == [1])
+        for key in ("a", "b"):
+            one.submit(key, reference=reference(2))
+            one.pipeline.cancel(key)
+        held.set()
+        found = one.collect(3)
+    assert batches == [1]
+    assert [found[key].error for key in ("first", "a", "b")] == [None] + ["cancelled on request"] * 2
+
+
+def test_progress_stands_still_while_the_cloner_does(speech: SpeechModel) -> None:
+    with desk(speech) as one:
+        held = threading.Event()
+        batches = hold_cloner(one.pipeline, held)
+        one.submit("cloned", reference=reference(1))
+        wait_until(lambda: batches == [1])
+        before = one.pipeline.progress()
+        stuck = [one.pipeline.progress() for _ in range(20) if not threading.Event().wait(0.005)]
+        assert before is not None
+        assert set(stuck) == {before}
+        held.set()
+        wait_until(lambda: (one.pipeline.progress() or before + 1) > before)
+        one.collect(1)
+        wait_until(lambda: one.pipeline.progress() is None)
+
+
+def test_the_cloner_is_a_stage_that_makes_progress(speech: SpeechModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward, held, stuck = speech.model.forward, threading.Event(), threading.Event()
+
+    def late(*args: Any) -> Tensor:
+        stuck.set()
+        held.wait(2 * PATIENCE)
+        return forward(*args)
+
+    monkeypatch.setattr(speech.model, "forward", late)
+    with desk(speech) as one:
+        one.submit("stuck", seed=1, **FLAT)
+        assert stuck.wait(PATIENCE)
+        assert one.pipeline.progress() == 0
+        one.submit("cloned", reference=reference(1), **FLAT)
+        wait_until(lambda: one.pipeline.progress() == 1)
+        held.set()
+        one.collect(2)
+
+
+def test_the_row_of_a_bad_reference_is_announced_as_free(speech: SpeechModel) -> None:
+    freed = threading.Semaphore(0)
+    with desk(speech, freed=freed.release) as one:
+        one.submit("bad", reference="QUJD")
+        assert freed.acquire(timeout=PATIENCE)
+        assert one.pipeline.free_rows() == 4
+        one.collect(1)
+
+
+def test_close_finishes_what_waits_for_the_cloner(speech: SpeechModel) -> None:
+    one = Desk(speech, max_rows=2)
+    held = threading.Event()
+    batches = hold_cloner(one.pipeline, held)
+    for number in range(4):
+        one.submit(str(number), reference=reference(number), max_seconds=0.2)
+    wait_until(lambda: batches == [1])
+    closing = threading.Thread(target=one.pipeline.close)
+    closing.start()
+    wait_until(lambda: one.pipeline._closed)
+    held.set()
+    closing.join(PATIENCE)
+    assert not closing.is_alive()
+    assert all(utterance.error is None for utterance in one.collect(4).values())
+    assert not [thread for thread in one.pipeline._threads if thread.is_alive()]
+
+
+def test_recordings_are_let_go_of(speech: SpeechModel) -> None:
+    with desk(speech) as one:
+        for key, audio in {"good": reference(1), "bad": "QUJD"}.items():
+            one.submit(key, reference=audio)
+        found = one.collect(2)
+    assert [utterance.reference for utterance in found.values()] == [None, None]
+
+
+def test_equal_references_are_encoded_once(speech: SpeechModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode, rows = speech.codec.encode_globals, []
+
+    def counting(clips: Tensor) -> Tensor:
+        rows.append(len(clips))
+        return encode(clips)
+
+    monkeypatch.setattr(speech.codec, "encode_globals", counting)
+    with desk(speech, clone_batch=8) as one:
+        for number in range(6):
+            one.submit(str(number), reference=reference(1), seed=1)
+        found = one.collect(6)
+        one.submit("again", reference=reference(1), seed=1)
+        found |= one.collect(1)
+    assert rows == [1]
+    assert len({trace(utterance)[2] for utterance in found.values()}) == 1
+
+
+def test_a_model_without_encoder_refuses_references_and_still_speaks(
+    speech: SpeechModel, random_model: Path, alone: dict[str, Utterance]
+) -> None:
+    with desk(open_model(random_model, clone=False)) as one:
+        with pytest.raises(
+            RequestError, match=r"^reference: this worker clones no voices, the setting clone is off"
+        ):
+            one.submit("cloned", reference=reference(1))
+        cloned = make_utterance(speech, "cloned", parse_request({"text": "a", "reference": reference(1)}))
+        with pytest.raises(ValueError, match="no voice encoder"):
+            one.pipeline.submit(cloned)
+        one.submit("default", **requests()["default"])
+        assert trace(one.collect(1)["default"]) == trace(alone["default"])

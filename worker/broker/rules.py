@@ -23,7 +23,9 @@ class Rules(BaseModel):
     result_ttl: int = Field(
         default=3600, ge=-1, description="seconds that results and audio are kept; -1 for ever"
     )
-    max_payload_bytes: int = Field(default=1 << 20, ge=1024, description="limit of a job's decoded data")
+    max_payload_bytes: int = Field(
+        default=12 << 20, ge=1024, description="limit of a job's decoded data; references come in base64"
+    )
     max_queue: int | None = Field(
         default=None, ge=1, description="jobs that may wait; submit refuses more; no limit when unset"
     )

@@ -1,0 +1,160 @@
+"""From reference audio, as it came in a request, to the tokens of its voice; what was encoded is remembered."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from loguru import logger
+from numpy.typing import NDArray
+from torch import Tensor
+
+from codec.features import SemanticFeatures
+from codec.recording import RecordingError, read_recording
+from codec.voice_encoder import EncodedVoice, VoiceEncoder
+
+CACHE_SIZE = 256
+"""Voices that are remembered; one with the tokens of a minute's speech takes 100 kB, others 1 kB."""
+
+REFUSED = "reference: "
+"""How the reason begins when the audio itself is at fault, so that no other try can help."""
+
+Audio = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Reference audio of a request.
+
+    Attributes:
+        audio: An audio file.
+        transcript: Whether the request says what is spoken in it, so that semantic tokens are of use.
+    """
+
+    audio: bytes
+    transcript: bool
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What a voice is remembered by."""
+
+    digest: bytes
+    transcript: bool
+
+
+class Cloner:
+    """Encodes references in batches; not thread-safe, one thread uses it.
+
+    Semantic tokens, and so wav2vec 2.0, are only asked for where a transcript is there to go with them.
+
+    Args:
+        encoder: Of the loaded model.
+        capacity: Voices to remember; the one whose last use is longest ago is forgotten first.
+    """
+
+    def __init__(self, encoder: VoiceEncoder, capacity: int = CACHE_SIZE) -> None:
+        self._encoder = encoder
+        self._capacity = capacity
+        self._voices: OrderedDict[_Key, EncodedVoice] = OrderedDict()
+
+    def __call__(self, references: Sequence[Reference]) -> list[EncodedVoice | str]:
+        """The voice of each reference, or one line that says why it has none; equal ones are encoded once.
+
+        Raises:
+            torch.AcceleratorError: The device cannot be used any more.
+        """
+        keys = [_Key(hashlib.sha256(one.audio).digest(), one.transcript) for one in references]
+        known = {key: self._voices[key] for key in keys if key in self._voices}
+        new = {key: one.audio for key, one in zip(keys, references, strict=True) if key not in known}
+        outcomes: dict[_Key, EncodedVoice | str] = {**known, **self._encode(new)}
+        self._remember(outcomes)
+        return [outcomes[key] for key in keys]
+
+    def _remember(self, outcomes: Mapping[_Key, EncodedVoice | str]) -> None:
+        for key, outcome in outcomes.items():
+            if isinstance(outcome, EncodedVoice):
+                self._voices[key] = outcome
+                self._voices.move_to_end(key)
+        while len(self._voices) > self._capacity:
+            self._voices.popitem(last=False)
+
+    def _encode(self, files: Mapping[_Key, bytes]) -> dict[_Key, EncodedVoice | str]:
+        read = {key: _read(audio, self._encoder.codec.sample_rate) for key, audio in files.items()}
+        outcomes: dict[_Key, EncodedVoice | str] = {key: one for key, one in read.items() if isinstance(one, str)}
+        for transcript in (False, True):
+            waves = {
+                key: one for key, one in read.items() if not isinstance(one, str) and key.transcript == transcript
+            }
+            outcomes |= zip(waves, self._encode_waves(list(waves.values()), transcript), strict=True)
+        return outcomes
+
+    def _encode_waves(self, waves: list[Audio], transcript: bool) -> list[EncodedVoice | str]:
+        """Encode a batch; if it fails, each alone, so that only the faulty fail."""
+        if not waves:
+            return []
+        found = self._attempt(waves, transcript)
+        if isinstance(found, str):
+            # Not where the error was caught: it would keep the failed batch's tensors in memory.
+            return [found] if len(waves) == 1 else [self._encode_waves([one], transcript)[0] for one in waves]
+        return [*found]
+
+    def _attempt(self, waves: list[Audio], transcript: bool) -> list[EncodedVoice] | str:
+        """Encode a batch, or say why that failed."""
+        try:
+            return self._encoder(waves, semantic=transcript)
+        except torch.AcceleratorError:  # the device is lost to this process
+            raise
+        except Exception as error:  # noqa: BLE001 - one reference's fault must not end the thread
+            if len(waves) == 1:
+                logger.exception("the voice encoder failed")
+            return f"voice encoder: {_line(error)}"
+
+
+def _read(audio: bytes, sample_rate: int) -> Audio | str:
+    """The samples of a file, or why there are none."""
+    try:
+        return read_recording(audio, sample_rate=sample_rate)
+    except RecordingError as error:
+        return f"{REFUSED}{error}"
+    except Exception as error:  # noqa: BLE001 - one reference's fault must not end the thread
+        logger.exception("reading a reference failed")
+        return f"{REFUSED}{_line(error)}"
+
+
+def _line(error: Exception) -> str:
+    """An error as one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+class LazyFeatures:
+    """wav2vec 2.0 features whose model is loaded when they are needed first: it takes a gigabyte.
+
+    Args:
+        directory: Of the published model.
+        device: Where it is to run.
+    """
+
+    def __init__(self, directory: Path, device: str) -> None:
+        self._directory = directory
+        self._device = device
+        self._loaded: SemanticFeatures | None = None
+
+    def __call__(self, waves: Sequence[Tensor]) -> list[Tensor]:
+        """As ``SemanticFeatures``, whose errors of loading it raises, too."""
+        if self._loaded is None:
+            self._loaded = SemanticFeatures.load(self._directory, self._device)
+        return self._loaded(waves)
+
+    def obstacle(self) -> str | None:
+        """Why the model cannot be loaded, as far as that is seen without loading it."""
+        if not (self._directory / "config.json").is_file():
+            return f"the model directory has no {self._directory.name}/config.json"
+        if find_spec("transformers") is None:
+            return "the worker lacks transformers (pip install 'rwkv-tts-worker[clone]')"
+        return None
