@@ -133,7 +133,7 @@ class TimedBackend:
                 _, job_id, error = heapq.heappop(self._due)
                 self._done += 1
             result = {"job": job_id} if error is None else None
-            self._ended(Ended(job_id, result, job_id.encode(), error))
+            self._ended(Ended(job_id, result, job_id.encode(), error=error))
 
 
 def timed_backend(rows: int) -> MakeBackend:

@@ -1,11 +1,11 @@
 """The ``rwkv-tts`` command."""
 
+import base64
 import json
-import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -15,23 +15,26 @@ from urllib.parse import urlsplit
 
 import typer
 from loguru import logger
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from redis import Redis
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from rich.markup import escape
 
-from codec.audio import FORMATS
+from worker.cli_common import audio_format, read_recording_file, settings_from, warn_without_workers, write_audio
 from worker.client import TTSClient
 from worker.console import Line, console, errors, jobs_table, progress_bar, save, summary
-from worker.local import LocalWorker, WorkerDiedError, local_worker, redis_server, wait, workers_on
+from worker.local import LocalWorker, WorkerDiedError, local_worker, redis_server, wait
 from worker.schema import RequestError, SynthesisRequest
-from worker.settings import PREFIX, Settings, unknown_variables
+from worker.settings import PREFIX, Settings
+from worker.voices import VoiceError
+from worker.voices_cli import voices_app
 
 app = typer.Typer(help="Text to speech behind a Redis queue.", no_args_is_help=True, add_completion=False)
 model_app = typer.Typer(help="Look at model directories.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
+app.add_typer(voices_app, name="voices")
 
 
 def _options(model: type[BaseModel], *, prefix: str = "", skip: Collection[str] = ()) -> list[Parameter]:
@@ -55,14 +58,14 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**given: Any) -> None:
-        command(settings=_settings({option.name: given.pop(option.name) for option in options}), **given)
+        command(settings=settings_from({option.name: given.pop(option.name) for option in options}), **given)
 
     return _with_parameters(run, command, "settings", options)
 
 
 def _with_request(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for every field of a request; it gets ``fields``, those that were set."""
-    options = _options(SynthesisRequest, skip=("text", "metadata"))
+    options = _options(SynthesisRequest, skip=("text", "metadata", "reference", "use_transcript"))
 
     @wraps(command)
     def run(**given: Any) -> None:
@@ -79,22 +82,6 @@ def _with_parameters(
     own = [parameter for name, parameter in signature(command).parameters.items() if name != replaced]
     run.__signature__ = Signature(own + options)  # type: ignore[attr-defined]
     return run
-
-
-def _settings(given: Mapping[str, Any]) -> Settings:
-    """Settings from the given options, the environment and the defaults; configures logging."""
-    for line in unknown_variables():
-        errors.print(f"[yellow]warning:[/] {line}")
-    try:
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        raise typer.BadParameter(f"{problem['loc'][0]}: {problem['msg']}") from None
-    _check_redis(settings.redis_url())
-    logger.remove()
-    logger.add(sys.stderr, level=settings.log_level, backtrace=False, diagnose=False)
-    logging.addLevelName(logger.level("TRACE").no, "TRACE")  # RQ gives the level's name to the standard library
-    return settings
 
 
 @app.command()
@@ -125,11 +112,21 @@ def say(
     *,
     text: Annotated[str, typer.Argument(show_default=False)],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="audio file to write")] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="a recording of the voice to speak in", dir_okay=False)
+    ] = None,
+    use_transcript: Annotated[
+        bool, typer.Option("--use-transcript", help="go on from the stored voice's recording and its words")
+    ] = False,
     fields: dict[str, Any],
     settings: Settings,
 ) -> None:
     """Speak one text through the queue and write the audio file."""
-    request = {"format": _format_of(output)} | fields
+    request = {"format": audio_format(output)} | fields
+    if reference is not None:
+        request["reference"] = base64.b64encode(read_recording_file(reference)).decode()
+    if use_transcript:
+        request["use_transcript"] = True
 
     def speak(client: TTSClient, local: LocalWorker | None) -> int:
         start = time.monotonic()
@@ -138,8 +135,7 @@ def say(
         if isinstance(outcome, str):
             raise RequestError(outcome)
         path = output or Path(f"speech.{outcome.result.format}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(outcome.audio)
+        write_audio(path, outcome.audio)
         for warning in outcome.result.warnings:
             errors.print(f"[yellow]warning:[/] {warning}")
         line = summary([Line("", outcome, path)], time.monotonic() - start)
@@ -253,7 +249,7 @@ def dashboard(
         raise RequestError(f"dashboard: {error.name} is not installed; {hint}") from None
 
     check_access(host, username, password)
-    url = _settings({"redis": redis}).redis_url()
+    url = settings_from({"redis": redis}).redis_url()
     if url is None:
         raise RequestError("--redis: no Redis to show; accepted: a URL here, in RWKV_TTS_REDIS or in REDIS_URL")
     connection = Redis.from_url(url)
@@ -271,7 +267,7 @@ def _with_worker(settings: Settings, act: Callable[[TTSClient, LocalWorker | Non
     with redis_server(settings) as url:
         client = TTSClient(url, settings.queue[0])
         if settings.redis_url() is not None:
-            _warn_without_workers(client.connection, settings.queue[0])
+            warn_without_workers(client.connection, settings.queue[0])
             raise typer.Exit(act(client, None))
         with local_worker(settings, url) as local:
             with errors.status("starting a worker"):
@@ -280,39 +276,12 @@ def _with_worker(settings: Settings, act: Callable[[TTSClient, LocalWorker | Non
         raise typer.Exit(code)
 
 
-def _warn_without_workers(connection: Redis, queue: str) -> None:
-    if not workers_on(connection, queue):
-        errors.print(f"[yellow]warning:[/] no worker listens on queue {queue}; the job waits for one")
-
-
-def _format_of(output: Path | None) -> str:
-    """The audio format that a file name asks for, else wav."""
-    suffix = output.suffix.lstrip(".").lower() if output else ""
-    return suffix if suffix in FORMATS else "wav"
-
-
 def _end_process(code: int) -> None:
     """Exit at once: after jobs were put back, threads may still be inside torch, which aborts at a normal exit."""
     logger.complete()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _check_redis(url: str | None) -> None:
-    """Refuse a Redis URL that cannot be used; no message quotes it, because it may hold a password."""
-    if url is None:
-        return
-    try:
-        parts = urlsplit(url)
-        if parts.netloc and "@" in parts.path + parts.query + parts.fragment:
-            raise ValueError("the host came out of an unescaped password")
-        Redis.from_url(url).connection_pool.make_connection()
-    except (ValueError, TypeError):
-        raise typer.BadParameter(
-            "redis: not a usable URL; accepted: redis://, rediss:// or unix://, with any of / ? # @ % in names "
-            "and passwords written as %2F %3F %23 %40 %25"
-        ) from None
 
 
 def _public(url: str) -> str:
@@ -325,7 +294,7 @@ def main() -> None:
     """Entry point: expected errors are one line and exit code 1."""
     try:
         app()
-    except (RequestError, WorkerDiedError, RedisError, OSError) as error:
+    except (RequestError, VoiceError, WorkerDiedError, RedisError, OSError) as error:
         # A server without TLS keeps silent when a client starts with it.
         hint = "; does the server speak TLS exactly when the URL says rediss://?"
         reason = f"{error}{hint if isinstance(error, RedisTimeoutError) else ''}"

@@ -1,5 +1,6 @@
-"""For producers: submit a request, wait for its result, cancel it. Needs neither a GPU nor a model."""
+"""For producers: submit requests, wait for results, cancel, keep voices. Needs neither a GPU nor a model."""
 
+import base64
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from rq.serializers import JSONSerializer
 from worker.broker.load import QueueFullError, QueueLoad, enqueue_within, queue_load
 from worker.keys import ARGUMENT, FUNCTION, audio_key
 from worker.schema import SynthesisResult, parse_request
+from worker.voice_store import VoiceStore
+from worker.voices import Voice, VoiceError, check_voice_id
 
 _BLOCK_SECONDS = 2
 """Below the socket timeout of redis-py, which is 5 seconds by default."""
@@ -23,7 +26,21 @@ _LIMIT_SECONDS = 5.0
 _ENQUEUED_ELSEWHERE = {"depends_on", "rate_limit", "unique"}
 """Options with which RQ writes more than a queue's list, so that the limit is checked before and not within."""
 
-__all__ = ["JobFailedError", "QueueFullError", "QueueLoad", "Speech", "TTSClient"]
+PREVIEW = "This is how the new voice sounds."
+"""What a voice that is made from a recording says first."""
+
+_PREVIEW_SECONDS = 10.0
+
+__all__ = [
+    "JobFailedError",
+    "QueueFullError",
+    "QueueLoad",
+    "Speech",
+    "TTSClient",
+    "Voice",
+    "VoiceError",
+    "VoiceStore",
+]
 
 _ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
 
@@ -47,11 +64,18 @@ class TTSClient:
         redis: A Redis URL, or a connection whose replies are not decoded.
         queue: Queue name.
         max_queue: Jobs that may wait; the limit that the workers announce when None.
+
+    Attributes:
+        connection: Redis.
+        queue: Queue name.
+        voices: The voices kept in this Redis: add, get, list, rename and remove them, keep a job's.
     """
 
     def __init__(self, redis: str | Redis, queue: str = "tts", max_queue: int | None = None) -> None:
         self.connection = Redis.from_url(redis) if isinstance(redis, str) else redis
         self._queue = Queue(queue, connection=self.connection, serializer=JSONSerializer)
+        self.queue = queue
+        self.voices = VoiceStore(self.connection)
         self._max_queue = max_queue
         self._limit, self._limit_until = max_queue, 0.0
 
@@ -100,6 +124,52 @@ class TTSClient:
         if limit is not None:
             enqueue_within(self._queue, limit, [])
         return str(self._queue.enqueue_call(FUNCTION, kwargs={ARGUMENT: request}, **options).id)
+
+    def submit_voice(
+        self, name: str, recording: bytes, transcript: str | None = None, *, preview: str = PREVIEW, **fields: Any
+    ) -> str:
+        """Queue a short text in a recording's voice and return the job id, for ``voices.keep`` when it is done.
+
+        Args:
+            name: The id that the voice is to have; it is checked now, and again when the voice is kept.
+            recording: A wav, flac, ogg, opus or mp3 file.
+            transcript: The words spoken in it; the voice can then be used with ``use_transcript``.
+            preview: The text.
+            fields: The other fields of ``SynthesisRequest``.
+
+        Raises:
+            VoiceError: ``name`` cannot be an id or is taken; nothing was queued.
+            RequestError: The request is not accepted; nothing was queued.
+            QueueFullError: Too many jobs wait already; nothing was queued.
+        """
+        check_voice_id(name)
+        self.voices.check_free(name)
+        request = {"max_seconds": _PREVIEW_SECONDS, **fields, "reference": base64.b64encode(recording).decode()}
+        if transcript is not None:
+            request["reference_text"] = transcript
+        return self.submit(preview, **request)
+
+    def add_voice(
+        self, name: str, recording: bytes, transcript: str | None = None, *, timeout: float | None = None
+    ) -> Voice:
+        """Have a worker make a voice from a recording, and keep it.
+
+        Args:
+            name: The id that the voice gets.
+            recording: A wav, flac, ogg, opus or mp3 file.
+            transcript: The words spoken in it; the voice can then be used with ``use_transcript``.
+            timeout: Seconds to wait for a worker at most; None waits for ever.
+
+        Raises:
+            VoiceError: ``name`` cannot be an id or is taken.
+            RequestError: The recording or the transcript is not accepted.
+            QueueFullError: Too many jobs wait already.
+            JobFailedError: The worker could not use the recording; the message is its reason.
+            TimeoutError: No worker has made it in time.
+        """
+        job_id = self.submit_voice(name, recording, transcript)
+        self.result(job_id, timeout)
+        return self.voices.keep(job_id, name)
 
     def load(self) -> QueueLoad:
         """How busy the queue is."""

@@ -9,6 +9,12 @@ ARGUMENT = "request"
 AUDIO_PREFIX = "rwkv-tts:audio:"
 """``rwkv-tts:audio:<job id>``: the bytes of the finished audio, with the result's time to live."""
 
+TOKENS_PREFIX = "rwkv-tts:tokens:"
+"""``rwkv-tts:tokens:<job id>``: what it takes to keep a job's voice, as JSON; lives as long as its audio."""
+
+VOICES_KEY = "rwkv-tts:voices"
+"""The hash of kept voices: from id to the text of a RAF file."""
+
 LEASE_PREFIX = "rwkv-tts:lease:"
 """``rwkv-tts:lease:<worker>``: there as long as the worker lives; what it says of itself, as JSON."""
 
@@ -24,6 +30,10 @@ RECOVERY_PREFIX = "rwkv-tts:recovery:"
 
 def audio_key(job_id: str) -> str:
     return AUDIO_PREFIX + job_id
+
+
+def tokens_key(job_id: str) -> str:
+    return TOKENS_PREFIX + job_id
 
 
 def lease_key(worker_name: str) -> str:

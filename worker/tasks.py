@@ -5,17 +5,21 @@ batch of one, with the settings of its environment.
 """
 
 import queue
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from redis import Redis
 from rq import get_current_job
 
 from worker.directory import open_model
-from worker.keys import audio_key
+from worker.keys import audio_key, tokens_key
 from worker.pipeline import Pipeline
 from worker.schema import RequestError, parse_request
 from worker.settings import Settings
-from worker.synthesis import Utterance, make_result, make_utterance
+from worker.synthesis import Utterance, kept_tokens, make_result, make_utterance
+from worker.voice_store import VoiceStore
+from worker.voices import Voices
 
 
 class SynthesisError(RuntimeError):
@@ -23,9 +27,10 @@ class SynthesisError(RuntimeError):
 
 
 @cache
-def _pipeline() -> tuple[Pipeline, "queue.SimpleQueue[Utterance]"]:
+def _pipeline(connection: Redis) -> tuple[Pipeline, "queue.SimpleQueue[Utterance]"]:
     settings = Settings()
-    speech = open_model(settings.model, settings.device, settings.threads)
+    speech = open_model(settings.model, settings.device, settings.threads, clone=settings.clone)
+    speech = replace(speech, voices=Voices(speech.voices, VoiceStore(connection, speech.layout)))
     ended: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
     return Pipeline(speech, max_rows=1, token_chunk_size=settings.token_chunk_size, done=ended.put), ended
 
@@ -41,12 +46,15 @@ def synthesize(request: dict[str, Any]) -> dict[str, Any]:
     if job is None:
         raise RequestError("synthesize: runs inside an RQ job only; producers enqueue it by name")
     parsed = parse_request(request)
-    pipeline, ended = _pipeline()
+    pipeline, ended = _pipeline(job.connection)
     pipeline.submit(make_utterance(pipeline.speech, job.id, parsed))
     utterance = ended.get()
     if utterance.error is not None:
         raise SynthesisError(utterance.error)
     ttl = job.get_result_ttl(Settings().result_ttl)
     if ttl != 0:
-        job.connection.set(audio_key(job.id), utterance.audio, ex=ttl if ttl > 0 else None)
+        expiry = ttl if ttl > 0 else None
+        tokens = kept_tokens(utterance, pipeline.sample_rate).model_dump_json()
+        job.connection.set(audio_key(job.id), utterance.audio, ex=expiry)
+        job.connection.set(tokens_key(job.id), tokens, ex=expiry)
     return make_result(utterance, pipeline.sample_rate).model_dump(mode="json")

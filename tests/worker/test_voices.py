@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampler.layout import TokenLayout
-from worker.voices import VoiceError, VoiceLibrary, dump_raf, load_raf
+from worker.voices import MAX_RAF_BYTES, VoiceError, VoiceLibrary, dump_raf, load_raf
 
 LAYOUT = TokenLayout()
 GLOBALS = [(i * 131 + 4095) % 4096 for i in range(32)]
@@ -141,6 +141,12 @@ def test_limits_are_those_of_the_layout() -> None:
         load_raf(raf(global_tokens=[0, 8], semantic_tokens=[9]), small)
 
 
+def test_without_a_layout_only_form_and_checksum_count() -> None:
+    assert load_raf(raf(global_tokens=[2**70], semantic_tokens=[-1]), None).global_tokens == [2**70]
+    with pytest.raises(VoiceError, match="checksum"):
+        load_raf(raf().replace("5.2", "5.3"), None)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -213,6 +219,22 @@ def test_library_names_the_file_that_cannot_be_used(tmp_path: Path, content: byt
     (tmp_path / "broken.raf.json").write_bytes(content)
     with pytest.raises(VoiceError, match=r"^broken\.raf\.json: "):
         VoiceLibrary.load(tmp_path, LAYOUT)
+
+
+def test_a_file_is_read_as_far_as_a_voice_may_be_long(tmp_path: Path) -> None:
+    fits = raf() + "\n" * (MAX_RAF_BYTES - len(raf().encode()))
+    write(tmp_path, "long", fits)
+    assert [voice.id for voice in VoiceLibrary.load(tmp_path, LAYOUT)] == [FIELDS["id"]]
+    write(tmp_path, "long", fits + "\n")
+    with pytest.raises(VoiceError, match=rf"^long\.raf\.json: .*too long; accepted: up to {MAX_RAF_BYTES} bytes"):
+        VoiceLibrary.load(tmp_path, LAYOUT)
+
+
+def test_an_unknown_voice_is_told_of_some_others_only(tmp_path: Path) -> None:
+    for number in range(30):
+        write(tmp_path, f"{number:02}", raf(id=f"voice{number:02}"))
+    with pytest.raises(VoiceError, match=r"accepted: voice00, .*voice19, \.\.\.$"):
+        VoiceLibrary.load(tmp_path, LAYOUT).get("nobody")
 
 
 def test_two_files_with_one_id_are_refused(tmp_path: Path) -> None:

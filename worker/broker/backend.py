@@ -18,6 +18,7 @@ class Ended:
     Attributes:
         result: The return value, JSON; None when the job failed.
         audio: The bytes to store beside the result.
+        tokens: What it takes to keep its voice, ``worker.voice_store.VoiceTokens`` as JSON; empty to store none.
         error: One line that says why there is no result.
         retry: Whether another try could end better.
     """
@@ -25,6 +26,7 @@ class Ended:
     job_id: str
     result: dict[str, Any] | None = None
     audio: bytes = b""
+    tokens: str = ""
     error: str | None = None
     retry: bool = True
 
@@ -37,6 +39,7 @@ class Backend(Protocol):
 
         Raises:
             RequestError: The request is not accepted; the job does not end by the callback.
+            redis.exceptions.RedisError: Redis is away; the job did not start and does not end by the callback.
         """
 
     def cancel(self, job_id: str, reason: str, /) -> None:

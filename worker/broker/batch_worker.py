@@ -295,6 +295,9 @@ class BatchWorker(BaseWorker):
         except RequestError as error:
             self._end(Outcome(claimed, Fate.FAILED, reason=str(error), retry=False))
             return
+        except RedisError as error:  # a voice could not be looked up
+            self._end(Outcome(claimed, Fate.PUT_BACK, reason=f"redis: {type(error).__name__}: {error}"))
+            return
         timeout = job.timeout or _DEFAULT_TIMEOUT
         if timeout > 0:
             self._deadlines.add(self._jobs[job.id], timeout, f"timeout: the job ran for more than {timeout:g} s")
@@ -345,7 +348,7 @@ class BatchWorker(BaseWorker):
         elif ended.result is None:
             outcome = Outcome(claimed, Fate.FAILED, reason=ended.error or "failed", retry=ended.retry)
         else:
-            outcome = Outcome(claimed, Fate.FINISHED, result=ended.result, audio=ended.audio)
+            outcome = Outcome(claimed, Fate.FINISHED, result=ended.result, audio=ended.audio, tokens=ended.tokens)
         self._end(outcome)
 
     def _end(self, outcome: Outcome) -> None:

@@ -27,7 +27,7 @@ from rq.utils import now
 from worker.broker.claim import EXECUTION_PREFIX, EXECUTIONS_PREFIX, Claimed
 from worker.broker.jobs import SpeechJob
 from worker.broker.tolerance import is_malformed, tolerant
-from worker.keys import DEATHS_PREFIX, audio_key
+from worker.keys import DEATHS_PREFIX, audio_key, tokens_key
 
 # ARGV, for each job: started registry, entry in it, set of dependents or '', number of commands, and each command
 # as its length and its words. A command that fails ends its job's commands, not the others'.
@@ -72,6 +72,7 @@ class Outcome:
     Attributes:
         result: The return value of a finished job.
         audio: Stored beside it.
+        tokens: Stored beside it, too, unless empty.
         reason: One line, for a failed or stopped job.
         retry: Whether a failed job may use up one of its RQ retries.
     """
@@ -80,6 +81,7 @@ class Outcome:
     fate: Fate
     result: dict[str, Any] | None = None
     audio: bytes = b""
+    tokens: str = ""
     reason: str = ""
     retry: bool = True
 
@@ -252,6 +254,8 @@ class Committer:
         ttl = job.get_result_ttl(self._result_ttl)
         if ttl != 0:
             pipeline.set(audio_key(job.id), outcome.audio, ex=ttl if ttl > 0 else None)
+            if outcome.tokens:
+                pipeline.set(tokens_key(job.id), outcome.tokens, ex=ttl if ttl > 0 else None)
             job._status = JobStatus.FINISHED
             job.save(pipeline=pipeline)
             self._record_result(outcome, Result.Type.SUCCESSFUL, ttl, pipeline)

@@ -1,5 +1,7 @@
 """Committing: once, only by the owner, each job for itself, and safe to repeat."""
 
+from dataclasses import replace
+
 import pytest
 from redis import Redis
 from rq.job import Dependency, Job, JobStatus, Retry
@@ -8,7 +10,7 @@ from rq.repeat import Repeat
 
 from hands import Hand, MakeHand, enqueue, fetch, leftovers, status
 from worker.broker.commit import Fate, Outcome
-from worker.keys import audio_key
+from worker.keys import audio_key, tokens_key
 
 RESULT = {"seconds": 1.5, "text": "é"}
 AUDIO = bytes(range(256)) * 10
@@ -179,3 +181,20 @@ def test_binary_audio_and_large_results_survive(hand: Hand, queue: Queue) -> Non
     hand.committer.commit([Outcome(claimed, Fate.FINISHED, result=value, audio=audio)])
     assert queue.connection.get(audio_key(job_id)) == audio
     assert fetch(queue, job_id).return_value() == value
+
+
+@pytest.mark.parametrize(("ttl", "lives"), [(60, True), (-1, True), (0, False)])
+def test_tokens_live_as_long_as_the_audio(
+    hand: Hand, queue: Queue, connection: Redis, ttl: int, lives: bool
+) -> None:
+    job_id = enqueue(queue, result_ttl=ttl)
+    (claimed,) = hand.claim()
+    assert hand.committer.commit([replace(finished(claimed), tokens="{}")]) == [True]
+    assert connection.get(tokens_key(job_id)) == (b"{}" if lives else None)
+    assert connection.ttl(tokens_key(job_id)) == connection.ttl(audio_key(job_id))
+
+
+def test_an_outcome_without_tokens_stores_none(hand: Hand, queue: Queue, connection: Redis) -> None:
+    job_id = enqueue(queue)
+    hand.committer.commit([finished(claimed) for claimed in hand.claim()])
+    assert connection.exists(audio_key(job_id), tokens_key(job_id)) == 1

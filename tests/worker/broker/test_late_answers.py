@@ -111,6 +111,22 @@ def test_a_commit_without_an_answer_is_sent_again_and_counts_once(
     assert leftovers(queue) == []
 
 
+@pytest.mark.parametrize("error", [RedisTimeoutError("no answer"), RedisConnectionError("cut")])
+def test_a_job_whose_voice_could_not_be_looked_up_goes_back_and_ends(
+    redis_url: str, queue: Queue, error: Exception
+) -> None:
+    jobs = [enqueue(queue) for _ in range(6)]
+
+    def prepare(worker: BatchWorker) -> None:
+        worker._backend.submit = once(worker._backend.submit, error, before=True)  # type: ignore[method-assign]
+
+    with working(redis_url, queue, prepare):
+        until(lambda: {status(queue, i) for i in jobs} == {JobStatus.FINISHED})
+    assert all(len(fetch(queue, i).results()) == 1 for i in jobs)
+    assert not any(queue.connection.exists(DEATHS_PREFIX + i) for i in jobs)
+    assert leftovers(queue) == []
+
+
 def test_a_worker_is_found_again_after_its_hash_has_expired(redis_url: str, queue: Queue) -> None:
     with working(redis_url, queue, lambda _: None) as worker:
         connection: Redis = queue.connection
