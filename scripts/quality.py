@@ -1,6 +1,6 @@
 """How well a model speaks: held-out sentences, compared with the teacher's recordings of the same.
 
-    python scripts/quality.py [--model assets/demo-voice] [--quick] [--only words,attributes] [--check]
+    python scripts/quality.py [--model DIR] [--quick] [--only words,attributes] [--check]
 
 Sections: words (accuracy of a recogniser, of the teacher's), attributes (words, pitch and duration by level),
 retrieval (mel-cepstral distortion), endings, clones (zero-shot), codec (resynthesis, without marks; of models

@@ -7,7 +7,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from train_demo_voice import corpus as corpora
@@ -20,7 +19,7 @@ TotalSeconds = Annotated[float, typer.Option(help="Length of the whole schedule,
 LimitSeconds = Annotated[float, typer.Option(help="End this call with a checkpoint after so long.")]
 
 DEFAULT_WORK = Path("out/demo-voice")
-DEFAULT_DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DEFAULT_DEVICE = "cuda"
 
 
 class Phase(StrEnum):

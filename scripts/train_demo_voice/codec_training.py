@@ -584,7 +584,8 @@ class Loop:
         self._logged = (0, time.monotonic())
 
     def run(self) -> None:
-        for _ in range(WARM_UP_STEPS + 1):  # compiling and capturing are no part of the schedule
+        # Compiling and capturing are no part of the schedule.
+        for _ in range(WARM_UP_STEPS + 1 if self.step.capture else 0):
             self._advance(self.budget.spent / self.budget.total_seconds)
         self.budget.restart()
         while not self.budget.exhausted():
