@@ -207,6 +207,11 @@ def _voice_encoder(
         reason = "its bicodec/ has no encoder" if clone else "the setting clone is off"
         return None, {"reference": f"this worker clones no voices, {reason}; accepted: {_OTHER_VOICES}"}
     if config.features == "mel":
+        width, mels = codec.config.encoder.input_channels, codec.config.mel_params.num_mels
+        if width != mels:
+            raise ModelError(
+                f"{directory}: features are mel, {mels} a frame, but bicodec/'s encoder takes {width}"
+            )
         return VoiceEncoder(codec, codec.mel_features), {}
     features = LazyFeatures(directory / "wav2vec2", device)
     obstacle = features.obstacle()

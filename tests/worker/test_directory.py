@@ -1,13 +1,16 @@
 """What a model directory says about text and attributes, and what a request gets from it."""
 
 import json
+import shutil
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from random_bicodec import SMALL_CONFIG, write_random_bicodec
 from sampler.attributes import AGE, ATTRIBUTES, EMOTION, Attributes
 from sampler.prompt import attribute_prompt, voice_prompt
 from worker.directory import (
@@ -95,6 +98,16 @@ def test_only_the_missing_default_model_gets_a_hint(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("worker.directory.DEFAULT_MODEL", tmp_path)
     with pytest.raises(ModelError, match=r"`make demo` writes it.*--model DIR"):
         read_config(tmp_path)
+
+
+def test_features_that_the_encoder_does_not_take_are_refused(random_model: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(random_model, model)
+    config = deepcopy(dict(SMALL_CONFIG))
+    config["audio_tokenizer"]["encoder"]["input_channels"] = 48
+    write_random_bicodec(model / "bicodec", config, seed=0)
+    with pytest.raises(ModelError, match=r"features are mel, 40 a frame, but bicodec/'s encoder takes 48"):
+        open_model(model)
 
 
 def test_text_is_normalised_before_it_is_tokenised_and_limited(speech: SpeechModel) -> None:
