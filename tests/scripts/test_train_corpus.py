@@ -29,7 +29,7 @@ def test_texts_are_distinct_spoken_forms_of_ordinary_length() -> None:
     made = texts.training_texts(0, 0, 3000)
     assert len({texts.comparable(text) for text in made}) == len(made)
     assert not [text for text in made if not re.fullmatch(r"[A-Za-z .,?!';:-]+", text)]
-    assert not [text for text in made if len(text) > texts.LONGEST_TEXT or texts.is_offensive(text)]
+    assert not [text for text in made if len(text) > texts.LONGEST_TEXT]
     assert 0.5 < np.mean([20 <= len(text) <= 110 for text in made]) < 1
     plain = np.mean([text == text.lower() and text[-1] not in ".?!" for text in made])
     assert plain == pytest.approx(texts.PLAIN_SHARE, abs=0.03)
@@ -75,11 +75,9 @@ def test_numbers_are_read_as_people_read_them(made: str, spoken: str) -> None:
     assert made == spoken
 
 
-def test_the_word_list_is_clean() -> None:
+def test_the_word_list_is_large_and_plain() -> None:
     assert len(texts.words()) > 15_000
-    assert not [word for word in texts.words() if texts.is_offensive(word)]
-    assert texts.is_offensive("What a Bastard.")
-    assert not texts.is_offensive("The assistant passed the cocktail to the analyst.")
+    assert not [word for word in texts.words() if not re.fullmatch("[a-z']+", word)]
 
 
 def test_speakers_and_levels_are_attributes_of_the_product() -> None:
