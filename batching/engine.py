@@ -3,8 +3,8 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-import numpy as np
 import torch
 from loguru import logger
 from torch import Tensor
@@ -13,13 +13,35 @@ from batching.row import Row
 from batching.scheduler import Scheduler, Share
 from model.ragged import Ragged
 from model.rwkv7 import RWKV7
+from sampler.decoding import PhaseSampling
 from sampler.layout import TokenLayout
-from sampler.randomness import uniform
 from sampler.sampling import SamplingRows, sample_
 
 _SINGLE_ROW_MEMORY = (
     "engine: out of memory with a single row; a shorter text or a device with more memory may help"
 )
+
+
+# A batch of decoding rows stays the same for many steps: what follows from its shape is worked out once.
+
+
+@lru_cache(maxsize=8)
+def _ragged(lengths: tuple[int, ...], slots: tuple[int, ...], device: torch.device) -> Ragged:
+    return Ragged.of(lengths, slots, device)
+
+
+@lru_cache(maxsize=8)
+def _sampling_rows(
+    columns: int, rows: tuple[tuple[int, PhaseSampling], ...], device: torch.device
+) -> SamplingRows:
+    """Rows as (allowed columns, parameters)."""
+    return SamplingRows(
+        columns,
+        allowed=torch.tensor([allowed for allowed, _ in rows], device=device),
+        temperature=torch.tensor([sampling.temperature for _, sampling in rows], device=device),
+        top_p=torch.tensor([sampling.top_p for _, sampling in rows], device=device),
+        top_k=torch.tensor([sampling.top_k or allowed for allowed, sampling in rows], device=device),
+    )
 
 
 @dataclass(frozen=True)
@@ -118,8 +140,8 @@ class Engine:
     def _forward(self, shares: Sequence[Share]) -> Tensor:
         """Feed every share's tokens; the residual stream at the last token of each, [R, width]."""
         tokens = [token for share in shares for token in share.row.decoding.take(share.tokens)]
-        rows = Ragged.of(
-            [share.tokens for share in shares], [share.row.slot for share in shares], self._model.device
+        rows = _ragged(
+            tuple(share.tokens for share in shares), tuple(share.row.slot for share in shares), self._model.device
         )
         for share in shares:
             if share.row.steps == 0:
@@ -137,29 +159,15 @@ class Engine:
         if len(due) < len(rows):
             residual = residual[torch.tensor(due, device=residual.device)]
         logits = self._model.logits(residual, out=self._buffer)
+        decodings = [row.decoding for row in ready]
+        parameters = _sampling_rows(
+            logits.shape[-1], tuple((d.allowed, d.sampling) for d in decodings), self._model.device
+        )
+        draws = torch.tensor([d.draw for d in decodings], device=self._model.device)
         now = time.monotonic()
-        for row, token in zip(ready, sample_(logits, self._parameters(ready)).tolist(), strict=True):
+        for row, token in zip(ready, sample_(logits, parameters, draws).tolist(), strict=True):
             row.prefilled_at = row.prefilled_at or now
             row.decoding.accept(token)
-
-    def _parameters(self, rows: Sequence[Row]) -> SamplingRows:
-        decodings = [row.decoding for row in rows]
-        draws = uniform(
-            np.array([d.seed for d in decodings], dtype=np.uint64),
-            [d.phase for d in decodings],
-            [d.step for d in decodings],
-        )
-        sampling = [d.sampling for d in decodings]
-        device = self._model.device
-        return SamplingRows(
-            allowed=torch.tensor([d.allowed for d in decodings], device=device),
-            temperature=torch.tensor([s.temperature for s in sampling], device=device),
-            top_p=torch.tensor([s.top_p for s in sampling], device=device),
-            top_k=torch.tensor(
-                [s.top_k or d.allowed for s, d in zip(sampling, decodings, strict=True)], device=device
-            ),
-            uniform=torch.from_numpy(draws).to(device),
-        )
 
     def _collect(self) -> list[Row]:
         finished = self.scheduler.release()

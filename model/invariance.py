@@ -30,21 +30,6 @@ class RowPlan:
         """Rows to add to ``rows``."""
         return -rows % self.multiple
 
-    def product(self, x: Tensor, matrix: Tensor) -> Tensor:
-        """``x @ matrix`` for padded rows: float32 [n, in] with [in, out] to [n, out]."""
-        return self.in_blocks(lambda part: torch.mm(part, matrix), x)
-
-    def in_blocks(self, product: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """``product(x)`` for padded rows, block by block."""
-        if x.shape[0] <= self.block:
-            return product(x)
-        return torch.cat([product(part) for part in torch.split(x, self.block)])
-
-    def product_into(self, x: Tensor, matrix: Tensor, out: Tensor) -> None:
-        """``out[:] = x @ matrix`` for padded rows, without a copy."""
-        for part, target in zip(torch.split(x, self.block), torch.split(out, self.block), strict=True):
-            torch.mm(part, matrix, out=target)
-
 
 def row_plan(shapes: Iterable[Shape]) -> RowPlan:
     """The cheapest plan under which products with float32 matrices [in, out] of these shapes round rows alike.

@@ -1,26 +1,47 @@
 """Products of rows with weight matrices, in the form in which this machine's libraries are fastest.
 
-On a CPU, MKL spends more time on packing a large matrix than on multiplying a few rows with it. oneDNN takes a
-matrix that has been packed once; its calls cost more, so that small matrices stay with MKL. Its operators are
-those of torch's own compiler (inductor) and not public: they are tried before they are trusted.
+Decoding a few rows costs what reading the weights costs. On a CPU, torch's FBGEMM multiplies float32 rows with a
+matrix that is kept in 16 bits, as checkpoints have it, and sums in float32: half the bytes, nothing rounded twice,
+and no row that depends on its batch mates. Its operators are old and may leave torch one day: they are tried
+before they are trusted, and where they are missing, or a checkpoint needs more bits, BLAS multiplies.
 """
 
-from collections.abc import Callable, Iterable
+import sys
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from model.invariance import RowPlan, Shape, rounds_alike, row_plan
+from model.invariance import RowPlan, rounds_alike, row_plan
 
-Product = Callable[[Tensor], Tensor]
-"""Padded rows, float32 [n, in], to [n, out]."""
+Multiply = Callable[[Tensor, Tensor | None], Tensor]
+"""Rows, float32 [n, in], to [n, out], which is written into the second tensor where there is one."""
 
-_PACKED_FROM = 2**17
-"""Elements from which a packed matrix is faster at every number of rows (AVX-512, measured)."""
+_HALF_ERROR = 2.0**-25
+"""Half the spacing of the smallest float16: what rounding bfloat16 weights of any usual size costs at most."""
 _TOLERANCE = 1e-3
-"""Between packed and plain products of normal numbers: float32 passes, a library set to bfloat16 does not."""
+"""Between products of normal numbers: float32 sums pass, a library set to bfloat16 does not."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """The product with one matrix, at most ``block`` rows at once; rows are padded as the plan says."""
+
+    multiply: Multiply
+    block: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """float32 [n, in] to [n, out]."""
+        if len(x) <= self.block:
+            return self.multiply(x, None)
+        return torch.cat([self.multiply(part, None) for part in torch.split(x, self.block)])
+
+    def into(self, x: Tensor, out: Tensor) -> None:
+        """Write the product into ``out``, float32 [n, out], without a copy."""
+        for part, target in zip(torch.split(x, self.block), torch.split(out, self.block), strict=True):
+            self.multiply(part, target)
 
 
 @dataclass(frozen=True)
@@ -29,45 +50,64 @@ class Products:
 
     Attributes:
         rows: How many rows at once.
-        packed: Shapes [in, out] of the matrices to pack.
+        half: Whether the matrices are kept in 16 bits.
     """
 
     rows: RowPlan
-    packed: frozenset[Shape] = frozenset()
+    half: bool = False
 
     @staticmethod
-    def measured(shapes: Iterable[Shape], head: Shape) -> "Products":
-        """What suits this CPU for matrices of these shapes, and for a head, whose product is written in place."""
-        shapes = frozenset(shapes)
-        packed = frozenset(shape for shape in shapes if shape[0] * shape[1] >= _PACKED_FROM and _packs(shape))
-        return Products(row_plan({head} | shapes - packed), packed)
+    def measured(matrices: Sequence[Tensor]) -> "Products":
+        """What suits this machine for these matrices, each [in, out].
+
+        GPU libraries promise nothing alike, so there rows go as they come.
+        """
+        if any(matrix.device.type != "cpu" for matrix in matrices):
+            return Products(RowPlan(multiple=1, block=sys.maxsize))
+        shapes = {(matrix.shape[0], matrix.shape[1]) for matrix in matrices}
+        if all(map(_fits_half, matrices)) and all(map(_half_works, shapes)):
+            return Products(_HALF_ROWS, half=True)
+        return Products(row_plan(shapes))
 
     def of(self, matrix: Tensor) -> Product:
         """The product with a matrix [in, out], which is copied into the form it needs."""
-        if tuple(matrix.shape) in self.packed:
-            return partial(self.rows.in_blocks, _packed_product(matrix))
-        return partial(self.rows.product, matrix=matrix.contiguous())
+        multiply = _half(matrix) if self.half else _float(matrix)
+        return Product(multiply, self.rows.block)
 
 
-def _packed_product(matrix: Tensor) -> Product:
-    weight = torch.ops.mkldnn._reorder_linear_weight(matrix.t().contiguous(), None)
-
-    def product(x: Tensor) -> Tensor:
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
-        return result
-
-    return product
+_HALF_ROWS = RowPlan(multiple=1, block=512)
 
 
-def _packs(shape: Shape) -> bool:
-    """Whether a packed matrix of this shape can be had, is right, and rounds any number of rows alike."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return False
+def _float(matrix: Tensor) -> Multiply:
+    matrix = matrix.contiguous()
+    return lambda x, out: torch.mm(x, matrix, out=out)
+
+
+def _half(matrix: Tensor) -> Multiply:
+    packed, linear = (
+        torch.fbgemm_pack_gemm_matrix_fp16(matrix.t().contiguous()),
+        torch.fbgemm_linear_fp16_weight_fp32_activation,
+    )
+    return lambda x, out: linear(x, packed, None) if out is None else linear(x, packed, None, out)
+
+
+def _fits_half(matrix: Tensor) -> bool:
+    """Whether float16 holds the matrix, up to what it cannot hold of very small bfloat16 numbers."""
+    return bool((matrix.half().float() - matrix).abs().max() <= _HALF_ERROR)
+
+
+def _half_works(shape: tuple[int, int]) -> bool:
+    """Whether a 16-bit matrix of this shape can be had, is right, and rounds any number of rows alike."""
     generator = torch.Generator().manual_seed(0)
     matrix, x = torch.randn(shape, generator=generator), torch.randn(8, shape[0], generator=generator)
+    matrix = matrix.half().float()
     try:
-        product = _packed_product(matrix)
-        right = torch.allclose(product(x), x @ matrix, atol=_TOLERANCE)
-    except (AttributeError, RuntimeError, TypeError):  # other versions and builds of torch
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch says once that the operators are deprecated
+            multiply = _half(matrix)
+            found, written = multiply(x, None), torch.empty(8, shape[1])
+            multiply(x, written)
+    except (AttributeError, RuntimeError, TypeError):  # other processors, versions and builds of torch
         return False
-    return right and rounds_alike(product, shape[0], RowPlan(multiple=1, block=512))
+    right = torch.allclose(found, x @ matrix, atol=_TOLERANCE) and torch.equal(found, written)
+    return right and rounds_alike(lambda part: multiply(part, None), shape[0], _HALF_ROWS)

@@ -7,15 +7,13 @@ else is element by element, or sums one row's head.
 """
 
 import math
-import sys
 from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.checkpoint import HEAD_SIZE, Checkpoint, Sizes
-from model.invariance import RowPlan
+from model.checkpoint import HEAD_SIZE, Checkpoint
 from model.product import Products
 from model.ragged import Ragged
 from model.state import State
@@ -50,9 +48,10 @@ class RWKV7:
         )
         self._embedding = norm
         self._ln_out = (weights["ln_out.weight"], weights["ln_out.bias"])
-        self._head = weights["head.weight"][:head_rows].contiguous().t()
-        products = _products(self.sizes, self._head.shape[1], self.device)
+        head = weights["head.weight"][:head_rows].t()
+        products = Products.measured([*_matrices(weights), head])
         self._plan = products.rows
+        self._head = products.of(head)
         self.blocks = [
             Block(layer, _sub(weights, f"blocks.{layer}."), self.sizes.heads, products)
             for layer in range(self.sizes.layers)
@@ -82,8 +81,7 @@ class RWKV7:
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Embeddings after ln0, float32 [N', width]; N' is N rounded up to the row multiple with zero rows."""
-        x = self._embedding[tokens]
-        return F.pad(x, (0, 0, 0, self._plan.padding(len(tokens))))
+        return self._padded(self._embedding[tokens])
 
     def hidden(self, x: Tensor) -> Tensor:
         """The final layer norm: float32 [n, width] to [n, width]."""
@@ -99,9 +97,13 @@ class RWKV7:
         Returns:
             The view ``out[:n]``.
         """
-        padded = F.pad(self.hidden(x), (0, 0, 0, self._plan.padding(len(x))))
-        self._plan.product_into(padded, self._head, out[: len(padded)])
+        padded = self._padded(self.hidden(x))
+        self._head.into(padded, out[: len(padded)])
         return out[: len(x)]
+
+    def _padded(self, x: Tensor) -> Tensor:
+        padding = self._plan.padding(len(x))
+        return F.pad(x, (0, 0, 0, padding)) if padding else x
 
 
 class Block:
@@ -187,13 +189,10 @@ class Block:
         return x.view(-1, self._heads, HEAD_SIZE)
 
 
-def _products(sizes: Sizes, head_rows: int, device: torch.device) -> Products:
-    """How to multiply with the matrices; GPU libraries promise nothing alike, so there rows go as they come."""
-    width, ffn = sizes.width, sizes.ffn
-    if device.type != "cpu":
-        return Products(RowPlan(multiple=1, block=sys.maxsize))
-    loras = [shape for rank in sizes.ranks.values() for shape in ((width, rank), (rank, width))]
-    return Products.measured([(width, width), (width, ffn), (ffn, width), *loras], head=(width, head_rows))
+def _matrices(weights: Mapping[str, Tensor]) -> list[Tensor]:
+    """The blocks' matrices, [in, out]: linear layers come as [out, in], the LoRA pairs as they are multiplied."""
+    matrices = {n: t for n, t in weights.items() if n.startswith("blocks.") and t.ndim == 2 and "r_k" not in n}
+    return [t.t() if name.endswith(".weight") else t for name, t in matrices.items()]
 
 
 def _sub(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 
 from sampler.layout import TokenLayout
+from sampler.randomness import Draws
 
 MAX_SEMANTIC_TOKENS = 2048
 """No row speaks longer than this (40.96 s at 50 tokens a second), as in the published system."""
@@ -94,8 +95,10 @@ class Decoding:
     _pending: list[int] = field(init=False)
     _cursor: int = field(init=False, default=0)
     _repeats: int = field(init=False, default=0)
+    _draws: Draws = field(init=False)
 
     def __post_init__(self) -> None:
+        self._draws = Draws(self.seed, self.phase)
         self.globals_ = list(self.voice)
         self._pending = list(self.prompt)
 
@@ -132,6 +135,13 @@ class Decoding:
     def step(self) -> int:
         """Position of the next draw inside its phase."""
         return len(self.globals_) if self.phase is Phase.GLOBAL else len(self.semantic)
+
+    @property
+    def draw(self) -> float:
+        """The random number of the next draw, in [0, 1): it depends on seed, phase and step."""
+        if self._draws.phase != self.phase:
+            self._draws = Draws(self.seed, self.phase)
+        return self._draws.at(self.step)
 
     def accept(self, token: int) -> None:
         """Take the drawn token: record it, end the row or set what is fed next."""

@@ -1,5 +1,7 @@
 """Counter-based randomness: a draw depends on (seed, phase, step) and on nothing else."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import numpy.typing as npt
 
@@ -8,6 +10,7 @@ _KEY_STEPS = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
 _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 _ROUNDS = 10
+_BLOCK = 64
 
 Words = npt.NDArray[np.uint64]
 
@@ -36,6 +39,24 @@ def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[Words, Wor
         k0 = (k0 + _KEY_STEPS[0]) & _LOW
         k1 = (k1 + _KEY_STEPS[1]) & _LOW
     return c0, c1, c2, c3
+
+
+@dataclass
+class Draws:
+    """The draws of one seed and phase, worked out a block of steps at a time."""
+
+    seed: int
+    phase: int
+    _first: int = field(init=False, default=0, compare=False)
+    _block: list[float] = field(init=False, default_factory=list, compare=False)
+
+    def at(self, step: int) -> float:
+        """The draw of a step, as ``uniform`` gives it."""
+        if not self._first <= step < self._first + len(self._block):
+            self._first = step
+            seeds, phases = np.full(_BLOCK, self.seed, np.uint64), np.full(_BLOCK, self.phase)
+            self._block = uniform(seeds, phases, np.arange(step, step + _BLOCK)).tolist()
+        return self._block[step - self._first]
 
 
 def uniform(seed: npt.ArrayLike, phase: npt.ArrayLike, step: npt.ArrayLike) -> npt.NDArray[np.float32]:

@@ -42,9 +42,9 @@ def connection(redis_url: str) -> Redis:
 
 @pytest.fixture(scope="session")
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random model directory, float32, text as bytes; do not change it."""
+    """A small random model directory, text as bytes; do not change it."""
     directory = tmp_path_factory.mktemp("random") / "model"
-    write_random_model(directory, RandomModel(layers=2, tokenizer="bytes", seed=1, dtype="fp32"))
+    write_random_model(directory, RandomModel(layers=2, tokenizer="bytes", seed=1))
     return directory
 
 

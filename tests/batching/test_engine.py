@@ -17,6 +17,7 @@ import batching.engine
 from batching.engine import Engine
 from batching.row import Row
 from batching.scheduler import Share
+from make_random_model import RandomModel, write_random_model
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.rwkv7 import RWKV7
 from sampler.attributes import Attributes
@@ -93,6 +94,15 @@ def test_requests_are_unlike(alone: dict[str, Trace]) -> None:
 @pytest.mark.parametrize("size", [2, 8, 16])
 def test_a_batch_gives_what_each_row_gives_alone(speech: SpeechModel, alone: dict[str, Trace], size: int) -> None:
     assert run(engine_of(speech, rows=size), requests(speech)) == alone
+
+
+def test_weights_of_32_bits_give_no_row_another_trace_either(tmp_path: Path) -> None:
+    """They are multiplied by BLAS, on padded rows."""
+    write_random_model(tmp_path, RandomModel(layers=2, tokenizer="bytes", seed=1, dtype="fp32"))
+    speech = open_model(tmp_path)
+    single = engine_of(speech, rows=1)
+    alone = {key: found for row in requests(speech, 8) for key, found in run(single, [row]).items()}
+    assert run(engine_of(speech, rows=8, chunk=7), requests(speech, 8)) == alone
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64])
@@ -460,7 +470,7 @@ def test_a_decode_step_copies_no_logits(
     buffers: list[Tensor] = []
     sampled: list[Tensor] = []
     spy(monkeypatch, speech.model, "logits", lambda _, out: buffers.append(out))
-    spy(monkeypatch, batching.engine, "sample_", lambda logits, _: sampled.append(logits))
+    spy(monkeypatch, batching.engine, "sample_", lambda logits, *_: sampled.append(logits))
     engine = engine_of(speech, rows=4)
     for number in (1, 4, 7, 10):
         row = request(speech, number)

@@ -15,7 +15,7 @@ from worker.settings import Settings
 def endless_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that practically never draws EOS: its rows run to their limit."""
     directory = tmp_path_factory.mktemp("endless") / "model"
-    write_random_model(directory, RandomModel(layers=2, tokenizer="bytes", seed=1, dtype="fp32", eos_logit=-30.0))
+    write_random_model(directory, RandomModel(layers=2, tokenizer="bytes", seed=1, eos_logit=-30.0))
     return directory
 
 

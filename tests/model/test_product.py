@@ -1,4 +1,4 @@
-"""Packed matrices: right, alike for every number of rows, and given up where the machine has none that is."""
+"""Products with 16-bit matrices: right, alike for any number of rows, not used where they cannot be trusted."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 from model import product
 from model.invariance import RowPlan, row_plan
-from model.product import Products
+from model.product import Product, Products
 
-WIDE, SMALL, HEAD = (256, 512), (64, 32), (256, 100)
+SHAPES = [(256, 512), (64, 32), (32, 64), (256, 101)]
 
 
 @pytest.fixture(params=[1, 2])
@@ -25,53 +25,82 @@ def normal(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(2))
 
 
+def halves() -> list[Tensor]:
+    return [normal(*shape).half().float() for shape in SHAPES]
+
+
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize("shape", [WIDE, SMALL])
-def test_a_row_is_alike_in_any_company(shape: tuple[int, int]) -> None:
-    products = Products.measured([WIDE, SMALL], HEAD)
-    multiply, multiple, x = products.of(normal(*shape)), products.rows.multiple, normal(640, shape[0])
-    alone = torch.cat([multiply(x[i : i + multiple]) for i in range(0, 640, multiple)])
-    torch.testing.assert_close(alone, x @ normal(*shape), atol=1e-4, rtol=1e-4)
-    for rows in (multiple, 3 * multiple, 16 * multiple, 600 // multiple * multiple):
-        assert torch.equal(multiply(x[:rows]), alone[:rows])
+@pytest.mark.parametrize("matrices", [halves(), [normal(*shape) for shape in SHAPES]], ids=["half", "float"])
+def test_a_row_is_alike_in_any_company(matrices: list[Tensor]) -> None:
+    products = Products.measured(matrices)
+    multiple = products.rows.multiple
+    for matrix in matrices:
+        multiply, x = products.of(matrix), normal(640, matrix.shape[0])
+        alone = torch.cat([multiply(x[i : i + multiple]) for i in range(0, 640, multiple)])
+        torch.testing.assert_close(alone.double(), x.double() @ matrix.double(), atol=1e-4, rtol=1e-4)
+        for rows in (multiple, 3 * multiple, 16 * multiple, 600 // multiple * multiple):
+            assert torch.equal(multiply(x[:rows]), alone[:rows])
+            multiply.into(x[:rows], out := torch.empty(rows, matrix.shape[1]))
+            assert torch.equal(out, alone[:rows])
 
 
-def wrong(matrix: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda x: (x.bfloat16() @ matrix.bfloat16()).float()
+def test_bfloat16_fits_but_for_its_smallest_numbers_and_float32_does_not() -> None:
+    small = normal(256, 512).mul(1e-3).bfloat16().float()
+    assert (small.half() != small).any()
+    assert product._fits_half(small)
+    assert not product._fits_half(normal(256, 512))
+    assert not product._fits_half(torch.full((2, 2), 65536.0))
+    assert not product._fits_half(torch.full((2, 2), torch.nan))
 
 
-def moody(matrix: Tensor) -> Callable[[Tensor], Tensor]:
+@pytest.mark.skipif(not torch.backends.cpu.get_cpu_capability().startswith("AVX"), reason="FBGEMM is for x86")
+def test_half_is_used_for_what_fits_it() -> None:
+    assert Products.measured(halves()) == Products(RowPlan(1, 512), half=True)
+    assert not Products.measured([*halves(), normal(64, 32)]).half
+
+
+def wrong(matrix: Tensor) -> product.Multiply:
+    return lambda x, out: torch.add((x.bfloat16() @ matrix.bfloat16()).float(), 0, out=out)
+
+
+def moody(matrix: Tensor) -> product.Multiply:
     """Another rounding for a few rows."""
-    return lambda x: x @ matrix + (1e-6 if len(x) == 5 else 0)
+    return lambda x, out: torch.add(x @ matrix, 1e-6 if len(x) == 5 else 0, out=out)
 
 
-def absent(_: Tensor) -> Callable[[Tensor], Tensor]:
-    raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_linear_pointwise'")
+def deaf(matrix: Tensor) -> product.Multiply:
+    """Does not write where it is told to."""
+    return lambda x, out: x @ matrix
 
 
-@pytest.mark.parametrize("packed", [wrong, moody, absent])
+def absent(_: Tensor) -> product.Multiply:
+    raise AttributeError("module 'torch' has no attribute 'fbgemm_pack_gemm_matrix_fp16'")
+
+
+@pytest.mark.parametrize("half", [wrong, moody, deaf, absent])
 def test_what_cannot_be_trusted_is_not_used(
-    monkeypatch: pytest.MonkeyPatch, packed: Callable[[Tensor], Callable[[Tensor], Tensor]]
+    monkeypatch: pytest.MonkeyPatch, half: Callable[[Tensor], product.Multiply]
 ) -> None:
-    monkeypatch.setattr(product, "_packed_product", packed)
-    products = Products.measured([WIDE, SMALL], HEAD)
-    assert products == Products(row_plan([WIDE, SMALL, HEAD]))
-    x = normal(products.rows.multiple, WIDE[0])
-    assert torch.equal(products.of(normal(*WIDE))(x), x @ normal(*WIDE))
-
-
-def test_large_matrices_are_packed_where_that_can_be_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(product, "_packed_product", lambda matrix: lambda x: torch.stack([r @ matrix for r in x]))
-    monkeypatch.setattr(product, "rounds_alike", lambda *_: True)
-    assert Products.measured([WIDE, SMALL], HEAD).packed == {WIDE}
+    monkeypatch.setattr(product, "_half", half)
+    products = Products.measured(halves())
+    assert products == Products(row_plan(SHAPES))
+    matrix, x = halves()[0], normal(products.rows.multiple, SHAPES[0][0])
+    assert torch.equal(products.of(matrix)(x), x @ matrix)
 
 
 def test_a_product_in_blocks() -> None:
     seen: list[int] = []
-    x = normal(70, 3)
-    found = RowPlan(1, 32).in_blocks(lambda part: seen.append(len(part)) or part * 2, x)  # type: ignore[func-returns-value]
-    assert seen == [32, 32, 6]
-    assert torch.equal(found, x * 2)
+
+    def double(x: Tensor, out: Tensor | None) -> Tensor:
+        seen.append(len(x))
+        return torch.mul(x, 2, out=out)
+
+    x, written = normal(70, 3), torch.empty(70, 3)
+    twice = Product(double, block=32)
+    assert torch.equal(twice(x), x * 2)
+    twice.into(x, written)
+    assert torch.equal(written, x * 2)
+    assert seen == [32, 32, 6] * 2
 
 
 @pytest.mark.usefixtures("threads")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from sampler.randomness import philox4x32, uniform
+from sampler.randomness import Draws, philox4x32, uniform
 
 WORD = 0xFFFFFFFF
 
@@ -41,6 +41,13 @@ def test_a_draw_is_the_first_word_of_its_counter() -> None:
     seed = 0x299F31D0_A4093822
     expected = philox([7, 2, 0, 0], [0xA4093822, 0x299F31D0])[0] >> 8
     assert draw(seed, 2, 7) == expected / 2**24
+
+
+@given(st.integers(0, 2**64 - 1), st.lists(st.integers(0, 300), max_size=30))
+def test_draws_in_blocks_are_the_single_ones(seed: int, steps: list[int]) -> None:
+    """In whatever order the steps are asked for."""
+    draws = Draws(seed, 2)
+    assert [draws.at(step) for step in [*steps, *range(130)]] == [draw(seed, 2, s) for s in [*steps, *range(130)]]
 
 
 def test_draws_are_uniform() -> None:

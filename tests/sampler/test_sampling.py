@@ -42,13 +42,13 @@ def run(cases: list[Case]) -> tuple[list[int], Floats]:
     width = len(cases[0].logits)
     logits = torch.tensor([case.logits for case in cases], dtype=torch.float32)
     rows = SamplingRows(
+        columns=width,
         allowed=torch.tensor([min(case.allowed, width) for case in cases]),
         temperature=torch.tensor([case.temperature for case in cases]),
         top_p=torch.tensor([case.top_p for case in cases]),
         top_k=torch.tensor([min(case.top_k, width) for case in cases]),
-        uniform=torch.tensor([case.draw for case in cases]),
     )
-    ids = sample_(logits, rows).tolist()
+    ids = sample_(logits, rows, torch.tensor([case.draw for case in cases])).tolist()
     cumulative = logits.double().numpy()
     return ids, np.diff(cumulative / cumulative[:, -1:], prepend=0.0)
 
@@ -175,31 +175,36 @@ def parameters(count: int) -> SamplingRows:
     """Rows of both phases with every kind of setting."""
     index = torch.arange(count)
     return SamplingRows(
+        columns=8193,
         allowed=torch.where(index % 2 == 0, 4096, 8193),
         temperature=torch.tensor([1.0, 0.0, 0.7, 5.0, 0.01])[index % 5],
         top_p=torch.tensor([0.95, 1.0, 0.5])[index % 3],
         top_k=torch.tensor([20, 80, 8193, 1])[index % 4],
-        uniform=torch.tensor(draws(count)),
     )
 
 
 def some(rows: SamplingRows, index: Tensor) -> SamplingRows:
-    return SamplingRows(**{name: value[index] for name, value in vars(rows).items()})
+    chosen = {name: getattr(rows, name)[index] for name in ("allowed", "temperature", "top_p", "top_k")}
+    return SamplingRows(rows.columns, **chosen)
 
 
 def test_a_row_does_not_depend_on_its_mates() -> None:
-    logits, rows = model_like(60), parameters(60)
-    alone = [int(sample_(logits[[i]].clone(), some(rows, torch.tensor([i])))) for i in range(60)]
-    assert sample_(logits.clone(), rows).tolist() == alone
+    logits, rows, numbers = model_like(60), parameters(60), torch.tensor(draws(60))
+
+    def sampled(index: Tensor) -> list[int]:
+        return sample_(logits[index].clone(), some(rows, index), numbers[index]).tolist()
+
+    alone = [sampled(torch.tensor([i]))[0] for i in range(60)]
+    assert sampled(torch.arange(60)) == alone
     for size in (2, 8, 31):
         index = torch.randperm(60, generator=torch.Generator().manual_seed(size))[:size]
-        assert sample_(logits[index].clone(), some(rows, index)).tolist() == [alone[i] for i in index.tolist()]
+        assert sampled(index) == [alone[i] for i in index.tolist()]
 
 
 def test_ids_stay_below_allowed() -> None:
     logits, rows = model_like(60), parameters(60)
     logits[:, 4096:] += 30
-    ids = sample_(logits, rows)
+    ids = sample_(logits, rows, torch.tensor(draws(60)))
     assert torch.all(ids < rows.allowed)
     assert torch.all(ids >= 0)
     assert torch.all(ids[rows.allowed > 4096] >= 4096)
@@ -207,12 +212,12 @@ def test_ids_stay_below_allowed() -> None:
 
 @pytest.mark.parametrize("poison", [math.nan, INFINITY])
 def test_a_row_that_is_not_finite_fails_alone(poison: float) -> None:
-    logits, rows = model_like(8), parameters(8)
-    expected = sample_(logits.clone(), rows).tolist()
+    logits, rows, numbers = model_like(8), parameters(8), torch.tensor(draws(8))
+    expected = sample_(logits.clone(), rows, numbers).tolist()
     logits[3, 17] = poison
     logits[4] = -INFINITY
     expected[3] = expected[4] = -1
-    assert sample_(logits, rows).tolist() == expected
+    assert sample_(logits, rows, numbers).tolist() == expected
 
 
 def test_a_poisoned_column_that_is_masked_does_no_harm() -> None:
@@ -237,7 +242,7 @@ def test_the_buffer_is_worked_on_in_place(wide_results: WideResults) -> None:
     rows = some(parameters(60), torch.tensor([0, 1, 4, 5]))
     pointer = logits.data_ptr()
     with wide_results(logits, 4096) as found:
-        ids = sample_(logits, rows)
+        ids = sample_(logits, rows, torch.tensor(draws(4)))
     assert found == []
     assert logits.data_ptr() == pointer
     assert torch.all(logits.diff(dim=-1) >= 0)
