@@ -1,7 +1,7 @@
 # Everything needs only python3, pip, make and git; the first target that is asked for sets up .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-MODEL ?= models/random-small
+MODEL ?= assets/demo-voice
 # A GNU OpenMP thread that spins while it waits starves the other threads of a small machine; torch reads this once.
 export OMP_WAIT_POLICY ?= passive
 # Extra arguments for pip, for example: make demo PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'
@@ -9,7 +9,7 @@ PIP_ARGS ?=
 
 .PHONY: demo test lint type clean
 
-demo: $(BIN)/.base $(MODEL)/config.json
+demo: $(BIN)/.base
 	$(BIN)/python scripts/demo.py --model $(MODEL)
 
 test: $(BIN)/.dev
@@ -33,8 +33,5 @@ $(BIN)/.dev: $(BIN)/.base
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e '.[clone,dashboard,dev]'
 	touch $@
 
-$(MODEL)/config.json: scripts/make_random_model.py | $(BIN)/.base
-	$(BIN)/python scripts/make_random_model.py $(MODEL)
-
 clean:
-	rm -rf .venv out models
+	rm -rf .venv out

@@ -15,7 +15,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from rich.console import Console
@@ -23,10 +22,10 @@ from rich.table import Table
 
 from batching.engine import Engine
 from batching.row import Row
-from make_random_model import RandomModel, write_random_model
 from sampler.decoding import Decoding
 from sampler.prompt import voice_prompt
 from worker.directory import ModelError, SpeechModel, open_model
+from worker.settings import DEFAULT_MODEL
 
 TOKENS_PER_SECOND = 50
 TEXT = "The quick brown fox jumps over the lazy dog."
@@ -123,7 +122,7 @@ def row_counts(text: str) -> list[int]:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, help="a model directory; a random one when absent")
+    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="a model directory")
     parser.add_argument("--rows", type=row_counts, default=[1, 2, 4, 8, 16, 32], help="the first is compared with")
     parser.add_argument("--tokens", type=int, default=50, help="semantic tokens of each job")
     parser.add_argument("--turns", type=int, default=3, help="measurements of each row count")
@@ -134,15 +133,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
-    with TemporaryDirectory() as folder:
-        if options.model is None:
-            write_random_model(Path(folder), RandomModel())
-        try:
-            speech = open_model(options.model or Path(folder), threads=options.threads)
-        except ModelError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        measured = measure(speech, options.rows, options.tokens, options.turns)
+    try:
+        speech = open_model(options.model, threads=options.threads)
+    except ModelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    measured = measure(speech, options.rows, options.tokens, options.turns)
     if not options.json:
         show(speech, measured)
     print(json.dumps({"machine": machine(), "decode": [asdict(m) for m in measured]}))

@@ -126,7 +126,11 @@ def read_config(directory: Path) -> ModelConfig:
     """
     path = directory / "config.json"
     if not path.is_file():
-        hint = "; `make demo` writes it, accepted otherwise: --model DIR" if directory == DEFAULT_MODEL else ""
+        hint = (
+            "; a clone of the repository has one there, elsewhere name one: --model DIR"
+            if directory == DEFAULT_MODEL
+            else ""
+        )
         raise ModelError(f"{directory}: not a model directory, it has no config.json{hint}")
     try:
         return ModelConfig.model_validate_json(path.read_bytes())

@@ -12,8 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from worker.broker.rules import Rules
 
 PREFIX = "RWKV_TTS_"
-DEFAULT_MODEL = Path("models/random-small")
-"""What `make demo` writes."""
+DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "assets" / "demo-voice"
+"""The demo voice, which comes with a clone of the repository."""
 LogLevel = Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"]
 
 

@@ -94,9 +94,9 @@ def test_a_wrong_field_is_named(tmp_path: Path, fields: Mapping[str, Any], reaso
 def test_only_the_missing_default_model_gets_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError) as other:
         read_config(tmp_path)
-    assert "make demo" not in str(other.value)
+    assert "--model" not in str(other.value)
     monkeypatch.setattr("worker.directory.DEFAULT_MODEL", tmp_path)
-    with pytest.raises(ModelError, match=r"`make demo` writes it.*--model DIR"):
+    with pytest.raises(ModelError, match=r"a clone of the repository.*--model DIR"):
         read_config(tmp_path)
 
 
