@@ -1,11 +1,14 @@
 """How well a model speaks: held-out sentences, compared with the teacher's recordings of the same.
 
     python scripts/quality.py [--model DIR] [--quick] [--only words,attributes] [--check]
+    python scripts/quality.py --only regression --check
+    python scripts/quality.py --write-baseline
 
 Sections: words (accuracy of a recogniser, of the teacher's), attributes (words, pitch and duration by level),
-retrieval (mel-cepstral distortion), endings, clones (zero-shot), codec (resynthesis, without marks; of models
-that read mel frames) and speed. Needs flite and pocketsphinx. The last line is JSON. Exits 0, 1 when ``--check``
-is given and a mark is missed, 2 when something needed is not there.
+retrieval (mel-cepstral distortion), endings, clones (zero-shot), regression (a fixed set, batched and alone,
+within the limits of quality_baseline.json: the worst of 5 seeds with slack, written by ``--write-baseline``),
+codec (resynthesis, without marks; of models that read mel frames) and speed. Needs flite and pocketsphinx. The
+last line is JSON. Exits 0, 1 when ``--check`` is given and a mark is missed, 2 when something needed is not there.
 """
 
 import argparse
@@ -23,11 +26,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import soundfile
 from rich.console import Console
 
 import quality_sections as sections
 from codec.bicodec import BiCodec
+from quality_regression import TURNS, measures, read_baseline, regression, turn_lines, write_baseline
 from quality_report import Findings, Mark, marks_table
 from quality_sections import SECTIONS
 from quality_signal import SAMPLE_RATE
@@ -95,6 +100,7 @@ class Evaluation:
             "retrieval": lambda: sections.retrieval(study, self.pool),
             "endings": lambda: sections.endings(study),
             "clones": self._judge_clones,
+            "regression": self._judge_regression,
             "codec": lambda: sections.resynthesis(study, self._codec(), self.pool),
         }
 
@@ -128,6 +134,22 @@ class Evaluation:
         first = {line.reference.speaker: line for line in reversed(lines)}.values()
         alone = {line: take for each in first for line, take in speak(self.speech, [each], rows=1).items()}
         return sections.clones(self.study, self._codec(), alone)
+
+    def _judge_regression(self) -> Findings:
+        """The first turn, batched, and alone where that sounds otherwise; several turns are a new baseline."""
+        plan = self.study.plan
+        lines = turn_lines(0, plan)
+        if plan.regressions > 1:
+            turns = [turn_lines(turn, plan) for turn in range(plan.regressions)]
+            write_baseline([measures(self.study, self.pool, turn) for turn in turns])
+        alone = speak(self.speech, lines, rows=1)
+        if all(np.array_equal(alone[line].samples, self.study.samples(line)) for line in lines):
+            return regression({"batched and alone": measures(self.study, self.pool, lines)}, read_baseline())
+        single = self.study.retaken(alone)
+        single.listen(self.pool, lines)
+        studies = {"batched": self.study, "alone": single}
+        found = {name: measures(study, self.pool, lines) for name, study in studies.items()}
+        return regression(found, read_baseline())
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
@@ -195,6 +217,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--device", default="cpu", help="of torch")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that recognise")
+    parser.add_argument("--write-baseline", action="store_true", help="measure the limits of the regression anew")
     parser.add_argument("--check", action="store_true", help="exit 1 when a mark is missed")
     parser.add_argument("--json", type=Path, help="write the last line to this file, too")
     parser.add_argument("--save", type=Path, help="write all recordings to this directory")
@@ -205,11 +228,15 @@ def plan_of(options: argparse.Namespace) -> Plan:
     chosen = {
         name: getattr(options, name) for name in ("sentences", "seeds") if getattr(options, name) is not None
     }
+    if options.write_baseline:
+        chosen["regressions"] = TURNS
     return replace(QUICK if options.quick else Plan(), **chosen)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
+    if options.write_baseline:
+        options.only = ["regression"]
     try:
         speech = open_model(options.model, options.device, threads=options.threads)
     except ModelError as error:

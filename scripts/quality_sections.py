@@ -9,6 +9,7 @@ import torch
 
 from codec.bicodec import BiCodec
 from quality_distance import Array, Centroids, distance_table, distortion, normalized_cepstra, timbre
+from quality_regression import regression_lines
 from quality_report import Findings
 from quality_signal import as_audio, measure
 from quality_speech import (
@@ -386,6 +387,7 @@ SECTIONS: Mapping[str, Section] = {
     "retrieval": Section(retrieval_lines),
     "endings": Section(ending_lines, teacher=False),
     "clones": Section(clone_lines, pitch=True),
+    "regression": Section(regression_lines, words=True, pitch=True),
     "codec": Section(codec_lines, words=True, spoken=False),
     "speed": Section(no_lines, teacher=False),
 }

@@ -28,6 +28,8 @@ class Plan:
         clips: Recordings of each speaker to clone.
         examples: Recordings that say how each speaker sounds.
         resyntheses: Recordings of each speaker that the codec repeats.
+        regression: Fixed sentences of each speaker that are measured closely.
+        regressions: Seeds that they are spoken with.
         turns: Measurements of speed.
     """
 
@@ -40,6 +42,8 @@ class Plan:
     clips: int = 5
     examples: int = 12
     resyntheses: int = 25
+    regression: int = 10
+    regressions: int = 1
     turns: int = 3
     concurrent: tuple[int, ...] = (1, 8, 32)
 
@@ -137,6 +141,13 @@ class Study:
     teacher: dict[Rendering, Samples] = field(default_factory=dict)
     heard: dict[Line | Rendering, str] = field(default_factory=dict)
     pitches: dict[Line | Rendering, float] = field(default_factory=dict)
+
+    def retaken(self, takes: dict[Line, Take]) -> "Study":
+        """The same recordings of the teacher beside other takes."""
+        again = Study(self.plan, takes, self.teacher)
+        again.heard.update((item, text) for item, text in self.heard.items() if isinstance(item, Rendering))
+        again.pitches.update((item, hertz) for item, hertz in self.pitches.items() if isinstance(item, Rendering))
+        return again
 
     def samples(self, item: Line | Rendering) -> Samples:
         return self.takes[item].samples if isinstance(item, Line) else self.teacher[item]

@@ -112,17 +112,19 @@ def test_what_it_was_not_trained_on_is_said(client: TTSClient, connection: Redis
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_it_keeps_up_with_its_teacher(tmp_path: Path) -> None:
-    """The evaluation at its smallest, with room for the chance in so few sentences."""
-    sections = "words,attributes,retrieval,endings,clones"
+    """The regression as it is, the rest of the evaluation at its smallest, with room for the chance in that."""
+    sections = "regression,words,endings,clones"
     quality.main(["--quick", "--only", sections, "--json", str(tmp_path / "found.json")])
     marks = json.loads((tmp_path / "found.json").read_text())["marks"]
-    values = {name: mark["value"] for name, mark in marks.items()}
+    regression = {name: mark for name, mark in marks.items() if name.startswith("regression")}
+    assert len(regression) >= 9
+    assert all(mark["ok"] for mark in regression.values()), regression
     least = {
         "words: attributes": 0.85,
         "words: voices": 0.85,
         "words: written": 0.8,
         "clones: nearest speaker is the clip's": 1.0,
         "clones: same tokens alone as in a mixed batch": 1.0,
-        "endings: by EOS": 0.9,
+        "endings: by EOS": 0.95,
     }
-    assert all(values[name] >= value for name, value in least.items()), values
+    assert all(marks[name]["value"] >= value for name, value in least.items()), marks
