@@ -110,7 +110,7 @@ def test_what_it_was_not_trained_on_is_said(client: TTSClient, connection: Redis
 @needs_flite
 @pytest.mark.flite
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_it_keeps_up_with_its_teacher(tmp_path: Path) -> None:
     """The regression as it is, the rest of the evaluation at its smallest, with room for the chance in that."""
     sections = "regression,words,endings,clones"
