@@ -11,9 +11,10 @@ from torch import Tensor
 
 from batching.row import Row
 from batching.scheduler import Scheduler, Share
+from batching.stats import StepStats
 from model.ragged import Ragged
 from model.rwkv7 import RWKV7
-from sampler.decoding import PhaseSampling
+from sampler.decoding import Phase, PhaseSampling
 from sampler.layout import TokenLayout
 from sampler.sampling import SamplingRows, sample_
 
@@ -64,10 +65,14 @@ class Engine:
         layout: The token layout that rows were made with.
         max_rows: State slots, and rows of the logits buffer.
         token_chunk_size: Prompt tokens that one step may prefill.
+
+    Attributes:
+        stats: What the steps were and what they took.
     """
 
     def __init__(self, model: RWKV7, layout: TokenLayout, max_rows: int, token_chunk_size: int) -> None:
         self.scheduler = Scheduler(max_rows, token_chunk_size)
+        self.stats = StepStats(max_rows)
         self._max_rows = max_rows
         self._suspects: list[Row] = []
         self._model = model
@@ -87,6 +92,7 @@ class Engine:
         Raises:
             torch.AcceleratorError: The device cannot be used any more.
         """
+        start = time.perf_counter()
         for row in self.scheduler.admit():
             row.started_at = time.monotonic()
         shares = self.scheduler.plan()
@@ -95,6 +101,7 @@ class Engine:
             failure = self._attempt(shares, rows)
             if failure:
                 self._recover(failure, rows)
+            self.stats.count(len(rows), time.perf_counter() - start)
         return self._collect()
 
     def _attempt(self, shares: Sequence[Share], rows: Sequence[Row]) -> _Failure | None:
@@ -148,6 +155,8 @@ class Engine:
                 self._state.reset(share.row.slot)
             share.row.steps += 1
             share.row.batch_total += len(shares)
+            if not share.row.prefilled_at:
+                self.stats.tokens[Phase.PREFILL] += share.tokens
         return self._model.forward(torch.tensor(tokens, device=self._model.device), rows, self._state)
 
     def _sample(self, residual: Tensor, rows: Sequence[Row]) -> None:
@@ -155,6 +164,7 @@ class Engine:
         due = [i for i, row in enumerate(rows) if row.decoding.remaining == 0]
         if not due:
             return
+        start = time.perf_counter()
         ready = [rows[i] for i in due]
         if len(due) < len(rows):
             residual = residual[torch.tensor(due, device=residual.device)]
@@ -167,7 +177,9 @@ class Engine:
         now = time.monotonic()
         for row, token in zip(ready, sample_(logits, parameters, draws).tolist(), strict=True):
             row.prefilled_at = row.prefilled_at or now
+            self.stats.tokens[row.decoding.phase] += 1
             row.decoding.accept(token)
+        self.stats.sampling_seconds += time.perf_counter() - start
 
     def _collect(self) -> list[Row]:
         finished = self.scheduler.release()

@@ -24,10 +24,16 @@ from worker.cloning import Cloner, Reference
 from worker.directory import SpeechModel
 from worker.synthesis import Utterance, failure, with_voice
 
+_COUNT_IDLE_SECONDS = 1.0
+
 
 @dataclass(frozen=True)
 class _Cancel:
     key: str
+
+
+class _ForgetStats:
+    pass
 
 
 class Pipeline:
@@ -41,6 +47,10 @@ class Pipeline:
         freed: Called from the engine's and the cloner's threads when rows have become free.
         vocoder_batch: Utterances that are vocoded together at most.
         clone_batch: References that are encoded together at most.
+
+    Attributes:
+        stats: What the engine has done; to be read only.
+        scheduler: The engine's rows; to be read only.
     """
 
     def __init__(
@@ -57,6 +67,7 @@ class Pipeline:
         self.speech = speech
         self.sample_rate = speech.codec.sample_rate
         self._engine = Engine(speech.model, speech.layout, max_rows, token_chunk_size)
+        self.stats, self.scheduler = self._engine.stats, self._engine.scheduler
         self._vocoder = Vocoder(speech.codec)
         self._vocoder_batch = vocoder_batch
         self._cloner = None if speech.voice_encoder is None else Cloner(speech.voice_encoder)
@@ -64,7 +75,7 @@ class Pipeline:
         self._done = done
         self._freed = freed
         self._to_cloner: queue.SimpleQueue[Utterance | None] = queue.SimpleQueue()
-        self._to_engine: queue.SimpleQueue[Utterance | _Cancel | None] = queue.SimpleQueue()
+        self._to_engine: queue.SimpleQueue[Utterance | _Cancel | _ForgetStats | None] = queue.SimpleQueue()
         self._to_vocoder: queue.SimpleQueue[Utterance | None] = queue.SimpleQueue()
         self._to_encoder: queue.SimpleQueue[Utterance | None] = queue.SimpleQueue()
         self._running: dict[Row, Utterance] = {}
@@ -135,6 +146,10 @@ class Pipeline:
         taken = self._cloning + self._to_engine.qsize() + len(self._running)  # in an utterance's order
         return self._engine.scheduler.max_rows - taken
 
+    def forget_stats(self) -> None:
+        """Let the engine count anew, from its next step on."""
+        self._to_engine.put(_ForgetStats())
+
     def close(self) -> None:
         """Let what is inside finish, then end the threads."""
         with self._lock:
@@ -195,7 +210,7 @@ class Pipeline:
         open_ = True
         while open_ or len(self._engine.scheduler):
             while not self._to_engine.empty() or (open_ and not len(self._engine.scheduler)):
-                message = self._to_engine.get()
+                message = self._next_message()
                 if message is None:
                     open_ = False
                 else:
@@ -208,10 +223,24 @@ class Pipeline:
                 _call("freed", self._freed)
         self._to_vocoder.put(None)
 
-    def _take(self, message: Utterance | _Cancel) -> None:
+    def _next_message(self) -> Utterance | _Cancel | _ForgetStats | None:
+        """Wait for a message; the time is counted as it passes, so that a long wait shows before it ends."""
+        while True:
+            start = time.perf_counter()
+            try:
+                return self._to_engine.get(timeout=_COUNT_IDLE_SECONDS)
+            except queue.Empty:
+                continue
+            finally:
+                self.stats.idle_seconds += time.perf_counter() - start
+
+    def _take(self, message: Utterance | _Cancel | _ForgetStats) -> None:
         if isinstance(message, Utterance):
             self._running[message.row] = message
             self._engine.add(message.row)
+            return
+        if isinstance(message, _ForgetStats):
+            self.stats.reset()
             return
         waiting = self._engine.scheduler.cancel(message.key)
         if waiting is not None:

@@ -1,21 +1,28 @@
 """Puts a worker together: model, pipeline, queue."""
 
+import queue
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
-from worker.broker.backend import Ended
+from rich.markup import escape
+
+from worker.broker.backend import BackendBrokenError, Cause, Ended
 from worker.broker.batch_worker import BatchWorker, ExitCode
 from worker.broker.callbacks import CallbackError
 from worker.broker.connection import wait_for_redis, worker_connection
 from worker.cloning import REFUSED
 from worker.console import errors
 from worker.directory import ModelError, SpeechModel, open_model
+from worker.health import Health, HealthServer
+from worker.metrics import Metrics
 from worker.pipeline import Pipeline
-from worker.schema import SynthesisRequest
+from worker.readings import DeviceReadings, EngineReadings, QueueReadings
+from worker.schema import RequestError, SynthesisRequest, SynthesisResult
 from worker.settings import Settings
-from worker.synthesis import Utterance, kept_tokens, make_result, make_utterance
+from worker.synthesis import MODEL_FAULT, Utterance, kept_tokens, make_result, make_utterance
 from worker.voice_store import VoiceStore
 from worker.voices import Voices
 
@@ -23,6 +30,17 @@ _JOBS_PER_ROW = 2
 """While the audio of one job is made, its row already decodes the next."""
 
 _REFERENCES_AT_ONCE = 8
+_SCRAPE_SECONDS = 1.0
+_WARM_UP = SynthesisRequest(text="One.", max_seconds=0.4, seed=0)
+_WARM_UP_ID = "warm up"
+"""Ids of jobs have no blanks."""
+
+_CAUSES = {REFUSED: Cause.INVALID, MODEL_FAULT: Cause.MODEL}
+"""By how an error begins."""
+
+
+class WarmUpError(RuntimeError):
+    """The model cannot speak."""
 
 
 class SpeechBackend:
@@ -33,6 +51,11 @@ class SpeechBackend:
         settings: Of the pipeline.
         ended: Called with every job that has ended.
         freed: Called when there is room again.
+        spoken: Called with every result.
+
+    Attributes:
+        stats: What the engine has done; to be read only.
+        scheduler: The engine's rows; to be read only.
     """
 
     def __init__(
@@ -41,8 +64,10 @@ class SpeechBackend:
         settings: Settings,
         ended: Callable[[Ended], None],
         freed: Callable[[], None],
+        spoken: Callable[[SynthesisResult], None] = lambda _: None,
     ) -> None:
-        self._ended = ended
+        self._ended, self._spoken = ended, spoken
+        self._warmed: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
         self._pipeline = Pipeline(
             speech,
             max_rows=settings.max_rows,
@@ -56,6 +81,7 @@ class SpeechBackend:
         self.room = self._pipeline.free_rows
         self.progress = self._pipeline.progress
         self.close = self._pipeline.close
+        self.stats, self.scheduler = self._pipeline.stats, self._pipeline.scheduler
 
     def submit(self, job_id: str, request: SynthesisRequest, queued: float) -> None:
         """Start a job that waited ``queued`` seconds.
@@ -66,36 +92,97 @@ class SpeechBackend:
         """
         self._pipeline.submit(make_utterance(self._pipeline.speech, job_id, request, queued))
 
-    def _done(self, utterance: Utterance) -> None:
+    def warm_up(self) -> None:
+        """Speak a word through all stages, before there are jobs; it is not counted.
+
+        Raises:
+            WarmUpError: The word did not become audio.
+        """
+        try:
+            utterance = make_utterance(self._pipeline.speech, _WARM_UP_ID, _WARM_UP)
+            # A model that ends at once is no reason not to start: the word has its full length.
+            utterance.row.decoding = replace(utterance.row.decoding, first_eos=utterance.row.decoding.limit)
+            self._pipeline.submit(utterance)
+            self._wait_for_warm_up()
+        except (RequestError, BackendBrokenError) as error:
+            raise WarmUpError(str(error)) from error
         if utterance.error is not None:
-            retry = not utterance.error.startswith(REFUSED)
-            self._ended(Ended(utterance.id, error=utterance.error, retry=retry))
-            return
-        sample_rate = self._pipeline.sample_rate
-        result: dict[str, Any] = make_result(utterance, sample_rate).model_dump(mode="json")
-        tokens = kept_tokens(utterance, sample_rate).model_dump_json()
-        self._ended(Ended(utterance.id, result, utterance.audio, tokens))
+            raise WarmUpError(utterance.error)
+        self._pipeline.forget_stats()
+
+    def _wait_for_warm_up(self) -> None:
+        while True:
+            try:
+                self._warmed.get(timeout=1.0)
+            except queue.Empty:
+                self._pipeline.progress()  # raises when a stage has ended
+            else:
+                return
+
+    def _done(self, utterance: Utterance) -> None:
+        if utterance.id == _WARM_UP_ID:
+            self._warmed.put(utterance)
+        elif utterance.error is not None:
+            cause = next((c for start, c in _CAUSES.items() if utterance.error.startswith(start)), Cause.INTERNAL)
+            retry = cause is not Cause.INVALID
+            self._ended(Ended(utterance.id, error=utterance.error, cause=cause, retry=retry))
+        else:
+            sample_rate = self._pipeline.sample_rate
+            result = make_result(utterance, sample_rate)
+            tokens = kept_tokens(utterance, sample_rate).model_dump_json()
+            value: dict[str, Any] = result.model_dump(mode="json")
+            self._ended(Ended(utterance.id, value, utterance.audio, tokens))
+            self._spoken(result)
 
 
 def run_worker(settings: Settings, url: str, *, burst: bool) -> ExitCode:
-    """Load the model and drain the queues."""
-    try:
-        speech = open_model(settings.model, settings.device, settings.threads, clone=settings.clone)
-    except ModelError as error:
-        errors.print(f"[red]model:[/] {error}")
-        sys.exit(ExitCode.UNUSABLE)
+    """Load the model, speak a word, and drain the queues; meanwhile tell how it goes, where a port is set."""
+    metrics, health = Metrics(), Health()
+    with _health_server(settings, metrics, health):
+        try:
+            worker = _make_worker(settings, url, metrics, health)
+        except ModelError as error:
+            _give_up("model", error)
+        except WarmUpError as error:
+            _give_up("warm-up", error)
+        except CallbackError as error:
+            _give_up("settings", error)
+        health.worker = worker
+        worker.work(burst=burst, logging_level=settings.log_level)
+    return worker.exit_code
+
+
+def _make_worker(settings: Settings, url: str, metrics: Metrics, health: Health) -> BatchWorker:
+    speech = open_model(settings.model, settings.device, settings.threads, clone=settings.clone)
     connection = worker_connection(url)
     wait_for_redis(connection, settings.outage_timeout)  # it may have gone while the model was loaded
     speech = replace(speech, voices=Voices(speech.voices, VoiceStore(connection, speech.layout)))
+
+    def make_backend(ended: Callable[[Ended], None], freed: Callable[[], None]) -> SpeechBackend:
+        health.starting = "the model is warming up"
+        backend = SpeechBackend(speech, settings, ended, freed, metrics.spoken)
+        backend.warm_up()
+        metrics.registry.register(EngineReadings(backend.stats, backend.scheduler))
+        return backend
+
+    metrics.registry.register(QueueReadings(worker_connection(url, _SCRAPE_SECONDS), settings.queue))
+    metrics.registry.register(DeviceReadings(settings.device))
+    return BatchWorker(
+        connection, make_backend, settings, max_jobs=_JOBS_PER_ROW * settings.max_rows, observer=metrics
+    )
+
+
+def _health_server(settings: Settings, metrics: Metrics, health: Health) -> AbstractContextManager[object]:
+    """Shows metrics and health for the length of a block, if there is a port for them."""
+    if settings.metrics_port is None:
+        return nullcontext()
     try:
-        worker = BatchWorker(
-            connection,
-            lambda ended, freed: SpeechBackend(speech, settings, ended, freed),
-            settings,
-            max_jobs=_JOBS_PER_ROW * settings.max_rows,
-        )
-    except CallbackError as error:
-        errors.print(f"[red]settings:[/] {error}")
-        sys.exit(ExitCode.UNUSABLE)
-    worker.work(burst=burst, logging_level=settings.log_level)
-    return worker.exit_code
+        return HealthServer(settings.metrics_host, settings.metrics_port, metrics.registry, health)
+    except OSError as error:
+        where = f"metrics_host {settings.metrics_host}, metrics_port {settings.metrics_port}"
+        _give_up("settings", f"{where}: {error.strerror}; accepted: an address of this machine and a free port")
+
+
+def _give_up(what: str, reason: object) -> NoReturn:
+    errors.print(f"[red]{what}:[/] {escape(str(reason))}")
+    sys.exit(ExitCode.UNUSABLE)

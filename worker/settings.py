@@ -33,6 +33,10 @@ class Settings(BaseSettings, Rules):
     max_rows: int = Field(default=16, ge=1, le=4096, description="utterances that decode at once")
     threads: int = Field(default=1, ge=1, description="CPU threads of each of engine and vocoder")
     clone: bool = Field(default=True, description="whether jobs may bring reference audio to clone a voice from")
+    metrics_host: str = Field(default="127.0.0.1", description="address for metrics and health, open to all there")
+    metrics_port: int | None = Field(
+        default=None, ge=0, le=65535, description="its port; 0 takes a free one; no metrics when unset"
+    )
     log_level: Annotated[LogLevel, BeforeValidator(_upper)] = Field(
         default="WARNING", description="TRACE, DEBUG, INFO, WARNING or ERROR"
     )

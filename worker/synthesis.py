@@ -43,6 +43,9 @@ from worker.text.speakable import Speakable, TextConfig, speakable
 from worker.voice_store import VoiceTokens
 from worker.voices import Voice, VoiceError
 
+MODEL_FAULT = "model: "
+"""How the reason begins when what the model drew is at fault."""
+
 TOKENS_PER_SECOND = 50
 MOST_REFERENCE_TOKENS = int(RecordingLimits().max_seconds * TOKENS_PER_SECOND)
 """A stored voice's semantic tokens may fill no more of a prompt than those of the longest reference."""
@@ -299,11 +302,11 @@ def _override(default: PhaseSampling, request: SynthesisRequest, layout: TokenLa
 def failure(row: Row) -> str | None:
     """Why a finished row has nothing to say, or None."""
     if row.finished is FinishReason.ERROR:
-        return "model: it produced logits that are not finite; the row was ended"
+        return f"{MODEL_FAULT}it produced logits that are not finite; the row was ended"
     if row.finished is FinishReason.CANCELLED:
         return "cancelled on request"
     if not row.decoding.semantic:
-        return "model: speech ended before its first token; another seed or text may help"
+        return f"{MODEL_FAULT}speech ended before its first token; another seed or text may help"
     return None
 
 

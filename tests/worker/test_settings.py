@@ -33,6 +33,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("max_queue", None, "7", 7, 9),
         ("callbacks", (), "shop.told,shop.failed", ("shop.told", "shop.failed"), ("shop.told",)),
         ("lease_timeout", 10.0, "3", 3.0, 0.5),
+        ("metrics_port", None, "9100", 9100, 0),
+        ("metrics_host", "127.0.0.1", "0.0.0.0", "0.0.0.0", "::1"),  # noqa: S104
     ],
 )
 def test_argument_beats_environment_beats_default(
@@ -58,6 +60,8 @@ def test_argument_beats_environment_beats_default(
         ("max_attempts", "0"),
         ("max_queue", "0"),
         ("log_level", "LOUD"),
+        ("metrics_port", "-1"),
+        ("metrics_port", "65536"),
     ],
 )
 def test_value_out_of_range_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, field: str, value: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol
 
 from worker.schema import SynthesisRequest
@@ -9,6 +10,18 @@ from worker.schema import SynthesisRequest
 
 class BackendBrokenError(RuntimeError):
     """What does the jobs has broken down; only a new process can help."""
+
+
+class Cause(StrEnum):
+    """What a failure comes from."""
+
+    INVALID = "invalid"
+    MODEL = "model"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    ABANDONED = "abandoned"
+    CALLBACK = "callback"
+    INTERNAL = "internal"
 
 
 @dataclass(frozen=True)
@@ -20,6 +33,7 @@ class Ended:
         audio: The bytes to store beside the result.
         tokens: What it takes to keep its voice, ``worker.voice_store.VoiceTokens`` as JSON; empty to store none.
         error: One line that says why there is no result.
+        cause: What the error comes from.
         retry: Whether another try could end better.
     """
 
@@ -28,6 +42,7 @@ class Ended:
     audio: bytes = b""
     tokens: str = ""
     error: str | None = None
+    cause: Cause = Cause.INTERNAL
     retry: bool = True
 
 

@@ -9,7 +9,7 @@ import contextlib
 import queue
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum, auto
 from functools import partial
@@ -29,13 +29,14 @@ from rq.worker.base import WorkerStatus
 from rq.worker_registration import register
 
 from worker.broker import maintenance
-from worker.broker.backend import BackendBrokenError, Ended, MakeBackend
+from worker.broker.backend import BackendBrokenError, Cause, Ended, MakeBackend
 from worker.broker.callbacks import Callbacks
 from worker.broker.claim import HORIZON_SECONDS, Claimed, Claimer
 from worker.broker.commit import Committer, Fate, Outcome
 from worker.broker.jobs import SpeechJob
 from worker.broker.lease import REPLIES, Lease
 from worker.broker.load import Throughput
+from worker.broker.observer import Observer
 from worker.broker.recovery import Recovery
 from worker.broker.rules import Rules
 from worker.broker.running import Deadlines, Running
@@ -97,10 +98,21 @@ class BatchWorker(BaseWorker):
         make_backend: Builds what does the jobs.
         rules: How jobs are treated.
         max_jobs: Jobs that may be in the worker at once.
+        observer: Is told what happens to jobs.
+
+    Attributes:
+        turned_at: When the main thread last began to look after everything, monotonic seconds; 0 before the first.
     """
 
     def __init__(
-        self, connection: Redis, make_backend: MakeBackend, rules: Rules, *, max_jobs: int, name: str | None = None
+        self,
+        connection: Redis,
+        make_backend: MakeBackend,
+        rules: Rules,
+        *,
+        max_jobs: int,
+        name: str | None = None,
+        observer: Observer | None = None,
     ) -> None:
         super().__init__(
             list(rules.queue),
@@ -112,6 +124,7 @@ class BatchWorker(BaseWorker):
         )
         self._rules = rules
         self._max_jobs = max_jobs
+        self._observer = observer or Observer()
         self._lease = Lease(self.name, rules.lease_timeout)
         self._claimer = Claimer(
             connection,
@@ -134,6 +147,7 @@ class BatchWorker(BaseWorker):
         self._deadlines = Deadlines()
         self._next_beat = self._next_heartbeat = self._next_cleaning = self._may_arm_at = 0.0
         self._unsure_until = 0.0
+        self.turned_at = 0.0
         self._away_since: float | None = None
         self._pause = self._retry_at = 0.0
         self._notified = False
@@ -171,6 +185,11 @@ class BatchWorker(BaseWorker):
             self._close()
         return self._worked
 
+    @property
+    def draining(self) -> bool:
+        """Whether it was told to stop: it claims no more."""
+        return bool(self._stop_requested)
+
     def _over(self) -> bool:
         if self.exit_code is not ExitCode.DRAINED:
             return True
@@ -179,6 +198,7 @@ class BatchWorker(BaseWorker):
 
     def _turn(self) -> None:
         """Everything that is due, then wait for the next message."""
+        self.turned_at = time.monotonic()
         self._check_deadlines()
         try:
             self._watchdog.feed(self._backend.progress())
@@ -252,6 +272,7 @@ class BatchWorker(BaseWorker):
         while room > 0:
             claim = self._claimer.claim(min(room, _AT_ONCE), len(self._jobs))
             self._suspended, self._alone, self._blocked = claim.suspended, claim.alone, claim.blocked
+            self._observer.claimed(len(claim.claimed))
             started = self._run(claim.claimed)
             total += started
             self._emptied = started < min(room, _AT_ONCE)
@@ -276,7 +297,7 @@ class BatchWorker(BaseWorker):
         for claimed in fresh:
             self._hand_over(claimed)
         if still_here:
-            self._committer.commit([Outcome(claimed, Fate.PUT_BACK) for claimed in reversed(still_here)])
+            self._put_back(reversed(still_here))
         return len(fresh)
 
     def _enter(self, claimed: Claimed) -> None:
@@ -286,14 +307,14 @@ class BatchWorker(BaseWorker):
     def _hand_over(self, claimed: Claimed) -> None:
         refusal = claimed.refusal or self._callbacks.refusal(claimed.job)
         if refusal is not None or claimed.request is None:
-            self._end(Outcome(claimed, Fate.FAILED, reason=refusal or "", retry=False))
+            self._end(Outcome(claimed, Fate.FAILED, reason=refusal or "", cause=Cause.INVALID, retry=False))
             return
         job = claimed.job
         queued = (now() - job.enqueued_at).total_seconds() if job.enqueued_at else 0.0
         try:
             self._backend.submit(job.id, claimed.request, max(0.0, queued))
         except RequestError as error:
-            self._end(Outcome(claimed, Fate.FAILED, reason=str(error), retry=False))
+            self._end(Outcome(claimed, Fate.FAILED, reason=str(error), cause=Cause.INVALID, retry=False))
             return
         except RedisError as error:  # a voice could not be looked up
             self._end(Outcome(claimed, Fate.PUT_BACK, reason=f"redis: {type(error).__name__}: {error}"))
@@ -343,10 +364,11 @@ class BatchWorker(BaseWorker):
         """From what the backend says to what is recorded; an earlier verdict has precedence."""
         claimed = running.claimed
         if running.verdict is not None:
-            fate, reason = running.verdict
-            outcome = Outcome(claimed, fate, reason=reason)
+            fate, reason, cause = running.verdict
+            outcome = Outcome(claimed, fate, reason=reason, cause=cause)
         elif ended.result is None:
-            outcome = Outcome(claimed, Fate.FAILED, reason=ended.error or "failed", retry=ended.retry)
+            reason = ended.error or "failed"
+            outcome = Outcome(claimed, Fate.FAILED, reason=reason, cause=ended.cause, retry=ended.retry)
         else:
             outcome = Outcome(claimed, Fate.FINISHED, result=ended.result, audio=ended.audio, tokens=ended.tokens)
         self._end(outcome)
@@ -371,7 +393,7 @@ class BatchWorker(BaseWorker):
         if message.error is None:
             self._ended.append(outcome)
         elif outcome.fate is Fate.FINISHED:
-            self._end(Outcome(outcome.claimed, Fate.FAILED, reason=message.error))
+            self._end(Outcome(outcome.claimed, Fate.FAILED, reason=message.error, cause=Cause.CALLBACK))
         else:
             self._ended.append(replace(outcome, reason=f"{outcome.reason}; {message.error}"))
 
@@ -391,18 +413,27 @@ class BatchWorker(BaseWorker):
         self._jobs.pop(job.id, None)
         self.executions.pop(outcome.claimed.execution.id, None)
         if not recorded:
+            self._observer.lost()
             logger.info("job {}: its end was decided elsewhere", job.id)
             return
+        self._observer.ended(outcome)
         self._worked |= outcome.fate is not Fate.PUT_BACK
         if outcome.reason:
             logger.info("job {}: {}: {}", job.id, outcome.fate.name.lower(), outcome.reason)
         if job.webhooks and job._status in (JobStatus.FINISHED, JobStatus.FAILED):
             self._callbacks.send_webhooks(outcome)
 
-    def _stop_early(self, running: Running, fate: Fate, reason: str) -> None:
+    def _put_back(self, jobs: Iterable[Claimed]) -> None:
+        """Give jobs back to the front of their queues, the last one first in line."""
+        outcomes = [Outcome(claimed, Fate.PUT_BACK) for claimed in jobs]
+        for outcome, recorded in zip(outcomes, self._committer.commit(outcomes), strict=True):
+            if recorded:
+                self._observer.ended(outcome)
+
+    def _stop_early(self, running: Running, fate: Fate, reason: str, cause: Cause) -> None:
         """End a job before its time; what the backend says of it later is not recorded."""
         if running.verdict is None and running.outcome is None:
-            running.verdict = (fate, reason)
+            running.verdict = (fate, reason, cause)
             self._backend.cancel(running.claimed.id, reason)
 
     def _check_deadlines(self) -> None:
@@ -413,7 +444,7 @@ class BatchWorker(BaseWorker):
             if running.outcome is not None:
                 self._called_back(running, _CallbackDone(running.outcome, deadline.reason))
             else:
-                self._stop_early(running, Fate.FAILED, deadline.reason)
+                self._stop_early(running, Fate.FAILED, deadline.reason, Cause.TIMEOUT)
 
     # Signs of life, and what depends on them.
 
@@ -435,7 +466,7 @@ class BatchWorker(BaseWorker):
             self._register_again()
         for one, score in zip(running, replies[REPLIES + 4 :], strict=True):
             if score is None:  # cancelled, deleted or recovered: decided by others, so no callback is told
-                self._stop_early(one, Fate.PUT_BACK, "cancelled on request")
+                self._stop_early(one, Fate.PUT_BACK, "cancelled on request", Cause.CANCELLED)
         self._maintain()
 
     def _current_state(self) -> WorkerStatus:
@@ -475,20 +506,21 @@ class BatchWorker(BaseWorker):
         back, exhausted = self._recovery.run(rq_queue, self._lease.interval)
         if back:
             logger.warning("queue {}: {} jobs of dead workers went back", rq_queue.name, back)
+        self._observer.recovered(back, len(exhausted))
         for one in exhausted:
             self._enter(one.claimed)
             reason = (
                 f"abandoned: {self._rules.max_attempts} workers died while they ran it "
                 f"(setting max_attempts); the last was {one.last_worker}"
             )
-            self._end(Outcome(one.claimed, Fate.FAILED, reason=reason))
+            self._end(Outcome(one.claimed, Fate.FAILED, reason=reason, cause=Cause.ABANDONED))
 
     def _put_back_unknown(self) -> None:
         """After an error a claim may have happened without its answer: such jobs go back, unharmed."""
         known = {one.claimed.member for one in self._jobs.values()}
         for rq_queue in self.queues:
             for claimed in self._claimer.owned(rq_queue, known):
-                self._committer.commit([Outcome(claimed, Fate.PUT_BACK)])
+                self._put_back([claimed])
 
     def _heartbeat_jobs(self) -> None:
         """What RQ's tools show of running jobs."""
@@ -527,7 +559,7 @@ class BatchWorker(BaseWorker):
         if running is None:
             logger.warning("command stop-job: job {} does not run here", job_id)
         else:
-            self._stop_early(running, Fate.STOPPED, "stopped on request")
+            self._stop_early(running, Fate.STOPPED, "stopped on request", Cause.CANCELLED)
 
     def unsubscribe(self) -> None:
         """As RQ's, but the thread is told to stop before it is woken: RQ waits for a second here."""
@@ -566,7 +598,7 @@ class BatchWorker(BaseWorker):
         unfinished = [one.claimed for one in self._jobs.values() if one.claimed.id not in finished]
         try:
             self._commit()
-            self._committer.commit([Outcome(claimed, Fate.PUT_BACK) for claimed in reversed(unfinished)])
+            self._put_back(reversed(unfinished))
         except RedisError as error:
             logger.error("redis: {}: {}; recovery will find {} jobs", type(error).__name__, error, len(unfinished))
         logger.warning("{} unfinished jobs went back to their queues", len(unfinished))

@@ -24,6 +24,7 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
+from worker.broker.backend import Cause
 from worker.broker.claim import EXECUTION_PREFIX, EXECUTIONS_PREFIX, Claimed
 from worker.broker.jobs import SpeechJob
 from worker.broker.tolerance import is_malformed, tolerant
@@ -74,6 +75,7 @@ class Outcome:
         audio: Stored beside it.
         tokens: Stored beside it, too, unless empty.
         reason: One line, for a failed or stopped job.
+        cause: What the reason is about.
         retry: Whether a failed job may use up one of its RQ retries.
     """
 
@@ -83,7 +85,13 @@ class Outcome:
     audio: bytes = b""
     tokens: str = ""
     reason: str = ""
+    cause: Cause = Cause.INTERNAL
     retry: bool = True
+
+    @property
+    def tries_again(self) -> bool:
+        """Whether a failed job uses up one of its RQ retries."""
+        return self.fate is Fate.FAILED and self.retry and self.claimed.job.should_retry
 
 
 class Committer:
@@ -134,7 +142,7 @@ class Committer:
     def _arguments(self, outcome: Outcome, commands: Sequence[Sequence[Any]], *, alone: bool) -> list[Any]:
         """The script's arguments for one job; ``alone``: only if it has no dependents."""
         claimed = outcome.claimed
-        ends = outcome.fate is not Fate.PUT_BACK and not _retries(outcome)
+        ends = outcome.fate is not Fate.PUT_BACK and not outcome.tries_again
         dependents = claimed.job.dependents_key if alone and ends else ""
         arguments = [claimed.queue.started_job_registry.key, claimed.member, dependents, len(commands)]
         for command in commands:
@@ -238,7 +246,7 @@ class Committer:
                 self._record_success(outcome, pipeline)
             elif outcome.fate is Fate.PUT_BACK:
                 outcome.claimed.queue._enqueue_job(outcome.claimed.job, pipeline=pipeline, at_front=True)
-            elif _retries(outcome):
+            elif outcome.tries_again:
                 self._record_retry(outcome, pipeline)
             else:
                 self._record_failure(outcome, pipeline)
@@ -315,10 +323,6 @@ class Committer:
         pipeline.hincrby(self._worker_key, field, 1)
         worked = now() - outcome.claimed.execution.created_at
         pipeline.hincrbyfloat(self._worker_key, "total_working_time", worked.total_seconds())
-
-
-def _retries(outcome: Outcome) -> bool:
-    return outcome.fate is Fate.FAILED and outcome.retry and outcome.claimed.job.should_retry
 
 
 def _take(pipeline: Pipeline) -> list[list[Any]]:

@@ -12,11 +12,9 @@ _SOCKET_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
 
 
-def worker_connection(url: str) -> Redis:
-    """A connection whose commands fail fast: the worker itself decides when to try again."""
-    return Redis.from_url(
-        url, socket_timeout=_SOCKET_SECONDS, socket_connect_timeout=_SOCKET_SECONDS, retry=Retry(NoBackoff(), 0)
-    )
+def worker_connection(url: str, seconds: float = _SOCKET_SECONDS) -> Redis:
+    """A connection whose commands fail within ``seconds``: the worker itself decides when to try again."""
+    return Redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=Retry(NoBackoff(), 0))
 
 
 def wait_for_redis(connection: Redis, seconds: float) -> None:

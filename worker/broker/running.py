@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from worker.broker.backend import Cause
 from worker.broker.claim import Claimed
 from worker.broker.commit import Fate, Outcome
 
@@ -14,12 +15,12 @@ class Running:
     """A job inside a worker.
 
     Attributes:
-        verdict: Why it is to end early, as fate and reason; the first cause counts.
+        verdict: Why it is to end early, as fate, reason and cause; the first cause counts.
         outcome: Its end, while a callback runs for it.
     """
 
     claimed: Claimed
-    verdict: tuple[Fate, str] | None = None
+    verdict: tuple[Fate, str, Cause] | None = None
     outcome: Outcome | None = None
 
 
