@@ -27,7 +27,7 @@ from worker.client import TTSClient
 from worker.console import Line, console, errors, jobs_table, progress_bar, save, summary
 from worker.local import LocalWorker, WorkerDiedError, local_worker, redis_server, wait
 from worker.schema import RequestError, SynthesisRequest
-from worker.settings import PREFIX, Settings
+from worker.settings import PREFIX, Settings, read_secret
 from worker.voices import VoiceError
 from worker.voices_cli import voices_app
 
@@ -240,6 +240,10 @@ def dashboard(
         str | None,
         typer.Option("--password", envvar="RQ_DASHBOARD_PASSWORD", help="login password; safer as a variable"),
     ] = None,
+    password_file: Annotated[
+        Path | None,
+        typer.Option("--password-file", envvar="RQ_DASHBOARD_PASSWORD_FILE", help="file with the login password"),
+    ] = None,
 ) -> None:
     """Show queues, jobs and workers in a browser (rq-dashboard)."""
     try:
@@ -248,6 +252,11 @@ def dashboard(
         hint = "pip install 'rwkv-tts-worker[dashboard]'"
         raise RequestError(f"dashboard: {error.name} is not installed; {hint}") from None
 
+    if password_file is not None:
+        try:
+            password = read_secret("--password-file", password_file)
+        except ValueError as error:
+            raise RequestError(str(error)) from None
     check_access(host, username, password)
     url = settings_from({"redis": redis}).redis_url()
     if url is None:

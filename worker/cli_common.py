@@ -28,7 +28,11 @@ def settings_from(given: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         raise typer.BadParameter(f"{problem['loc'][0]}: {problem['msg']}") from None
-    _check_redis(settings.redis_url())
+    try:
+        url = settings.redis_url()
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    _check_redis(url)
     logger.remove()
     logger.add(sys.stderr, level=settings.log_level, backtrace=False, diagnose=False)
     logging.addLevelName(logger.level("TRACE").no, "TRACE")  # RQ gives the level's name to the standard library

@@ -41,7 +41,7 @@ class LocalWorker:
     def __init__(self, settings: Settings, url: str) -> None:
         self._url = url
         self._queue = settings.queue[0]
-        overrides = settings.model_dump(exclude={"redis"}, exclude_none=True)
+        overrides = settings.model_dump(exclude={"redis", "redis_password_file"}, exclude_none=True)
         options = [f"--{name.replace('_', '-')}={_option(value)}" for name, value in overrides.items()]
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
             [sys.executable, "-m", "worker", "worker", "--quiet", *options],

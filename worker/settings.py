@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import quote, urlsplit
 
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -28,6 +29,9 @@ class Settings(BaseSettings, Rules):
 
     model: Path = Field(default=DEFAULT_MODEL, description="model directory")
     redis: str | None = Field(default=None, description="Redis URL; without it REDIS_URL, else an embedded server")
+    redis_password_file: Path | None = Field(
+        default=None, description="file with the password of the Redis URL, which then needs none"
+    )
     device: str = Field(default="cpu", description="torch device, for example cpu or cuda:0")
     token_chunk_size: int = Field(default=256, ge=1, description="prompt tokens that one step may prefill")
     max_rows: int = Field(default=16, ge=1, le=4096, description="utterances that decode at once")
@@ -42,8 +46,43 @@ class Settings(BaseSettings, Rules):
     )
 
     def redis_url(self, environ: Mapping[str, str] = os.environ) -> str | None:
-        """The Redis to use, or None where none is configured."""
-        return self.redis or environ.get("REDIS_URL") or None
+        """The Redis to use, with the password of the file if there is one; None where no Redis is configured.
+
+        Raises:
+            ValueError: The file cannot be read, or there is no URL for its password.
+        """
+        url = self.redis or environ.get("REDIS_URL") or None
+        if self.redis_password_file is None:
+            return url
+        if url is None:
+            raise ValueError("redis_password_file: there is no Redis URL; accepted: beside redis or REDIS_URL")
+        return _with_password(url, read_secret("redis_password_file", self.redis_password_file))
+
+
+def read_secret(name: str, path: Path) -> str:
+    """The one line of a secret's file; ``name`` is what told us of it.
+
+    Raises:
+        ValueError: One line that says what is wrong, without the secret.
+    """
+    try:
+        secret = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ValueError(f"{name}: {path}: {reason}; accepted: a file with one line, the password") from None
+    if not secret or len(secret.splitlines()) > 1:
+        raise ValueError(f"{name}: {path}: accepted: a file with one line, the password")
+    return secret
+
+
+def _with_password(url: str, password: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its message may quote a password; whoever opens the URL refuses it
+        return url
+    login, _, host = parts.netloc.rpartition("@")
+    user = login.partition(":")[0]
+    return parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}").geturl()
 
 
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:

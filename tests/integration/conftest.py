@@ -1,5 +1,6 @@
 """A real server and a real worker process for the tests of the queue."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,3 +31,11 @@ def served(redis_url: str, random_model: Path) -> Iterator[tuple[LocalWorker, TT
 @pytest.fixture
 def client(served: tuple[LocalWorker, TTSClient]) -> TTSClient:
     return served[1]
+
+
+@pytest.fixture(autouse=True)
+def _needs_redis_cli(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("redis_cli") and not (
+        shutil.which("valkey-cli") or shutil.which("redis-cli")
+    ):
+        pytest.skip("redis-cli is not installed: apt-get install redis-tools")

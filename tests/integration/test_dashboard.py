@@ -294,8 +294,8 @@ def test_basic_authentication_and_other_sites(connection: Redis, pages: FlaskCli
 
 
 def command(arguments: Sequence[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
-    names = ("REDIS_URL", "RWKV_TTS_REDIS", "RQ_DASHBOARD_USERNAME", "RQ_DASHBOARD_PASSWORD")
-    clean = {name: value for name, value in os.environ.items() if name not in names}
+    prefixes = ("REDIS_URL", "RWKV_TTS_REDIS", "RQ_DASHBOARD_")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
     return [sys.executable, "-m", "worker", "dashboard", *arguments], {**clean, **environment}
 
 
@@ -306,6 +306,7 @@ def command(arguments: Sequence[str], environment: dict[str, str]) -> tuple[list
         (["--host", ""], "--host: '' is not a loopback address"),
         (["--host", "example.org"], "RQ_DASHBOARD_PASSWORD or --password"),
         (["--username", "me"], "--username: accepted only with a password (RQ_DASHBOARD_PASSWORD or --password)"),
+        (["--password-file=/no/such"], "--password-file: /no/such: No such file or directory; accepted: "),
         ([], "--redis: no Redis to show; accepted: a URL here, in RWKV_TTS_REDIS or in REDIS_URL"),
     ],
 )

@@ -1,6 +1,7 @@
 """Settings: an argument beats the environment, which beats the default; typing mistakes do not pass."""
 
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from pydantic import ValidationError
@@ -107,3 +108,53 @@ def test_redis_url_prefers_the_setting_then_redis_url_then_none(monkeypatch: pyt
     assert Settings().redis_url() == "redis://process"
     monkeypatch.setenv("RWKV_TTS_REDIS", "redis://setting")
     assert Settings().redis_url() == "redis://setting"
+
+
+@pytest.mark.parametrize(
+    ("url", "user", "rest"),
+    [
+        ("redis://worker@redis:6379/0?health_check_interval=5", "worker", "@redis:6379/0?health_check_interval=5"),
+        ("rediss://redis", "", "@redis"),
+        ("redis://worker:old@redis", "worker", "@redis"),
+        ("unix:///run/redis.sock", "", "@/run/redis.sock"),
+    ],
+)
+def test_the_password_of_a_file_goes_into_the_url(tmp_path: Path, url: str, user: str, rest: str) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("p@ss/w:rd# %\n")
+    whole = Settings(redis=url, redis_password_file=secret).redis_url({})
+    assert whole is not None
+    assert whole.endswith(rest)
+    assert urlsplit(whole).username == user
+    assert unquote(urlsplit(whole).password or "") == "p@ss/w:rd# %"
+    assert Settings(redis_password_file=secret).redis_url({"REDIS_URL": url}) == whole
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "No such file or directory"),
+        (b"", "accepted: a file with one line"),
+        (b"\n", "accepted: a file with one line"),
+        (b"hidden\nhidden\n", "accepted: a file with one line"),
+        (b"hidden\xff", "not UTF-8"),
+    ],
+)
+def test_a_password_file_that_cannot_be_used_is_named_without_its_content(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    secret = tmp_path / "secret"
+    if content is not None:
+        secret.write_bytes(content)
+    with pytest.raises(ValueError, match=r"^redis_password_file: ") as caught:
+        Settings(redis="redis://redis", redis_password_file=secret).redis_url({})
+    assert reason in str(caught.value)
+    assert str(secret) in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_password_without_a_redis_is_refused(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    with pytest.raises(ValueError, match=r"^redis_password_file: there is no Redis URL"):
+        Settings(redis_password_file=secret).redis_url({})

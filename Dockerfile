@@ -1,0 +1,56 @@
+# Targets: cpu, cuda. One image runs the worker and the dashboard:
+#   docker build --target cpu -t rwkv-tts-worker:cpu .
+FROM python:3.11-slim-bookworm AS base
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    OMP_WAIT_POLICY=passive
+WORKDIR /app
+
+# Dependencies alone: a change of the code does not install torch again.
+FROM base AS requirements
+RUN python -m venv /opt/venv
+COPY pyproject.toml constraints.txt ./
+RUN python -c 'import tomllib; \
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+extras = project["optional-dependencies"]; \
+print(*project["dependencies"], *extras["clone"], *extras["dashboard"], sep="\n")' > requirements.txt
+
+FROM requirements AS installed-cpu
+RUN pip install --no-cache-dir -c constraints.txt -r requirements.txt \
+    --extra-index-url https://download.pytorch.org/whl/cpu
+
+# The wheels of torch on PyPI bring CUDA along; the host gives the driver.
+FROM requirements AS installed-cuda
+RUN pip install --no-cache-dir -c constraints.txt -r requirements.txt
+
+FROM base AS runtime
+RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin tts
+COPY LICENSE ./
+COPY worker worker
+COPY batching batching
+COPY sampler sampler
+COPY model model
+COPY codec codec
+COPY assets assets
+RUN printf '#!/bin/sh\nexec python -m worker "$@"\n' > /usr/local/bin/rwkv-tts \
+    && chmod 755 /usr/local/bin/rwkv-tts
+ENV PYTHONPATH=/app \
+    RWKV_TTS_METRICS_HOST=0.0.0.0 \
+    RWKV_TTS_METRICS_PORT=9100
+EXPOSE 9100
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=180s --retries=3 \
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:9100/readyz', timeout=4)"]
+USER 10001
+ENTRYPOINT ["rwkv-tts"]
+CMD ["worker"]
+
+FROM runtime AS cuda
+COPY --from=installed-cuda /opt/venv /opt/venv
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    RWKV_TTS_DEVICE=cuda
+
+FROM runtime AS cpu
+COPY --from=installed-cpu /opt/venv /opt/venv

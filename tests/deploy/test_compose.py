@@ -1,0 +1,231 @@
+"""docker-compose.yml: valid, without secrets, and in step with what it deploys. No container engine runs here."""
+
+import copy
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft7Validator
+from redis import Redis
+
+from composed import COMPOSE_FILE, REPOSITORY, mounts, read_compose, services
+from worker.settings import Settings, unknown_variables
+
+SCHEMA = json.loads((Path(__file__).parent / "compose-spec.json").read_text())
+"""The compose specification's own, from github.com/compose-spec/compose-spec, Apache-2.0."""
+
+OURS = sorted(name for name, service in services().items() if "build" in service)
+IMAGES = sorted(name for name, service in services().items() if "build" not in service)
+ALL = sorted(services())
+
+
+def problems(compose: Any) -> list[str]:
+    return [f"{error.json_path}: {error.message}" for error in Draft7Validator(SCHEMA).iter_errors(compose)]
+
+
+def seconds(duration: str) -> float:
+    found = re.fullmatch(r"(\d+)s", duration)
+    assert found, duration
+    return float(found[1])
+
+
+def test_the_file_is_what_the_specification_describes() -> None:
+    assert problems(read_compose()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("services", "worker", "stop_grace_period"), 45),
+        (("services", "worker", "comand"), ["worker"]),
+        (("services", "redis", "healthcheck", "tests"), ["CMD", "true"]),
+        (("services", "worker", "deploy", "resources", "reservations", "devices", 0, "capabilities"), "gpu"),
+        (("volumes",), ["redis"]),
+    ],
+)
+def test_a_mistake_is_found(path: tuple[str | int, ...], value: object) -> None:
+    broken = copy.deepcopy(read_compose())
+    at: Any = broken
+    for step in path[:-1]:
+        at = at[step]
+    at[path[-1]] = value
+    assert problems(broken)
+
+
+def test_the_services_of_each_profile() -> None:
+    profiles: dict[str, set[str]] = {}
+    for name, service in services().items():
+        profiles.setdefault(",".join(service.get("profiles", ["always"])), set()).add(name)
+    assert profiles == {
+        "always": {"redis", "worker", "dashboard"},
+        "cpu": {"worker-cpu"},
+        "monitoring": {"prometheus", "grafana"},
+    }
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_service_is_watched_restarted_and_confined(name: str) -> None:
+    service = services()[name]
+    assert service["restart"] == "unless-stopped"
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["deploy"]["resources"]["limits"].keys() >= {"memory", "pids"}
+    assert "healthcheck" in service or name in ("worker", "worker-cpu")  # these have the image's
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_image_is_pinned_to_a_release(name: str) -> None:
+    assert re.search(r":v?\d+\.\d+\.\d+(-\w+)?$", services()[name]["image"])
+
+
+def test_the_deployed_server_is_the_one_of_the_tests(connection: Redis) -> None:
+    [version] = re.findall(r":([\d.]+)", services()["redis"]["image"])
+    assert connection.info("server")["valkey_version"] == version
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_nothing_is_open_to_the_network(name: str) -> None:
+    ports = services()[name].get("ports", [])
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    assert not (ports and name in ("redis", "worker", "worker-cpu"))
+
+
+def test_every_secret_is_a_file_that_somebody_uses_and_none_stands_in_the_file(tmp_path: Path) -> None:
+    compose = read_compose()
+    used = {secret for service in services().values() for secret in service.get("secrets", [])}
+    assert used == compose["secrets"].keys()
+    text = COMPOSE_FILE.read_text()
+    assert not re.search(r"://\w*:[^@/\s]+@", text)
+    assert all(value.startswith("/run/secrets") for value in _passwords())
+    made = _made_secrets(tmp_path)
+    assert {Path(secret["file"]).name for secret in compose["secrets"].values()} == made.keys()
+
+
+def _passwords() -> list[str]:
+    """Of variables that sound like a secret, what they are set to."""
+    return [
+        value
+        for service in services().values()
+        for key, value in service.get("environment", {}).items()
+        if re.search("password|secret|login", key, re.IGNORECASE)
+    ]
+
+
+def _made_secrets(folder: Path) -> dict[str, str]:
+    script = folder / "deploy" / "make-secrets.sh"
+    script.parent.mkdir()
+    script.write_bytes((REPOSITORY / "deploy" / "make-secrets.sh").read_bytes())
+    subprocess.run(["sh", str(script)], check=True, timeout=30)
+    return {path.name: path.read_text() for path in (script.parent / "secrets").iterdir()}
+
+
+def test_secrets_are_random_kept_and_hidden_by_their_folder(tmp_path: Path) -> None:
+    made = _made_secrets(tmp_path)
+    assert len(set(made.values())) == len(made)
+    assert all(re.fullmatch(r"[\w=-]{32}\n", secret) for secret in made.values())
+    folder = tmp_path / "deploy" / "secrets"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o444}  # users of containers differ
+    subprocess.run(["sh", str(folder.parent / "make-secrets.sh")], check=True, timeout=30)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == made
+    ignored = (REPOSITORY / ".gitignore").read_text().splitlines()
+    assert "/deploy/secrets/" in ignored
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_mounted_file_exists(name: str) -> None:
+    sources = [source for source in mounts(services()[name]).values() if source.startswith(".")]
+    assert [source for source in sources if not (REPOSITORY / source).exists()] == []
+
+
+def test_every_dashboard_of_grafana_is_mounted_where_it_looks() -> None:
+    seen = mounts(services()["grafana"])
+    providers = list((REPOSITORY / "deploy/grafana/provisioning/dashboards").glob("*.y*ml"))
+    found = [provider for file in providers for provider in yaml.safe_load(file.read_text())["providers"]]
+    paths = [provider["options"]["path"] for provider in found]
+    assert paths
+    assert set(paths) <= seen.keys()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_variable_is_a_setting(name: str) -> None:
+    environment = services()[name]["environment"]
+    assert all(isinstance(value, str) for value in environment.values())
+    assert unknown_variables(environment) == []
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_command_of_ours_parses(name: str) -> None:
+    command = [sys.executable, "-m", "worker", *services()[name]["command"], "--help"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["worker", "worker-cpu"])
+def test_a_worker_may_drain_before_it_is_killed(name: str) -> None:
+    service = services()[name]
+    drain = float(service["environment"]["RWKV_TTS_DRAIN_TIMEOUT"])
+    assert drain == Settings.model_fields["drain_timeout"].default
+    assert seconds(service["stop_grace_period"]) >= drain + 10
+    assert service["init"] is True
+
+
+def test_workers_scale_and_only_the_one_of_the_gpu_reserves_it() -> None:
+    for name in ("worker", "worker-cpu"):
+        assert not {"container_name", "ports", "hostname"} & services()[name].keys()
+    [device] = services()["worker"]["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    assert services()["worker"]["environment"]["RWKV_TTS_DEVICE"] == "cuda"
+    assert "reservations" not in services()["worker-cpu"]["deploy"]["resources"]
+
+
+class _Overriding(yaml.SafeLoader):
+    """Reads the tag with which an override file replaces a list."""
+
+
+def _replaced(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> list[Any]:
+    return loader.construct_sequence(node, deep=True)
+
+
+_Overriding.add_constructor("!override", _replaced)
+
+
+def test_the_documented_override_gives_each_gpu_a_worker() -> None:
+    [text] = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "docs/operations.md").read_text(), re.DOTALL)
+    override = yaml.load(text, _Overriding)  # noqa: S506 - a SafeLoader
+    assert problems(override) == []
+    devices = [
+        service["deploy"]["resources"]["reservations"]["devices"] for service in override["services"].values()
+    ]
+    assert [device["device_ids"] for [device] in devices] == [["0"], ["1"]]
+    assert override["services"]["worker-1"]["extends"] == {"file": COMPOSE_FILE.name, "service": "worker"}
+
+
+def test_prometheus_finds_workers_of_both_kinds_by_one_name() -> None:
+    assert services()["worker-cpu"]["networks"]["default"]["aliases"] == ["worker"]
+
+
+def test_keda_asks_for_the_estimated_wait_of_the_queue_that_the_workers_serve() -> None:
+    scaled = yaml.safe_load((REPOSITORY / "deploy/keda/scaledobject.yaml").read_text())
+    assert (scaled["apiVersion"], scaled["kind"]) == ("keda.sh/v1alpha1", "ScaledObject")
+    [trigger] = scaled["spec"]["triggers"]
+    assert trigger["metricType"] == "Value"  # of the queue, not of each worker
+    assert trigger["metadata"]["query"] == (
+        f'max(rwkv_tts_queue_wait_seconds{{queue="{services()["worker"]["environment"]["RWKV_TTS_QUEUE"]}"}})'
+    )
+
+
+def test_the_image_has_every_package() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    packages = {name.partition(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+    copied = set(re.findall(r"^COPY (\w+) \1$", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE))
+    sent = {line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert packages | {"assets"} == copied
+    assert copied < sent

