@@ -64,11 +64,18 @@ class Engine:
         layout: The token layout that rows were made with.
         max_rows: State slots, and rows of the logits buffer.
         token_chunk_size: Prompt tokens that one step may prefill.
+
+    Attributes:
+        steps: Batches that were run.
+        row_steps: The sum of their rows.
+        tokens: Tokens that were drawn, also those of rows that restarted.
     """
 
     def __init__(self, model: RWKV7, layout: TokenLayout, max_rows: int, token_chunk_size: int) -> None:
         self.scheduler = Scheduler(max_rows, token_chunk_size)
-        self._max_rows = max_rows
+        self.steps = self.row_steps = self.tokens = 0
+        self._limit = max_rows  # the operator's
+        self._fit = max_rows  # in the device's memory, as far as is known
         self._suspects: list[Row] = []
         self._model = model
         self._state = model.state(max_rows)
@@ -79,6 +86,20 @@ class Engine:
     def add(self, row: Row) -> None:
         """Queue a row; it takes part from the next step on that has a free slot."""
         self.scheduler.add(row)
+
+    def limit(self, max_rows: int, token_chunk_size: int) -> None:
+        """Set, between steps, how many rows run at once and how many prompt tokens a step prefills.
+
+        Rows that run beyond the limit finish. No limit brings back rows for which there was no memory.
+
+        Args:
+            max_rows: 1 to the number of state slots.
+            token_chunk_size: At least 1.
+        """
+        self._limit = max_rows
+        rows = min(self._limit, self._fit)
+        self.scheduler.max_rows = min(rows, self.scheduler.max_rows) if self._suspects else rows
+        self.scheduler.token_chunk_size = token_chunk_size
 
     @torch.inference_mode()
     def step(self) -> list[Row]:
@@ -92,6 +113,8 @@ class Engine:
         shares = self.scheduler.plan()
         if shares:
             rows = [share.row for share in shares]
+            self.steps += 1
+            self.row_steps += len(rows)
             failure = self._attempt(shares, rows)
             if failure:
                 self._recover(failure, rows)
@@ -124,18 +147,18 @@ class Engine:
         half = len(rows) // 2
         if failure.out_of_memory:
             logger.warning("engine: out of memory with {} rows; from now on {} at most", len(rows), half)
-            self._max_rows = half
+            self._fit = half
             self.scheduler.restart()
         else:
             logger.warning("{}; its {} rows restart, {} at most at once", failure.reason, len(rows), half)
             self._suspects = rows
             self.scheduler.restart(newest_first=True)
-        self.scheduler.max_rows = half
+        self.scheduler.max_rows = min(half, self._limit)
 
     def _clear_suspects(self) -> None:
         if self._suspects:
             self._suspects = []
-            self.scheduler.max_rows = self._max_rows
+            self.scheduler.max_rows = min(self._limit, self._fit)
 
     def _forward(self, shares: Sequence[Share]) -> Tensor:
         """Feed every share's tokens; the residual stream at the last token of each, [R, width]."""
@@ -164,6 +187,7 @@ class Engine:
             logits.shape[-1], tuple((d.allowed, d.sampling) for d in decodings), self._model.device
         )
         draws = torch.tensor([d.draw for d in decodings], device=self._model.device)
+        self.tokens += len(ready)
         now = time.monotonic()
         for row, token in zip(ready, sample_(logits, parameters, draws).tolist(), strict=True):
             row.prefilled_at = row.prefilled_at or now
