@@ -73,7 +73,8 @@ class Engine:
     def __init__(self, model: RWKV7, layout: TokenLayout, max_rows: int, token_chunk_size: int) -> None:
         self.scheduler = Scheduler(max_rows, token_chunk_size)
         self.stats = StepStats(max_rows)
-        self._max_rows = max_rows
+        self._limit = max_rows  # the operator's
+        self._fit = max_rows  # in the device's memory, as far as is known
         self._suspects: list[Row] = []
         self._model = model
         self._state = model.state(max_rows)
@@ -84,6 +85,20 @@ class Engine:
     def add(self, row: Row) -> None:
         """Queue a row; it takes part from the next step on that has a free slot."""
         self.scheduler.add(row)
+
+    def limit(self, max_rows: int, token_chunk_size: int) -> None:
+        """Set, between steps, how many rows run at once and how many prompt tokens a step prefills.
+
+        Rows that run beyond the limit finish. No limit brings back rows for which there was no memory.
+
+        Args:
+            max_rows: 1 to the number of state slots.
+            token_chunk_size: At least 1.
+        """
+        self._limit = max_rows
+        rows = min(self._limit, self._fit)
+        self.scheduler.max_rows = min(rows, self.scheduler.max_rows) if self._suspects else rows
+        self.scheduler.token_chunk_size = token_chunk_size
 
     @torch.inference_mode()
     def step(self) -> list[Row]:
@@ -131,18 +146,18 @@ class Engine:
         half = len(rows) // 2
         if failure.out_of_memory:
             logger.warning("engine: out of memory with {} rows; from now on {} at most", len(rows), half)
-            self._max_rows = half
+            self._fit = half
             self.scheduler.restart()
         else:
             logger.warning("{}; its {} rows restart, {} at most at once", failure.reason, len(rows), half)
             self._suspects = rows
             self.scheduler.restart(newest_first=True)
-        self.scheduler.max_rows = half
+        self.scheduler.max_rows = min(half, self._limit)
 
     def _clear_suspects(self) -> None:
         if self._suspects:
             self._suspects = []
-            self.scheduler.max_rows = self._max_rows
+            self.scheduler.max_rows = min(self._limit, self._fit)
 
     def _forward(self, shares: Sequence[Share]) -> Tensor:
         """Feed every share's tokens; the residual stream at the last token of each, [R, width]."""

@@ -37,6 +37,21 @@ class StepStats:
     def __post_init__(self) -> None:
         self.reset()
 
+    @property
+    def steps(self) -> int:
+        """Batches that were run."""
+        return sum(self.sizes)
+
+    @property
+    def row_steps(self) -> int:
+        """The sum of their rows."""
+        return sum(rows * steps for rows, steps in enumerate(self.sizes))
+
+    @property
+    def drawn(self) -> int:
+        """Tokens that were drawn, also those of rows that restarted."""
+        return self.tokens[Phase.GLOBAL] + self.tokens[Phase.SEMANTIC]
+
     def reset(self) -> None:
         """Start anew; for the engine's thread."""
         self.sizes = [0] * (self.slots + 1)

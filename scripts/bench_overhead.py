@@ -34,7 +34,7 @@ from rq.queue import Queue
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
-from worker.broker.backend import Ended
+from worker.broker.backend import Backend, Ended
 from worker.broker.batch_worker import BatchWorker
 from worker.broker.connection import worker_connection
 from worker.broker.rules import Rules
@@ -77,7 +77,7 @@ def noop(request: dict[str, Any]) -> dict[str, Any]:
     return request
 
 
-class NoopBackend:
+class NoopBackend(Backend):
     """Rows whose jobs end at once."""
 
     def __init__(self, rows: int, ended: Callable[[Ended], None]) -> None:

@@ -85,7 +85,7 @@ class ChaosWorker(BatchWorker):
         super()._settle(outcome, recorded)
 
 
-class TimedBackend:
+class TimedBackend(Backend):
     """Rows that do nothing for as long as the request's metadata say; the audio is the job's id.
 
     The metadata's ``fail`` makes a row fail; the only voice is ``known``.

@@ -26,8 +26,10 @@ from worker.cli_common import audio_format, read_recording_file, settings_from, 
 from worker.client import TTSClient
 from worker.console import Line, console, errors, jobs_table, progress_bar, save, summary
 from worker.local import LocalWorker, WorkerDiedError, local_worker, redis_server, wait
+from worker.operate_cli import top, tune
 from worker.schema import RequestError, SynthesisRequest
 from worker.settings import PREFIX, Settings, read_secret
+from worker.tuner import NoWorkerError
 from worker.voices import VoiceError
 from worker.voices_cli import voices_app
 
@@ -35,6 +37,8 @@ app = typer.Typer(help="Text to speech behind a Redis queue.", no_args_is_help=T
 model_app = typer.Typer(help="Look at model directories.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 app.add_typer(voices_app, name="voices")
+app.command()(top)
+app.command()(tune)
 
 
 def _options(model: type[BaseModel], *, prefix: str = "", skip: Collection[str] = ()) -> list[Parameter]:
@@ -90,6 +94,10 @@ def worker(
     *,
     burst: Annotated[bool, typer.Option("--burst", help="exit when the queue is empty")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="print no line at the start")] = False,
+    profile: Annotated[
+        int,
+        typer.Option("--profile", min=0, help="torch profiler trace of so many steps, to ./profile-PID.json"),
+    ] = 0,
     settings: Settings,
 ) -> None:
     """Drain a queue until told to stop: SIGTERM finishes what is running first."""
@@ -101,7 +109,7 @@ def worker(
                 f"model {settings.model}, device {settings.device}, queue {','.join(settings.queue)} "
                 f"on {_public(url)}, token_chunk_size {settings.token_chunk_size}, max_rows {settings.max_rows}"
             )
-        code = run_worker(settings, url, burst=burst)
+        code = run_worker(settings, url, burst=burst, profile_steps=profile)
     _end_process(code)
 
 
@@ -303,7 +311,7 @@ def main() -> None:
     """Entry point: expected errors are one line and exit code 1."""
     try:
         app()
-    except (RequestError, VoiceError, WorkerDiedError, RedisError, OSError) as error:
+    except (RequestError, VoiceError, NoWorkerError, WorkerDiedError, RedisError, OSError) as error:
         # A server without TLS keeps silent when a client starts with it.
         hint = "; does the server speak TLS exactly when the URL says rediss://?"
         reason = f"{error}{hint if isinstance(error, RedisTimeoutError) else ''}"

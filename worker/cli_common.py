@@ -1,18 +1,17 @@
 """What the command and its groups share: settings from options, the Redis that they name, files to send."""
 
-import logging
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import typer
-from loguru import logger
 from pydantic import ValidationError
 from redis import Redis
 
 from codec.audio import FORMATS
+from worker import logs
+from worker.client import TTSClient
 from worker.console import errors
 from worker.local import workers_on
 from worker.schema import MAX_REFERENCE_BYTES, RequestError
@@ -33,10 +32,20 @@ def settings_from(given: Mapping[str, Any]) -> Settings:
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     _check_redis(url)
-    logger.remove()
-    logger.add(sys.stderr, level=settings.log_level, backtrace=False, diagnose=False)
-    logging.addLevelName(logger.level("TRACE").no, "TRACE")  # RQ gives the level's name to the standard library
+    logs.configure(settings.log_level, as_json=settings.log_format == "json")
     return settings
+
+
+def client_of(redis: str | None, queue: str | None) -> TTSClient:
+    """For the configured Redis: an embedded server would end with the command."""
+    settings = settings_from({"redis": redis, "queue": queue})
+    url = settings.redis_url()
+    if url is None:
+        raise typer.BadParameter(
+            "redis: not given, and an embedded server would vanish with this command; accepted: --redis URL, or "
+            "the environment variable RWKV_TTS_REDIS or REDIS_URL"
+        )
+    return TTSClient(url, settings.queue[0])
 
 
 def _check_redis(url: str | None) -> None:

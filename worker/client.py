@@ -13,9 +13,11 @@ from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
-from worker.broker.load import QueueFullError, QueueLoad, enqueue_within, queue_load
+from worker.broker.load import Busyness, QueueFullError, QueueLoad, WorkerLoad, busyness, enqueue_within
 from worker.keys import ARGUMENT, FUNCTION, audio_key
 from worker.schema import SynthesisResult, parse_request
+from worker.tuner import NoWorkerError, Tuned, tune
+from worker.tuning import RESET
 from worker.voice_store import VoiceStore
 from worker.voices import Voice, VoiceError, check_voice_id
 
@@ -32,14 +34,18 @@ PREVIEW = "This is how the new voice sounds."
 _PREVIEW_SECONDS = 10.0
 
 __all__ = [
+    "Busyness",
     "JobFailedError",
+    "NoWorkerError",
     "QueueFullError",
     "QueueLoad",
     "Speech",
     "TTSClient",
+    "Tuned",
     "Voice",
     "VoiceError",
     "VoiceStore",
+    "WorkerLoad",
 ]
 
 _ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
@@ -173,7 +179,40 @@ class TTSClient:
 
     def load(self) -> QueueLoad:
         """How busy the queue is."""
-        return queue_load(self._queue)
+        return self.busyness().queue
+
+    def busyness(self) -> Busyness:
+        """How busy the queue and each of its live workers are, and the values that these work with."""
+        return busyness(self._queue)
+
+    def tune(
+        self,
+        worker: str | None = None,
+        *,
+        log_level: str | None = None,
+        token_chunk_size: int | None = None,
+        max_rows: int | None = None,
+        reset: bool = False,
+        timeout: float = 10.0,
+    ) -> list[Tuned]:
+        """Change values of running workers, and wait until they work with them; each takes all or nothing.
+
+        Redis must let us publish: the role ``tuner`` of ``deploy/redis/users.acl`` may.
+
+        Args:
+            worker: RQ's name of one worker; all of the queue when None.
+            log_level: TRACE, DEBUG, INFO, WARNING or ERROR.
+            token_chunk_size: Prompt tokens that one step may prefill.
+            max_rows: Utterances that decode at once, up to the worker's ``slots``; what runs beyond it finishes.
+            reset: Go back to the values that the worker was started with, then take those given here.
+            timeout: Seconds to wait for confirmations.
+
+        Raises:
+            NoWorkerError: There is no such worker; nothing has changed.
+        """
+        values = {"log_level": log_level, "token_chunk_size": token_chunk_size, "max_rows": max_rows}
+        change = {name: value for name, value in values.items() if value is not None}
+        return tune(self._queue, {**change, RESET: reset}, worker, timeout)
 
     def _current_limit(self) -> int | None:
         """Our own limit, else the one that the workers announce, asked for every few seconds."""

@@ -27,6 +27,9 @@ DEATHS_PREFIX = "rwkv-tts:deaths:"
 RECOVERY_PREFIX = "rwkv-tts:recovery:"
 """``rwkv-tts:recovery:<queue>``: held for a moment by the worker that looks for dead workers' jobs."""
 
+TUNE_PREFIX = "rwkv-tts:tune:"
+"""``rwkv-tts:tune:<worker>``: the pub/sub channel on which a worker hears changes of its values."""
+
 
 def audio_key(job_id: str) -> str:
     return AUDIO_PREFIX + job_id
@@ -38,3 +41,7 @@ def tokens_key(job_id: str) -> str:
 
 def lease_key(worker_name: str) -> str:
     return LEASE_PREFIX + worker_name
+
+
+def tune_channel(worker_name: str) -> str:
+    return TUNE_PREFIX + worker_name

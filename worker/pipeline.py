@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from loguru import logger
@@ -22,6 +23,7 @@ from codec.voice_encoder import EncodedVoice
 from worker.broker.backend import BackendBrokenError
 from worker.cloning import Cloner, Reference
 from worker.directory import SpeechModel
+from worker.profiling import StepProfile
 from worker.synthesis import Utterance, failure, with_voice
 
 _COUNT_IDLE_SECONDS = 1.0
@@ -34,6 +36,37 @@ class _Cancel:
 
 class _ForgetStats:
     pass
+
+
+@dataclass(frozen=True)
+class _Limits:
+    max_rows: int
+    token_chunk_size: int
+    done: Callable[[], None]
+
+
+_ToEngine = Utterance | _Cancel | _Limits | StepProfile | _ForgetStats
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the pipeline does and has done.
+
+    Attributes:
+        rows: Utterances that decode.
+        most_rows: How many may; fewer than the limit after the device was out of memory.
+        steps: Steps of the engine.
+        row_steps: The sum of their rows.
+        tokens: Tokens that were drawn.
+        audio_seconds: Seconds of audio that were encoded.
+    """
+
+    rows: int
+    most_rows: int
+    steps: int
+    row_steps: int
+    tokens: int
+    audio_seconds: float
 
 
 class Pipeline:
@@ -75,9 +108,10 @@ class Pipeline:
         self._done = done
         self._freed = freed
         self._to_cloner: queue.SimpleQueue[Utterance | None] = queue.SimpleQueue()
-        self._to_engine: queue.SimpleQueue[Utterance | _Cancel | _ForgetStats | None] = queue.SimpleQueue()
+        self._to_engine: queue.SimpleQueue[_ToEngine | None] = queue.SimpleQueue()
         self._to_vocoder: queue.SimpleQueue[Utterance | None] = queue.SimpleQueue()
         self._to_encoder: queue.SimpleQueue[Utterance | None] = queue.SimpleQueue()
+        self._step: Callable[[], list[Row]] = self._engine.step
         self._running: dict[Row, Utterance] = {}
         self._inside: dict[Utterance, str | None] = {}  # with the reason of those that are cancelled
         self._cloning = 0  # utterances that have not left the cloner
@@ -85,6 +119,7 @@ class Pipeline:
         self._broken: str | None = None
         self._lock = threading.Lock()  # taken to write the three; never in a step
         self._cloned = self._steps = self._vocoded = self._encoded = 0  # each is counted by one thread
+        self._audio_seconds = 0.0  # by the encoder's
         self._threads = [
             threading.Thread(target=self._guard, args=(target,), name=name, daemon=True)
             for name, target in (
@@ -137,6 +172,31 @@ class Pipeline:
             raise BackendBrokenError(self._broken)
         completed = self._cloned + self._steps + self._vocoded + self._encoded
         return completed if self._inside else None
+
+    def limit(self, max_rows: int, token_chunk_size: int, done: Callable[[], None]) -> None:
+        """Change between two steps how many rows run at once and how many prompt tokens a step prefills.
+
+        Args:
+            max_rows: 1 to the number that the pipeline was made with; what runs beyond it finishes.
+            token_chunk_size: At least 1.
+            done: Called from the engine's thread when it is so.
+        """
+        self._to_engine.put(_Limits(max_rows, token_chunk_size, done))
+
+    def profile(self, steps: int, path: Path) -> None:
+        """Write a trace of the next ``steps`` steps to ``path``, from the main thread; see ``StepProfile``."""
+        self._to_engine.put(StepProfile(self._engine.step, steps, path))
+
+    def figures(self) -> Figures:
+        """What it does now, and has done until now."""
+        return Figures(
+            rows=len(self.scheduler.running),
+            most_rows=self.scheduler.max_rows,
+            steps=self.stats.steps,
+            row_steps=self.stats.row_steps,
+            tokens=self.stats.drawn,
+            audio_seconds=self._audio_seconds,
+        )
 
     def free_rows(self) -> int:
         """Rows that could start at once; negative when more are inside than may run.
@@ -215,15 +275,17 @@ class Pipeline:
                     open_ = False
                 else:
                     self._take(message)
-            finished = self._engine.step()
+            finished = self._step()
             self._steps += 1
             for row in finished:
                 self._leave(row)
             if finished:
                 _call("freed", self._freed)
+        if isinstance(self._step, StepProfile):
+            self._step.close()
         self._to_vocoder.put(None)
 
-    def _next_message(self) -> Utterance | _Cancel | _ForgetStats | None:
+    def _next_message(self) -> _ToEngine | None:
         """Wait for a message; the time is counted as it passes, so that a long wait shows before it ends."""
         while True:
             start = time.perf_counter()
@@ -234,17 +296,21 @@ class Pipeline:
             finally:
                 self.stats.idle_seconds += time.perf_counter() - start
 
-    def _take(self, message: Utterance | _Cancel | _ForgetStats) -> None:
+    def _take(self, message: _ToEngine) -> None:
         if isinstance(message, Utterance):
             self._running[message.row] = message
             self._engine.add(message.row)
-            return
-        if isinstance(message, _ForgetStats):
+        elif isinstance(message, _Cancel):
+            waiting = self._engine.scheduler.cancel(message.key)
+            if waiting is not None:
+                self._leave(waiting)
+        elif isinstance(message, _Limits):
+            self._engine.limit(message.max_rows, message.token_chunk_size)
+            _call("done", message.done)
+        elif isinstance(message, _ForgetStats):
             self.stats.reset()
-            return
-        waiting = self._engine.scheduler.cancel(message.key)
-        if waiting is not None:
-            self._leave(waiting)
+        else:
+            self._step = message
 
     def _leave(self, row: Row) -> None:
         utterance = self._running.pop(row)
@@ -305,6 +371,8 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - one utterance's fault must not end the thread
             logger.exception("encoding failed")
             utterance.error = f"format: {utterance.request.format}: {type(error).__name__}: {error}"
+        else:
+            self._audio_seconds += len(utterance.wave) / self.sample_rate
 
     def _end(self, utterance: Utterance) -> None:
         """Let go of an utterance; a cancel that comes from now on is too late."""

@@ -13,7 +13,7 @@ from rq.queue import Queue
 from batching.scheduler import Scheduler
 from batching.stats import STEP_SECONDS, StepStats
 from sampler.decoding import Phase
-from worker.broker.load import QueueLoad, queue_load
+from worker.broker.load import QueueLoad, busyness
 from worker.broker.tolerance import is_malformed
 from worker.metrics import PREFIX
 
@@ -92,7 +92,7 @@ class QueueReadings(Collector):
         loads = {}
         for queue in self._queues:
             try:
-                loads[queue.name] = queue_load(queue)
+                loads[queue.name] = busyness(queue).queue
             except Exception as error:  # noqa: BLE001 - a scrape always answers
                 if not is_malformed(error):
                     return None

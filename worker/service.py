@@ -1,14 +1,18 @@
 """Puts a worker together: model, pipeline, queue."""
 
+import os
 import queue
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn
 
+from loguru import logger
 from rich.markup import escape
 
+from worker import logs
 from worker.broker.backend import BackendBrokenError, Cause, Ended
 from worker.broker.batch_worker import BatchWorker, ExitCode
 from worker.broker.callbacks import CallbackError
@@ -17,12 +21,14 @@ from worker.cloning import REFUSED
 from worker.console import errors
 from worker.directory import ModelError, SpeechModel, open_model
 from worker.health import Health, HealthServer
+from worker.meter import Meter
 from worker.metrics import Metrics
 from worker.pipeline import Pipeline
 from worker.readings import DeviceReadings, EngineReadings, QueueReadings
 from worker.schema import RequestError, SynthesisRequest, SynthesisResult
 from worker.settings import Settings
 from worker.synthesis import MODEL_FAULT, Utterance, kept_tokens, make_result, make_utterance
+from worker.tuning import Tunable, TuningError, changed
 from worker.voice_store import VoiceStore
 from worker.voices import Voices
 
@@ -68,6 +74,8 @@ class SpeechBackend:
     ) -> None:
         self._ended, self._spoken = ended, spoken
         self._warmed: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
+        self._start = self._values = Tunable(**settings.model_dump(include=set(Tunable.model_fields)))
+        self._meter = Meter(counters=4)
         self._pipeline = Pipeline(
             speech,
             max_rows=settings.max_rows,
@@ -80,6 +88,7 @@ class SpeechBackend:
         self.cancel = self._pipeline.cancel
         self.room = self._pipeline.free_rows
         self.progress = self._pipeline.progress
+        self.profile = self._pipeline.profile
         self.close = self._pipeline.close
         self.stats, self.scheduler = self._pipeline.stats, self._pipeline.scheduler
 
@@ -91,6 +100,35 @@ class SpeechBackend:
             redis.exceptions.RedisError: Redis is away, and with it the voices.
         """
         self._pipeline.submit(make_utterance(self._pipeline.speech, job_id, request, queued))
+
+    def says(self) -> Mapping[str, Any]:
+        """Its values, and how busy it was lately."""
+        now = self._pipeline.figures()
+        counters = (now.steps, now.row_steps, now.tokens, now.audio_seconds)
+        seconds, (steps, row_steps, tokens, audio_seconds) = self._meter.grown(counters)
+        return {
+            **self._values.model_dump(),
+            "slots": self._start.max_rows,
+            "rows": now.rows,
+            "most_rows": now.most_rows,
+            "mean_batch": round(row_steps / steps, 2) if steps else 0.0,
+            "tokens_per_second": round(tokens / seconds, 1),
+            "audio_seconds_per_second": round(audio_seconds / seconds, 2),
+            "audio_seconds": round(now.audio_seconds, 2),
+        }
+
+    def tune(self, change: Mapping[str, Any], done: Callable[[str | None], None], /) -> None:
+        """Change log level, chunk size and rows, all or nothing; ``done`` is told when the engine has taken it."""
+        try:
+            values = changed(self._values, self._start, change)
+        except TuningError as error:
+            logger.warning("tune: {}; nothing is changed", error)
+            done(str(error))
+            return
+        self._values = values
+        logs.set_level(values.log_level)
+        self._pipeline.limit(values.max_rows, values.token_chunk_size, lambda: done(None))
+        logger.info("tune: from now on {}", values)
 
     def warm_up(self) -> None:
         """Speak a word through all stages, before there are jobs; it is not counted.
@@ -135,12 +173,15 @@ class SpeechBackend:
             self._spoken(result)
 
 
-def run_worker(settings: Settings, url: str, *, burst: bool) -> ExitCode:
-    """Load the model, speak a word, and drain the queues; meanwhile tell how it goes, where a port is set."""
+def run_worker(settings: Settings, url: str, *, burst: bool, profile_steps: int = 0) -> ExitCode:
+    """Load the model, speak a word, and drain the queues; meanwhile tell how it goes, where a port is set.
+
+    With ``profile_steps`` a trace of so many steps is written.
+    """
     metrics, health = Metrics(), Health()
     with _health_server(settings, metrics, health):
         try:
-            worker = _make_worker(settings, url, metrics, health)
+            worker = _make_worker(settings, url, metrics, health, profile_steps)
         except ModelError as error:
             _give_up("model", error)
         except WarmUpError as error:
@@ -148,11 +189,13 @@ def run_worker(settings: Settings, url: str, *, burst: bool) -> ExitCode:
         except CallbackError as error:
             _give_up("settings", error)
         health.worker = worker
-        worker.work(burst=burst, logging_level=settings.log_level)
+        worker.work(burst=burst, logging_level=None)
     return worker.exit_code
 
 
-def _make_worker(settings: Settings, url: str, metrics: Metrics, health: Health) -> BatchWorker:
+def _make_worker(
+    settings: Settings, url: str, metrics: Metrics, health: Health, profile_steps: int
+) -> BatchWorker:
     speech = open_model(settings.model, settings.device, settings.threads, clone=settings.clone)
     connection = worker_connection(url)
     wait_for_redis(connection, settings.outage_timeout)  # it may have gone while the model was loaded
@@ -162,6 +205,8 @@ def _make_worker(settings: Settings, url: str, metrics: Metrics, health: Health)
         health.starting = "the model is warming up"
         backend = SpeechBackend(speech, settings, ended, freed, metrics.spoken)
         backend.warm_up()
+        if profile_steps:
+            backend.profile(profile_steps, Path(f"profile-{os.getpid()}.json").absolute())
         metrics.registry.register(EngineReadings(backend.stats, backend.scheduler))
         return backend
 

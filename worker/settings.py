@@ -4,25 +4,21 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 from urllib.parse import quote, urlsplit
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.broker.rules import Rules
+from worker.tuning import Tunable
 
 PREFIX = "RWKV_TTS_"
 DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "assets" / "demo-voice"
 """The demo voice, which comes with a clone of the repository."""
-LogLevel = Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"]
 
 
-def _upper(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
-
-
-class Settings(BaseSettings, Rules):
+class Settings(BaseSettings, Rules, Tunable):
     """Everything that an operator can set."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
@@ -33,16 +29,14 @@ class Settings(BaseSettings, Rules):
         default=None, description="file with the password of the Redis URL, which then needs none"
     )
     device: str = Field(default="cpu", description="torch device, for example cpu or cuda:0")
-    token_chunk_size: int = Field(default=256, ge=1, description="prompt tokens that one step may prefill")
-    max_rows: int = Field(default=16, ge=1, le=4096, description="utterances that decode at once")
     threads: int = Field(default=1, ge=1, description="CPU threads of each of engine and vocoder")
     clone: bool = Field(default=True, description="whether jobs may bring reference audio to clone a voice from")
     metrics_host: str = Field(default="127.0.0.1", description="address for metrics and health, open to all there")
     metrics_port: int | None = Field(
         default=None, ge=0, le=65535, description="its port; 0 takes a free one; no metrics when unset"
     )
-    log_level: Annotated[LogLevel, BeforeValidator(_upper)] = Field(
-        default="WARNING", description="TRACE, DEBUG, INFO, WARNING or ERROR"
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="text, or json: log lines that are one JSON object each"
     )
 
     def redis_url(self, environ: Mapping[str, str] = os.environ) -> str | None:

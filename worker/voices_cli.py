@@ -8,8 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from worker.cli_common import audio_format, read_recording_file, settings_from, warn_without_workers, write_audio
-from worker.client import TTSClient
+from worker.cli_common import audio_format, client_of, read_recording_file, warn_without_workers, write_audio
 from worker.console import console, errors
 from worker.local import wait
 from worker.schema import RequestError
@@ -37,7 +36,7 @@ def add(
     redis: _Redis = None,
 ) -> None:
     """Have a worker make a voice from a recording, and keep it."""
-    client = _client(redis, queue)
+    client = client_of(redis, queue)
     warn_without_workers(client.connection, client.queue)
     job_id = client.submit_voice(name, read_recording_file(file), text, format=audio_format(output))
     with errors.status("making the voice"):
@@ -126,19 +125,7 @@ def import_(
 
 
 def _store(redis: str | None) -> VoiceStore:
-    return _client(redis, None).voices
-
-
-def _client(redis: str | None, queue: str | None) -> TTSClient:
-    """For the configured Redis: in an embedded server, which ends with the command, a voice would be lost."""
-    settings = settings_from({"redis": redis, "queue": queue})
-    url = settings.redis_url()
-    if url is None:
-        raise typer.BadParameter(
-            "redis: not given, and a voice would vanish with the embedded server; accepted: --redis URL, or the "
-            "environment variable RWKV_TTS_REDIS or REDIS_URL"
-        )
-    return TTSClient(url, settings.queue[0])
+    return client_of(redis, None).voices
 
 
 def _print_kept(voice: Voice) -> None:

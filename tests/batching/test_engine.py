@@ -454,6 +454,93 @@ def test_the_ceiling_of_out_of_memory_outlives_the_search_for_a_fault(
     assert engine.scheduler.max_rows == 4
 
 
+def test_a_limit_lets_running_rows_finish_and_can_be_taken_back(
+    speech: SpeechModel, alone: dict[str, Trace]
+) -> None:
+    engine, rows = engine_of(speech, rows=6), requests(speech, 14)
+    for row in rows:
+        engine.add(row)
+    finished = engine.step()
+    first = list(engine.scheduler.running)
+    engine.limit(2, token_chunk_size=5)
+    assert engine.scheduler.token_chunk_size == 5
+    while not all(row.finished for row in first):
+        finished += engine.step()
+        newcomers = [row for row in engine.scheduler.running if row not in first]
+        assert len(newcomers) <= 2
+        assert not newcomers or len(engine.scheduler.running) <= 2
+    engine.limit(6, token_chunk_size=256)
+    engine.step()
+    assert len(engine.scheduler.running) > 2
+    found = {row.key: trace(row) for row in finished} | run(engine, [])
+    assert {key: found[key] for key in found} == {key: alone[key] for key in found}
+    assert all(row.finished for row in rows)
+
+
+@pytest.mark.parametrize(("limit", "after"), [(8, 4), (3, 3)])
+def test_no_limit_brings_back_rows_for_which_there_was_no_memory(
+    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch, limit: int, after: int
+) -> None:
+    engine = engine_of(speech, rows=8, chunk=10_000)
+    break_steps(engine, monkeypatch, lambda rows: MemoryError() if len(rows) > 4 else None)
+    run(engine, requests(speech, 8))
+    assert engine.scheduler.max_rows == 4
+    engine.limit(limit, token_chunk_size=10_000)
+    assert engine.scheduler.max_rows == after
+    engine.limit(8, token_chunk_size=10_000)
+    assert engine.scheduler.max_rows == 4
+
+
+@pytest.mark.parametrize("kind", [MemoryError, RuntimeError])
+def test_halving_stays_below_the_limit(
+    speech: SpeechModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    """Eight rows still run when the limit is two already."""
+    engine, rows = engine_of(speech, rows=8, chunk=10_000), requests(speech, 8)
+    errors: list[Exception] = []
+    break_steps(engine, monkeypatch, lambda _: errors.pop() if errors else None)
+    for row in rows:
+        engine.add(row)
+    engine.step()
+    engine.limit(2, token_chunk_size=10_000)
+    errors.append(kind("late"))
+    engine.step()
+    assert engine.scheduler.max_rows == 2
+    assert run(engine, []) == {row.key: alone[row.key] for row in rows}
+    assert engine.scheduler.max_rows == 2
+
+
+@pytest.mark.parametrize(("limit", "meanwhile"), [(1, 1), (6, 4)])
+def test_a_limit_does_not_end_the_search_for_a_fault(
+    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch, limit: int, meanwhile: int
+) -> None:
+    engine = engine_of(speech, rows=8, chunk=10_000)
+    errors: list[Exception] = [RuntimeError("once")]
+    break_steps(engine, monkeypatch, lambda _: errors.pop() if errors else None)
+    for row in requests(speech, 8):
+        engine.add(row)
+    engine.step()
+    engine.limit(limit, token_chunk_size=10_000)
+    assert engine.scheduler.max_rows == meanwhile
+    run(engine, [])
+    assert engine.scheduler.max_rows == limit
+
+
+def test_it_counts_what_it_does(speech: SpeechModel) -> None:
+    engine, rows = engine_of(speech, rows=4), requests(speech, 8)
+    run(engine, rows)
+    assert engine.stats.row_steps == sum(row.steps for row in rows)
+    # EOS is drawn too, and is no token of the speech; given voices are not drawn.
+    drawn = [
+        len(row.decoding.semantic)
+        + (0 if row.decoding.voice else len(row.decoding.globals_))
+        + (row.finished is FinishReason.EOS)
+        for row in rows
+    ]
+    assert engine.stats.drawn == sum(drawn)
+    assert max(row.steps for row in rows) <= engine.stats.steps < engine.stats.row_steps
+
+
 def spy(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, seen: Callable[..., None]) -> None:
     original = getattr(owner, name)
 

@@ -206,11 +206,12 @@ def test_a_redis_that_stays_away_ends_the_worker(random_model: Path, server: Ser
 
 WEDGED = """
 import sys, time
+from worker.broker.backend import Backend
 from worker.broker.batch_worker import BatchWorker
 from worker.broker.connection import worker_connection
 from worker.broker.rules import Rules
 
-class Wedged:
+class Wedged(Backend):
     def __init__(self, ended, freed): self.inside = False
     def submit(self, job_id, request, queued): self.inside = True
     def cancel(self, job_id, reason): pass

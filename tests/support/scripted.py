@@ -14,7 +14,7 @@ from redis import Redis
 from rq import get_current_job
 from rq.job import Job
 
-from worker.broker.backend import Ended
+from worker.broker.backend import Backend, Ended
 from worker.keys import audio_key
 from worker.schema import RequestError, SynthesisRequest, parse_request
 
@@ -104,7 +104,7 @@ class Script:
                 return
 
 
-class ScriptedBackend:
+class ScriptedBackend(Backend):
     """Runs each job in a thread of its own.
 
     Args:

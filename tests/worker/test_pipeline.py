@@ -1,6 +1,7 @@
 """The pipeline on a real random model: every utterance comes back once, whatever happens to the others."""
 
 import io
+import json
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -765,6 +766,71 @@ def test_utterance_is_cancelled_while_it_is_cloned_or_waits_for_that(speech: Spe
         "kept": None,
     }
     assert cloned.row.steps == waiting.row.steps == 0
+
+
+def test_limits_change_while_it_runs_and_are_told_when_they_hold(speech: SpeechModel) -> None:
+    done = threading.Semaphore(0)
+    with desk(speech, max_rows=4) as one:
+        for number in range(4):
+            one.submit(str(number), **LONG | {"max_seconds": 30})
+        until(lambda: one.pipeline.figures().rows == 4)
+        one.pipeline.limit(1, 7, done.release)
+        assert done.acquire(timeout=PATIENCE)
+        figures = one.pipeline.figures()
+        assert (figures.most_rows, one.pipeline._engine.scheduler.token_chunk_size) == (1, 7)
+        assert one.pipeline.free_rows() == 1 - 4
+        for number in range(4):
+            one.pipeline.cancel(str(number))
+        assert one.collect(4).keys() == {"0", "1", "2", "3"}
+        waiting = [one.submit(f"next {number}") for number in range(3)]
+        one.collect(3)
+        assert {utterance.row.mean_batch for utterance in waiting} == {1.0}
+        one.pipeline.limit(4, 64, done.release)
+        assert done.acquire(timeout=PATIENCE)
+        assert one.pipeline.free_rows() == 4
+
+
+def test_figures_count_rows_tokens_and_audio(speech: SpeechModel) -> None:
+    with desk(speech, max_rows=4) as one:
+        assert one.pipeline.figures() == worker.pipeline.Figures(0, 4, 0, 0, 0, 0.0)
+        submitted = [one.submit(name, **fields) for name, fields in requests().items()]
+        one.collect(len(submitted))
+        figures = one.pipeline.figures()
+        assert figures.row_steps == sum(utterance.row.steps for utterance in submitted)
+        assert figures.steps < figures.row_steps
+        assert figures.tokens >= sum(len(utterance.row.decoding.semantic) for utterance in submitted)
+        assert figures.audio_seconds == pytest.approx(sum(len(wave(utterance)) / RATE for utterance in submitted))
+
+
+@pytest.mark.parametrize(("asked", "written"), [(5, 5), (100_000, None)])
+def test_a_profile_holds_as_many_steps_as_were_asked_for(
+    speech: SpeechModel, tmp_path: Path, asked: int, written: int | None
+) -> None:
+    """Or as many as there were until the end; the speech is the same."""
+    path = tmp_path / "trace.json"
+    with desk(speech) as one:
+        plain = one.submit("plain", seed=1)
+        one.collect(1)
+        before = one.pipeline.figures().steps
+        one.pipeline.profile(asked, path)
+        profiled = one.submit("profiled", seed=1)
+        one.collect(1)
+        seen = one.pipeline.figures().steps - before + 1  # closing is a step without rows
+    events = json.loads(path.read_text())["traceEvents"]
+    assert sum(event.get("name") == "engine step" for event in events) == (written or seen - 4)
+    assert any(str(event.get("name")).startswith("aten::") for event in events)
+    assert trace(profiled) == trace(plain)
+
+
+def test_a_profile_that_cannot_be_written_does_not_end_the_engine(speech: SpeechModel, tmp_path: Path) -> None:
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(message.record["message"]), level="ERROR")
+    with desk(speech) as one:
+        one.pipeline.profile(1, tmp_path / "no" / "trace.json")
+        one.submit("one")
+        assert one.collect(1)["one"].error is None
+    logger.remove(sink)
+    assert lines == [f"profile: {tmp_path / 'no' / 'trace.json'} cannot be written"]
 
 
 def test_cloned_utterance_is_cancelled_in_the_engine(speech: SpeechModel) -> None:

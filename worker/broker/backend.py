@@ -1,6 +1,6 @@
 """What a batch worker needs of whatever does its jobs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -69,6 +69,14 @@ class Backend(Protocol):
         Raises:
             BackendBrokenError: Jobs will not advance any more.
         """
+
+    def says(self) -> Mapping[str, Any]:
+        """What it tells of itself in the worker's lease, asked for at every beat; fields of ``WorkerLoad``."""
+        return {}
+
+    def tune(self, change: Mapping[str, Any], done: Callable[[str | None], None], /) -> None:  # noqa: ARG002
+        """Change values at run time; ``done`` is told, from any thread, None or why nothing has changed."""
+        done("tune: there is nothing to tune here")
 
     def close(self) -> None:
         """Let what is inside finish and end the threads."""

@@ -34,6 +34,7 @@ from worker.broker.callbacks import Callbacks
 from worker.broker.claim import HORIZON_SECONDS, Claimed, Claimer
 from worker.broker.commit import Committer, Fate, Outcome
 from worker.broker.jobs import SpeechJob
+from worker.broker.journal import MinuteLine, tell_end
 from worker.broker.lease import REPLIES, Lease
 from worker.broker.load import Throughput
 from worker.broker.observer import Observer
@@ -43,6 +44,7 @@ from worker.broker.running import Deadlines, Running
 from worker.broker.scheduler import Scheduler
 from worker.broker.watchdog import Watchdog
 from worker.broker.watcher import QueueWatcher
+from worker.keys import tune_channel
 from worker.schema import RequestError
 
 _LOST_RACE_SECONDS = 0.05
@@ -54,6 +56,10 @@ _LONGEST_PAUSE_SECONDS = 2.0
 _SAME_SIGNAL_SECONDS = 1.0
 _DEFAULT_TIMEOUT = 180
 _AT_ONCE = 256
+_ANSWERS = 8
+"""Answers to changes of values that the lease repeats, so that everyone who asks has the time to read theirs."""
+
+_LONGEST_ID = 64
 
 
 class ExitCode(IntEnum):
@@ -87,7 +93,23 @@ class _Stop:
     job_id: str
 
 
-_Message = Ended | _CallbackDone | _Stop | _Signal
+@dataclass(frozen=True)
+class _Tune:
+    """Somebody wants values to change; ``id`` is the asker's name for it."""
+
+    id: str
+    change: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Tuned:
+    """A change has been made, or refused with an error."""
+
+    id: str
+    error: str | None
+
+
+_Message = Ended | _CallbackDone | _Stop | _Tune | _Tuned | _Signal
 
 
 class BatchWorker(BaseWorker):
@@ -141,6 +163,9 @@ class BatchWorker(BaseWorker):
         self._callbacks = Callbacks(rules.callbacks, rules.webhook_hosts)
         self._watchdog = Watchdog(rules.watchdog_timeout)
         self._throughput = Throughput()
+        self._minute = MinuteLine()
+        self._answers: dict[str, str | None] = {}
+        self._recovered = 0
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._jobs: dict[str, Running] = {}
         self._ended: list[Outcome] = []
@@ -357,6 +382,10 @@ class BatchWorker(BaseWorker):
                 self._called_back(running, message)
         elif isinstance(message, _Stop):
             self._stop_job(message.job_id)
+        elif isinstance(message, _Tune):
+            self._backend.tune(message.change, lambda error: self._inbox.put(_Tuned(message.id, error)))
+        elif isinstance(message, _Tuned):
+            self._answer(message)
         else:
             self._notified |= message is _Signal.JOBS
 
@@ -418,8 +447,7 @@ class BatchWorker(BaseWorker):
             return
         self._observer.ended(outcome)
         self._worked |= outcome.fate is not Fate.PUT_BACK
-        if outcome.reason:
-            logger.info("job {}: {}: {}", job.id, outcome.fate.name.lower(), outcome.reason)
+        tell_end(outcome)
         if job.webhooks and job._status in (JobStatus.FINISHED, JobStatus.FAILED):
             self._callbacks.send_webhooks(outcome)
 
@@ -479,6 +507,9 @@ class BatchWorker(BaseWorker):
             "max_queue": self._rules.max_queue,
             "running": len(self._jobs),
             "jobs_per_second": round(self._throughput.per_second(), 3),
+            "recovered": self._recovered,
+            "answers": self._answers,
+            **self._backend.says(),
         }
 
     def _register_again(self) -> None:
@@ -501,9 +532,12 @@ class BatchWorker(BaseWorker):
         if moment >= self._next_cleaning:
             self._next_cleaning = moment + maintenance.INTERVAL_SECONDS
             maintenance.clean(self.connection, self.queues, self._recovery)
+        if self._minute.due:
+            self._minute.tell(self._says(), sum(rq_queue.count for rq_queue in self.queues))
 
     def _recover(self, rq_queue: Any) -> None:
         back, exhausted = self._recovery.run(rq_queue, self._lease.interval)
+        self._recovered += back
         if back:
             logger.warning("queue {}: {} jobs of dead workers went back", rq_queue.name, back)
         self._observer.recovered(back, len(exhausted))
@@ -554,12 +588,38 @@ class BatchWorker(BaseWorker):
         else:
             logger.warning("command {!r}: unknown; ignored", str(command)[:80])
 
+    def handle_tuning(self, message: dict[Any, Any]) -> None:
+        """Take a change of values from the operator's channel."""
+        try:
+            payload = parse_payload(message)
+            tune = _Tune(str(payload["id"])[:_LONGEST_ID], dict(payload["change"]))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            logger.warning("tune: not readable ({}); ignored", type(error).__name__)
+            return
+        self._inbox.put(tune)
+
+    def _answer(self, tuned: _Tuned) -> None:
+        """Repeat an answer in the lease, from now on, until newer ones have taken its place."""
+        self._answers[tuned.id] = tuned.error
+        if len(self._answers) > _ANSWERS:
+            del self._answers[next(iter(self._answers))]
+        self._next_beat = 0.0
+
     def _stop_job(self, job_id: str) -> None:
         running = self._jobs.get(job_id)
         if running is None:
             logger.warning("command stop-job: job {} does not run here", job_id)
         else:
             self._stop_early(running, Fate.STOPPED, "stopped on request", Cause.CANCELLED)
+
+    def subscribe(self) -> None:
+        """As RQ's, and to a channel of our own: everyone who may stop a job may publish to RQ's."""
+        channels = {self.pubsub_channel_name: self.handle_payload, tune_channel(self.name): self.handle_tuning}
+        self.pubsub = self.connection.pubsub()
+        self.pubsub.subscribe(**channels)
+        self.pubsub_thread = self.pubsub.run_in_thread(  # type: ignore[assignment]  # RQ declares none
+            sleep_time=60, daemon=True, exception_handler=self._pubsub_exception_handler
+        )
 
     def unsubscribe(self) -> None:
         """As RQ's, but the thread is told to stop before it is woken: RQ waits for a second here."""

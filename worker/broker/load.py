@@ -5,8 +5,9 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from pydantic import BaseModel, ConfigDict
 from rq.queue import Queue
 from rq.utils import as_text
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
@@ -46,7 +47,56 @@ class QueueLoad:
         return self.depth / self.jobs_per_second if self.jobs_per_second else None
 
 
-def queue_load(queue: Queue) -> QueueLoad:
+class WorkerLoad(BaseModel):
+    """What a worker says in its lease; what only some kinds of workers have is None for the others.
+
+    Attributes:
+        name: RQ's name of the worker.
+        max_queue: Jobs that may wait; None without a limit.
+        running: Jobs that it has started.
+        jobs_per_second: Jobs that it ends, over the last minute.
+        recovered: Jobs of dead workers that it put back.
+        answers: Changes of values that it was asked for, by the asker's id: None, or why they were refused.
+        rows: Rows that decode.
+        most_rows: How many may; fewer than ``max_rows`` after the device was out of memory.
+        max_rows: How many the operator lets decode at once.
+        slots: To how many that can be raised.
+        token_chunk_size: Prompt tokens that one step may prefill.
+        log_level: The least important lines that it logs.
+        mean_batch: Rows in a step, over the last ten seconds, as the two that follow.
+        tokens_per_second: Tokens that it draws.
+        audio_seconds_per_second: Seconds of audio that it makes.
+        audio_seconds: Seconds of audio that it has made.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    max_queue: int | None
+    running: int
+    jobs_per_second: float
+    recovered: int = 0
+    answers: dict[str, str | None] = {}
+    rows: int | None = None
+    most_rows: int | None = None
+    max_rows: int | None = None
+    slots: int | None = None
+    token_chunk_size: int | None = None
+    log_level: str | None = None
+    mean_batch: float | None = None
+    tokens_per_second: float | None = None
+    audio_seconds_per_second: float | None = None
+    audio_seconds: float | None = None
+
+
+class Busyness(NamedTuple):
+    """A queue and its workers, read at once."""
+
+    queue: QueueLoad
+    workers: list[WorkerLoad]
+
+
+def busyness(queue: Queue) -> Busyness:
     """Ask Redis; two round trips."""
     connection = queue.connection
     names = [as_text(key).rpartition(":")[2] for key in connection.smembers(WORKERS_BY_QUEUE_KEY % queue.name)]
@@ -55,15 +105,20 @@ def queue_load(queue: Queue) -> QueueLoad:
         for name in names:
             pipeline.get(lease_key(name))
         depth, *leases = pipeline.execute()
-    says = [json.loads(lease) for lease in leases if lease is not None]
-    limits = [s["max_queue"] for s in says if s["max_queue"] is not None]
-    return QueueLoad(
+    workers = [
+        WorkerLoad(name=name, **json.loads(lease))
+        for name, lease in sorted(zip(names, leases, strict=True))
+        if lease is not None
+    ]
+    limits = [worker.max_queue for worker in workers if worker.max_queue is not None]
+    load = QueueLoad(
         depth=depth,
         limit=min(limits) if limits else None,
-        workers=len(says),
-        running=sum(s["running"] for s in says),
-        jobs_per_second=sum(s["jobs_per_second"] for s in says),
+        workers=len(workers),
+        running=sum(worker.running for worker in workers),
+        jobs_per_second=sum(worker.jobs_per_second for worker in workers),
     )
+    return Busyness(load, workers)
 
 
 # KEYS: queue. ARGV: limit, then commands, each as its length and its words.
@@ -88,7 +143,7 @@ def enqueue_within(queue: Queue, limit: int, commands: Sequence[Sequence[Any]]) 
     for command in commands:
         arguments += [len(command), *command]
     if not queue.connection.eval(_ENQUEUE, 1, queue.key, *arguments):
-        load = queue_load(queue)
+        load = busyness(queue).queue
         wait = "unknown" if load.estimated_wait is None else f"{load.estimated_wait:.0f} s"
         raise QueueFullError(
             f"queue {queue.name}: {load.depth} jobs wait, {limit} may; estimated wait {wait}; try again later"

@@ -14,7 +14,7 @@ from rq.queue import Queue
 
 from hands import enqueue, fetch, leftovers, status
 from waiting import until
-from worker.broker.backend import Ended
+from worker.broker.backend import Backend, Ended
 from worker.broker.batch_worker import BatchWorker, ExitCode
 from worker.broker.connection import worker_connection
 from worker.broker.rules import Rules
@@ -22,7 +22,7 @@ from worker.keys import DEATHS_PREFIX
 from worker.schema import SynthesisRequest
 
 
-class Echo:
+class Echo(Backend):
     """Ends every job at once."""
 
     def __init__(self, ended: Callable[[Ended], None]) -> None:
