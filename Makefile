@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= passive
 # Extra arguments for pip, for example: make demo PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'
 PIP_ARGS ?=
 
-.PHONY: demo test lint type clean
+.PHONY: demo test lint type bench clean
 
 demo: $(BIN)/.base
 	$(BIN)/python scripts/demo.py --model $(MODEL)
@@ -21,6 +21,9 @@ lint: $(BIN)/.dev
 
 type: $(BIN)/.dev
 	$(BIN)/mypy
+
+bench: $(BIN)/.dev
+	$(BIN)/python scripts/bench.py --quick
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
