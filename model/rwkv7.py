@@ -7,6 +7,7 @@ else is element by element, or sums one row's head.
 """
 
 import math
+import re
 from collections.abc import Mapping
 
 import torch
@@ -21,6 +22,8 @@ from model.state import State
 LAYER_NORM_EPS = 1e-5
 GROUP_NORM_EPS = HEAD_SIZE * 1e-5
 DECAY_SCALE = math.exp(-0.5)
+_VECTORS = 32
+"""Float32 numbers that torch's loops take at once on the widest CPU: two vectors."""
 
 
 class RWKV7:
@@ -38,7 +41,9 @@ class RWKV7:
         self.sizes = checkpoint.sizes
         self.parameters = sum(tensor.numel() for tensor in checkpoint.tensors.values())
         self.device = torch.device(device)
-        weights = {name: t.to(self.device, torch.float32) for name, t in checkpoint.tensors.items()}
+        weights = {
+            name: _whole_vectors(name, t.to(self.device, torch.float32)) for name, t in checkpoint.tensors.items()
+        }
         norm = F.layer_norm(
             weights["emb.weight"],
             (self.sizes.width,),
@@ -187,6 +192,19 @@ class Block:
 
     def _split(self, x: Tensor) -> Tensor:
         return x.view(-1, self._heads, HEAD_SIZE)
+
+
+def _whole_vectors(name: str, tensor: Tensor) -> Tensor:
+    """A LoRA matrix with its rank padded by zeros, which change nothing, to whole vectors of the CPU.
+
+    What is left over at the end of a tensor goes through scalar code, which rounds tanh and sigmoid otherwise:
+    with odd ranks, the number of rows would decide which numbers those are.
+    """
+    if not re.fullmatch(r"blocks\.\d+\.att\.[wavg][12]", name):
+        return tensor
+    rank = tensor.shape[int(name[-1] == "1")]
+    padding = -rank % _VECTORS
+    return F.pad(tensor, (0, padding) if name[-1] == "1" else (0, 0, 0, padding))
 
 
 def _matrices(weights: Mapping[str, Tensor]) -> list[Tensor]:
