@@ -192,7 +192,7 @@ def test_an_id_that_was_pushed_twice_runs_once(client: TTSClient, connection: Re
 
 
 def test_result_ttl_zero_keeps_nothing(client: TTSClient, connection: Redis) -> None:
-    job_id = client.submit(TEXT, result_ttl=0)
+    job_id = client.submit(TEXT, seed=1, result_ttl=0)
     until(lambda: not connection.exists(Job.key_for(job_id)))
     assert not connection.exists(audio_key(job_id))
 
@@ -200,7 +200,7 @@ def test_result_ttl_zero_keeps_nothing(client: TTSClient, connection: Redis) -> 
 def test_suspended_workers_claim_nothing(client: TTSClient, connection: Redis) -> None:
     connection.set("rq:suspended", 1)
     try:
-        job_id = client.submit(TEXT)
+        job_id = client.submit(TEXT, seed=1)
         time.sleep(0.3)
         assert status(connection, job_id) == JobStatus.QUEUED
     finally:

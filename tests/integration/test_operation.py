@@ -263,7 +263,7 @@ def test_a_job_is_one_line_of_text(random_model: Path, redis_url: str, tmp_path:
     client = TTSClient(redis_url, "text-lines")
     options = ("--queue=text-lines", "--log-level=INFO")
     with worker_process(tmp_path, redis_url, *options, model=random_model) as log:
-        good = client.result(client.submit(TEXT), timeout=60).result
+        good = client.result(client.submit(TEXT, seed=1), timeout=60).result
         bad = client.submit(TEXT, voice="nobody")
         with pytest.raises(JobFailedError):
             client.result(bad, timeout=60)
@@ -289,12 +289,12 @@ def test_every_line_is_an_object_and_the_level_changes_at_run_time(
     options = ("--queue=json-lines", "--log-format=json", "--log-level=ERROR")
     with worker_process(tmp_path, redis_url, *options, model=random_model) as log:
         until(lambda: client.busyness().workers)
-        client.result(client.submit(TEXT), timeout=60)
+        client.result(client.submit(TEXT, seed=1), timeout=60)
         client.tune(log_level="INFO")
-        good = client.result(client.submit(TEXT), timeout=60).result
+        good = client.result(client.submit(TEXT, seed=1), timeout=60).result
         client.tune(log_level="WARNING", max_rows=1000)  # refused: the level stays
         client.tune(log_level="WARNING")
-        client.result(client.submit(TEXT), timeout=60)
+        client.result(client.submit(TEXT, seed=1), timeout=60)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert all({"time", "level", "message", "module"} <= line.keys() for line in lines)
     (finished,) = (line for line in lines if "finished" in line["message"])
@@ -334,7 +334,7 @@ def test_a_profile_is_written_beside_the_work(random_model: Path, redis_url: str
     client = TTSClient(redis_url, "profiled")
     with worker_process(tmp_path, redis_url, "--queue=profiled", "--profile=6", model=random_model) as log:
         for _ in range(3):
-            assert client.result(client.submit(TEXT), timeout=60).audio
+            assert client.result(client.submit(TEXT, seed=1), timeout=60).audio
         (path,) = tmp_path.glob("profile-*.json")
         assert f"profile: 6 steps are in {path}" in log.read_text()
     events = json.loads(path.read_text())["traceEvents"]
