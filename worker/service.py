@@ -80,7 +80,9 @@ class SpeechBackend:
 def run_worker(settings: Settings, url: str, *, burst: bool) -> ExitCode:
     """Load the model and drain the queues."""
     try:
-        speech = open_model(settings.model, settings.device, settings.threads, clone=settings.clone)
+        speech = open_model(
+            settings.model, settings.device, settings.threads, clone=settings.clone, engine=settings.engine
+        )
     except ModelError as error:
         errors.print(f"[red]model:[/] {error}")
         sys.exit(ExitCode.UNUSABLE)

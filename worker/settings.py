@@ -14,6 +14,7 @@ from worker.broker.rules import Rules
 PREFIX = "RWKV_TTS_"
 DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "assets" / "demo-voice"
 """The demo voice, which comes with a clone of the repository."""
+EngineName = Literal["auto", "reference", "cuda"]
 LogLevel = Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"]
 
 
@@ -29,6 +30,9 @@ class Settings(BaseSettings, Rules):
     model: Path = Field(default=DEFAULT_MODEL, description="model directory")
     redis: str | None = Field(default=None, description="Redis URL; without it REDIS_URL, else an embedded server")
     device: str = Field(default="cpu", description="torch device, for example cpu or cuda:0")
+    engine: EngineName = Field(
+        default="auto", description="auto, reference (plain torch) or cuda (Triton, graphs)"
+    )
     token_chunk_size: int = Field(default=256, ge=1, description="prompt tokens that one step may prefill")
     max_rows: int = Field(default=16, ge=1, le=4096, description="utterances that decode at once")
     threads: int = Field(default=1, ge=1, description="CPU threads of each of engine and vocoder")
