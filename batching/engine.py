@@ -1,48 +1,40 @@
 """The engine: one step of every running row is one batch."""
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 from loguru import logger
-from torch import Tensor
 
+from batching.executor import Executor, Launched
+from batching.reference import ReferenceExecutor
 from batching.row import Row
 from batching.scheduler import Scheduler, Share
 from batching.stats import StepStats
-from model.ragged import Ragged
 from model.rwkv7 import RWKV7
-from sampler.decoding import Phase, PhaseSampling
+from sampler.decoding import Phase
 from sampler.layout import TokenLayout
-from sampler.sampling import SamplingRows, sample_
+
+if TYPE_CHECKING:
+    from model.fast.forward import FastRWKV7
 
 _SINGLE_ROW_MEMORY = (
     "engine: out of memory with a single row; a shorter text or a device with more memory may help"
 )
 
 
-# A batch of decoding rows stays the same for many steps: what follows from its shape is worked out once.
+def make_executor(
+    model: "RWKV7 | FastRWKV7", layout: TokenLayout, slots: int, token_chunk_size: int, stats: StepStats
+) -> Executor:
+    """What runs the model's steps."""
+    if isinstance(model, RWKV7):
+        return ReferenceExecutor(model, layout.head_size, slots, stats)
+    from batching.fast import FastExecutor  # needs Triton
 
-
-@lru_cache(maxsize=8)
-def _ragged(lengths: tuple[int, ...], slots: tuple[int, ...], device: torch.device) -> Ragged:
-    return Ragged.of(lengths, slots, device)
-
-
-@lru_cache(maxsize=8)
-def _sampling_rows(
-    columns: int, rows: tuple[tuple[int, PhaseSampling], ...], device: torch.device
-) -> SamplingRows:
-    """Rows as (allowed columns, parameters)."""
-    return SamplingRows(
-        columns,
-        allowed=torch.tensor([allowed for allowed, _ in rows], device=device),
-        temperature=torch.tensor([sampling.temperature for _, sampling in rows], device=device),
-        top_p=torch.tensor([sampling.top_p for _, sampling in rows], device=device),
-        top_k=torch.tensor([sampling.top_k or allowed for allowed, sampling in rows], device=device),
-    )
+    return FastExecutor(model, slots, token_chunk_size)
 
 
 @dataclass(frozen=True)
@@ -54,7 +46,11 @@ class _Failure:
 
 
 class Engine:
-    """Owns a model, its state pool and the logits buffer; not thread-safe, one thread drives it.
+    """Owns a model and its state pool; not thread-safe, one thread drives it.
+
+    On a GPU a step is launched before the results of the one before it are taken, so that the device does not wait
+    for the host. A row that had ended in between has then drawn one token too many, which is dropped; its slot is
+    used again by later steps only, which the device runs later too.
 
     A step that fails may have advanced some states, so it cannot be repeated. Its rows restart from their prompts,
     half as many at once, and draw the same tokens again. After out-of-memory it stays at that number; after any
@@ -70,17 +66,17 @@ class Engine:
         stats: What the steps were and what they took.
     """
 
-    def __init__(self, model: RWKV7, layout: TokenLayout, max_rows: int, token_chunk_size: int) -> None:
+    def __init__(
+        self, model: "RWKV7 | FastRWKV7", layout: TokenLayout, max_rows: int, token_chunk_size: int
+    ) -> None:
         self.scheduler = Scheduler(max_rows, token_chunk_size)
         self.stats = StepStats(max_rows)
         self._limit = max_rows  # the operator's
         self._fit = max_rows  # in the device's memory, as far as is known
         self._suspects: list[Row] = []
         self._model = model
-        self._state = model.state(max_rows)
-        self._buffer = torch.empty(
-            max_rows + -max_rows % model.row_multiple, layout.head_size, device=model.device
-        )
+        self._executor = make_executor(model, layout, max_rows, token_chunk_size, self.stats)
+        self._under_way: deque[Launched] = deque()
 
     def add(self, row: Row) -> None:
         """Queue a row; it takes part from the next step on that has a free slot."""
@@ -111,18 +107,22 @@ class Engine:
         for row in self.scheduler.admit():
             row.started_at = time.monotonic()
         shares = self.scheduler.plan()
-        if shares:
-            rows = [share.row for share in shares]
+        if shares or self._under_way:
+            rows = [share.row for share in shares] or list(self.scheduler.running)
             failure = self._attempt(shares, rows)
-            if failure:
+            if failure and rows:
                 self._recover(failure, rows)
-            self.stats.count(len(rows), time.perf_counter() - start)
+        if shares:
+            self.stats.count(len(shares), time.perf_counter() - start)
         return self._collect()
 
     def _attempt(self, shares: Sequence[Share], rows: Sequence[Row]) -> _Failure | None:
         """Run one batch; the boundary that no error crosses."""
         try:
-            self._sample(self._forward(shares), rows)
+            if shares:
+                self._launch(shares)
+            while len(self._under_way) > (self._executor.ahead if shares else 0):
+                self._settle(self._under_way.popleft())
         except (torch.OutOfMemoryError, MemoryError):
             return _Failure(_SINGLE_ROW_MEMORY, out_of_memory=True)
         except torch.AcceleratorError:  # the device is lost to this process: nothing can go on
@@ -159,42 +159,24 @@ class Engine:
             self._suspects = []
             self.scheduler.max_rows = min(self._limit, self._fit)
 
-    def _forward(self, shares: Sequence[Share]) -> Tensor:
-        """Feed every share's tokens; the residual stream at the last token of each, [R, width]."""
-        tokens = [token for share in shares for token in share.row.decoding.take(share.tokens)]
-        rows = _ragged(
-            tuple(share.tokens for share in shares), tuple(share.row.slot for share in shares), self._model.device
-        )
+    def _launch(self, shares: Sequence[Share]) -> None:
         for share in shares:
-            if share.row.steps == 0:
-                self._state.reset(share.row.slot)
+            if share.row.decoding.phase is Phase.PREFILL:
+                self.stats.tokens[Phase.PREFILL] += share.tokens
+        self._under_way.append(self._executor.launch(shares))
+        for share in shares:
             share.row.steps += 1
             share.row.batch_total += len(shares)
-            if not share.row.prefilled_at:
-                self.stats.tokens[Phase.PREFILL] += share.tokens
-        return self._model.forward(torch.tensor(tokens, device=self._model.device), rows, self._state)
 
-    def _sample(self, residual: Tensor, rows: Sequence[Row]) -> None:
-        """Draw a token for every row that has fed all it had."""
-        due = [i for i, row in enumerate(rows) if row.decoding.remaining == 0]
-        if not due:
-            return
-        start = time.perf_counter()
-        ready = [rows[i] for i in due]
-        if len(due) < len(rows):
-            residual = residual[torch.tensor(due, device=residual.device)]
-        logits = self._model.logits(residual, out=self._buffer)
-        decodings = [row.decoding for row in ready]
-        parameters = _sampling_rows(
-            logits.shape[-1], tuple((d.allowed, d.sampling) for d in decodings), self._model.device
-        )
-        draws = torch.tensor([d.draw for d in decodings], device=self._model.device)
+    def _settle(self, launched: Launched) -> None:
+        """Wait for a step, and give its rows what they have drawn, but for those that ended meanwhile."""
+        tokens = launched.tokens()
         now = time.monotonic()
-        for row, token in zip(ready, sample_(logits, parameters, draws).tolist(), strict=True):
-            row.prefilled_at = row.prefilled_at or now
-            self.stats.tokens[row.decoding.phase] += 1
-            row.decoding.accept(token)
-        self.stats.sampling_seconds += time.perf_counter() - start
+        for row, decoding, token in zip(launched.rows, launched.decodings, tokens, strict=True):
+            if row.decoding is decoding and not decoding.finish:
+                row.prefilled_at = row.prefilled_at or now
+                self.stats.tokens[decoding.awaited] += 1
+                decoding.accept(token)
 
     def _collect(self) -> list[Row]:
         finished = self.scheduler.release()

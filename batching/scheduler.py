@@ -62,7 +62,7 @@ class Scheduler:
         for row in self._running:
             if row.finished:  # cancelled since the last step
                 continue
-            tokens = 1
+            tokens = min(row.decoding.remaining, 1)  # none where the last draw is under way
             if row.decoding.phase is Phase.PREFILL:
                 tokens = min(row.decoding.remaining, budget)
                 budget -= tokens

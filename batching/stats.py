@@ -21,8 +21,9 @@ class StepStats:
         durations: Steps by their duration, in the classes of ``STEP_SECONDS``.
         busy_seconds: Inside steps.
         idle_seconds: Waiting because there was no row; the owner of the engine's thread counts them.
-        sampling_seconds: Inside steps, from the residual stream to token ids: head, masks and draw. On a GPU this
-            is where the step waits for the forward pass, too.
+        sampling_seconds: Inside steps, from the residual stream to token ids: head, masks and draw; 0 with the
+            fast engine, whose draw is part of the same graph. In plain torch on a GPU, the step waits here for the
+            forward pass, too.
         tokens: By phase: prompt tokens that were fed, then tokens that were drawn.
     """
 

@@ -54,6 +54,7 @@ class RWKV7:
         self._embedding = norm
         self._ln_out = (weights["ln_out.weight"], weights["ln_out.bias"])
         head = weights["head.weight"][:head_rows].t()
+        self.head_rows = head.shape[1]
         products = Products.measured([*_matrices(weights), head])
         self._plan = products.rows
         self._head = products.of(head)

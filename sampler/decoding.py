@@ -66,9 +66,17 @@ _RUST_MOST_GUARDED = 1843
 _RUST_WINDOW = 12
 
 
+def unknown(offset: int) -> int:
+    """The token to feed while its id is not known: a negative number, for the id drawn last plus ``offset``."""
+    return -1 - offset
+
+
 @dataclass
 class Decoding:
-    """The progress of one row; it is advanced by ``fed`` and ``accept`` only.
+    """The progress of one row; it is advanced by ``take``, ``expect`` and ``accept`` only.
+
+    A draw may be expected before its result is known: the row then goes on as if it ended nothing, so that the
+    next step can be started meanwhile. The results are accepted in the order of the draws.
 
     Attributes:
         prompt: Token ids to prefill.
@@ -95,6 +103,8 @@ class Decoding:
     _pending: list[int] = field(init=False)
     _cursor: int = field(init=False, default=0)
     _repeats: int = field(init=False, default=0)
+    _drawn: int = field(init=False, default=0)  # draws of the present phase, expected ones included
+    _expected: int = field(init=False, default=0)  # draws whose result is not known
     _draws: Draws = field(init=False)
 
     def __post_init__(self) -> None:
@@ -129,12 +139,18 @@ class Decoding:
         """Columns ``0..allowed-1`` of the head may be drawn next; EOS is the last column."""
         if self.phase is Phase.GLOBAL:
             return self.layout.global_size
-        return self.layout.head_size if len(self.semantic) >= self.first_eos else self.layout.eos
+        return self.layout.head_size if self._drawn >= self.first_eos else self.layout.eos
 
     @property
     def step(self) -> int:
         """Position of the next draw inside its phase."""
-        return len(self.globals_) if self.phase is Phase.GLOBAL else len(self.semantic)
+        return self._drawn
+
+    @property
+    def awaited(self) -> Phase:
+        """The phase of the draw whose result ``accept`` takes next."""
+        known = bool(self.voice) or len(self.globals_) >= self.layout.globals_per_voice
+        return Phase.SEMANTIC if known else Phase.GLOBAL
 
     @property
     def draw(self) -> float:
@@ -143,27 +159,35 @@ class Decoding:
             self._draws = Draws(self.seed, self.phase)
         return self._draws.at(self.step)
 
+    def expect(self) -> None:
+        """Count a draw that is under way, and set what is fed next: nothing where it must be the last."""
+        self._expected += 1
+        self._drawn += 1
+        if self.phase is Phase.SEMANTIC:
+            self._feed(*([unknown(0)] if self._drawn < self.limit else []))
+        elif self._drawn < self.layout.globals_per_voice:
+            self._feed(unknown(self.layout.global_offset))
+        else:
+            self.phase, self._drawn = Phase.SEMANTIC, 0
+            self._feed(unknown(self.layout.global_offset), self.layout.tag_speech)
+
     def accept(self, token: int) -> None:
-        """Take the drawn token: record it, end the row or set what is fed next."""
+        """Take a drawn token, expected or not: record it, end the row, or let it be fed next."""
+        if not self._expected:
+            self.expect()
+        self._expected -= 1
+        if not self._expected:
+            self._pending = [token - 1 - t if t < 0 else t for t in self._pending]
         if token < 0:
             self.finish = FinishReason.ERROR
-        elif self.phase is Phase.GLOBAL:
-            self._accept_global(token)
+        elif self.awaited is Phase.GLOBAL:
+            self.globals_.append(token)
         else:
             self._accept_semantic(token)
 
     def _feed(self, *tokens: int) -> None:
         self._pending = list(tokens)
         self._cursor = 0
-
-    def _accept_global(self, token: int) -> None:
-        self.globals_.append(token)
-        fed = self.layout.global_offset + token
-        if len(self.globals_) < self.layout.globals_per_voice:
-            self._feed(fed)
-        else:
-            self.phase = Phase.SEMANTIC
-            self._feed(fed, self.layout.tag_speech)
 
     def _accept_semantic(self, token: int) -> None:
         if token == self.layout.eos:
@@ -176,5 +200,3 @@ class Decoding:
             self.finish = FinishReason.REPETITION
         elif len(self.semantic) >= self.limit:
             self.finish = FinishReason.LENGTH
-        else:
-            self._feed(token)

@@ -1,7 +1,9 @@
 """Compare this implementation with directories of golden vectors made by independent ones.
 
     python scripts/parity.py ../shared/golden/*
+    python scripts/parity.py --engine cuda ../shared/golden/rwkv7_*
 
+With ``--engine cuda`` RWKV-7 runs in the fast engine, with the tolerances of float16; other directories as ever.
 Prints one JSON line for each directory; arguments that are files are passed over. Exits 0 when every array is
 within its tolerance, 1 when one is not, and 2 when an argument is no directory of a known kind.
 """
@@ -59,11 +61,14 @@ def array_line(error: ArrayError) -> dict[str, Any]:
     }
 
 
-def compare(directory: Path, kind: str) -> dict[str, Any]:
+def compare(directory: Path, kind: str, fast: bool = False) -> dict[str, Any]:
     """The line for one directory; what cannot be loaded is a line with the error."""
+    compare_kind = COMPARE[kind]
+    if fast and kind == "rwkv7":
+        from parity_fast import compare as compare_kind  # needs Triton
     line: dict[str, Any] = {"name": directory.resolve().name, "kind": kind}
     try:
-        report = COMPARE[kind](directory)
+        report = compare_kind(directory)
     except (ValueError, RuntimeError, KeyError, IndexError, OSError, SafetensorError) as error:
         return line | {"arrays": {}, "error": f"{type(error).__name__}: {error}", "ok": False}
     line["arrays"] = {name: array_line(error) for name, error in report.arrays.items()}
@@ -75,7 +80,9 @@ def compare(directory: Path, kind: str) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", nargs="+", type=Path)
-    paths = [path for path in parser.parse_args(arguments).directory if not path.is_file()]
+    parser.add_argument("--engine", choices=("reference", "cuda"), default="reference")
+    options = parser.parse_args(arguments)
+    paths = [path for path in options.directory if not path.is_file()]
     status = 0 if paths else 2
     for path in paths:
         kind = kind_of(path)
@@ -83,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"error: {path}: not a directory of golden vectors of a known kind", file=sys.stderr)
             status = 2
             continue
-        line = compare(path, kind)
+        line = compare(path, kind, fast=options.engine == "cuda")
         print(json.dumps(line, allow_nan=False), flush=True)
         status = max(status, 0 if line["ok"] else 1)
     return status

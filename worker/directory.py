@@ -7,8 +7,9 @@ published with Spark-TTS), ``voices/*.raf.json`` and, for transcripts of referen
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -22,9 +23,12 @@ from model.tokenizer import Encode, TokenizerName, load_tokenizer
 from sampler.attributes import ATTRIBUTES, Attributes, canonical_attribute
 from sampler.layout import TokenLayout
 from worker.cloning import LazyFeatures
-from worker.settings import DEFAULT_MODEL
+from worker.settings import DEFAULT_MODEL, EngineName
 from worker.text.speakable import TextConfig
 from worker.voices import VoiceLibrary, Voices
+
+if TYPE_CHECKING:
+    from model.fast.forward import FastRWKV7
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".st")
 
@@ -111,7 +115,7 @@ class SpeechModel:
     config: ModelConfig
     layout: TokenLayout
     encode_text: Encode
-    model: RWKV7
+    model: "RWKV7 | FastRWKV7"
     codec: BiCodec
     voices: VoiceLibrary | Voices
     voice_encoder: VoiceEncoder | None = None
@@ -159,7 +163,9 @@ def checkpoint_path(directory: Path) -> Path:
     return found[0]
 
 
-def open_model(directory: Path, device: str = "cpu", threads: int = 1, *, clone: bool = True) -> SpeechModel:
+def open_model(
+    directory: Path, device: str = "cpu", threads: int = 1, *, clone: bool = True, engine: EngineName = "auto"
+) -> SpeechModel:
     """Load a model directory onto a device.
 
     Args:
@@ -167,11 +173,14 @@ def open_model(directory: Path, device: str = "cpu", threads: int = 1, *, clone:
         device: A torch device.
         threads: CPU threads of each thread that computes; set for the whole process.
         clone: Whether references in requests are to be used, where the directory has what that needs.
+        engine: Which forward decodes; auto takes the fast one on a CUDA device where Triton is there.
 
     Raises:
-        ModelError: Something in it is missing, its parts do not fit together, or there is no such device.
+        ModelError: Something in it is missing, its parts do not fit together, there is no such device, or the
+            fast engine cannot run on it or is wrong.
     """
     _check_device(device)
+    fast = _is_fast(engine, device)
     torch.set_num_threads(threads)
     config = read_config(directory)
     encode_text, text_size = load_tokenizer(config.tokens.tokenizer)
@@ -190,8 +199,43 @@ def open_model(directory: Path, device: str = "cpu", threads: int = 1, *, clone:
         raise ModelError(f"{directory}: {error}") from error
     _check_fit(directory, checkpoint, codec, layout)
     model = RWKV7(checkpoint, device, head_rows=layout.head_size)
+    decoder = _fast_model(directory, checkpoint, model) if fast else model
     voice_encoder, refusals = _voice_encoder(directory, config, codec, device, clone=clone)
-    return SpeechModel(config, layout, encode_text, model, codec, voices, voice_encoder, refusals)
+    return SpeechModel(config, layout, encode_text, decoder, codec, voices, voice_encoder, refusals)
+
+
+def _is_fast(engine: EngineName, device: str) -> bool:
+    """Whether the fast engine decodes.
+
+    Raises:
+        ModelError: It is asked for and cannot.
+    """
+    obstacle = None
+    if torch.device(device).type != "cuda":
+        obstacle = f"device {device!r} is no CUDA device"
+    elif find_spec("triton") is None:
+        obstacle = "the package triton is missing"
+    if engine == "cuda" and obstacle:
+        raise ModelError(f"engine 'cuda' cannot be used: {obstacle}; accepted: auto, reference")
+    return engine != "reference" and obstacle is None
+
+
+def _fast_model(directory: Path, checkpoint: Checkpoint, reference: RWKV7) -> "FastRWKV7":
+    """The fast forward, compared with the reference.
+
+    Raises:
+        ModelError: It does not take the model's sizes, or is wrong.
+    """
+    from model.fast.forward import FastRWKV7  # needs Triton
+    from model.fast.selftest import check
+
+    try:
+        fast = FastRWKV7(checkpoint, reference.device, reference.head_rows)
+        with torch.cuda.device(reference.device):  # Triton launches on the present device
+            check(fast, reference)
+    except ValueError as error:
+        raise ModelError(f"{directory}: {error}") from error
+    return fast
 
 
 def _has_encoder(directory: Path) -> bool:

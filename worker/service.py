@@ -196,7 +196,9 @@ def run_worker(settings: Settings, url: str, *, burst: bool, profile_steps: int 
 def _make_worker(
     settings: Settings, url: str, metrics: Metrics, health: Health, profile_steps: int
 ) -> BatchWorker:
-    speech = open_model(settings.model, settings.device, settings.threads, clone=settings.clone)
+    speech = open_model(
+        settings.model, settings.device, settings.threads, clone=settings.clone, engine=settings.engine
+    )
     connection = worker_connection(url)
     wait_for_redis(connection, settings.outage_timeout)  # it may have gone while the model was loaded
     speech = replace(speech, voices=Voices(speech.voices, VoiceStore(connection, speech.layout)))

@@ -29,7 +29,9 @@ class SynthesisError(RuntimeError):
 @cache
 def _pipeline(connection: Redis) -> tuple[Pipeline, "queue.SimpleQueue[Utterance]"]:
     settings = Settings()
-    speech = open_model(settings.model, settings.device, settings.threads, clone=settings.clone)
+    speech = open_model(
+        settings.model, settings.device, settings.threads, clone=settings.clone, engine=settings.engine
+    )
     speech = replace(speech, voices=Voices(speech.voices, VoiceStore(connection, speech.layout)))
     ended: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
     return Pipeline(speech, max_rows=1, token_chunk_size=settings.token_chunk_size, done=ended.put), ended

@@ -13,7 +13,7 @@ import torch
 from loguru import logger
 from torch import Tensor
 
-import batching.engine
+import batching.reference
 from batching.engine import Engine
 from batching.row import Row
 from batching.scheduler import Share
@@ -557,7 +557,7 @@ def test_a_decode_step_copies_no_logits(
     buffers: list[Tensor] = []
     sampled: list[Tensor] = []
     spy(monkeypatch, speech.model, "logits", lambda _, out: buffers.append(out))
-    spy(monkeypatch, batching.engine, "sample_", lambda logits, *_: sampled.append(logits))
+    spy(monkeypatch, batching.reference, "sample_", lambda logits, *_: sampled.append(logits))
     engine = engine_of(speech, rows=4)
     for number in (1, 4, 7, 10):
         row = request(speech, number)
@@ -590,7 +590,7 @@ def test_more_threads_change_nothing_between_alone_and_together(random_model: Pa
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, whose memory it limits")
 def test_a_device_that_is_really_out_of_memory_ends_no_row(random_model: Path) -> None:
     """The allocator's own limit, below what a prefill of all rows at once needs."""
-    speech = open_model(random_model, "cuda")
+    speech = open_model(random_model, "cuda", engine="reference")
     rows = 32
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()

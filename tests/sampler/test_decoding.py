@@ -15,6 +15,7 @@ from sampler.decoding import (
     PhaseSampling,
     rust_first_eos,
     semantic_limit,
+    unknown,
 )
 from sampler.layout import TokenLayout
 
@@ -178,3 +179,64 @@ def test_the_limit_leaves_room_for_slow_speech() -> None:
     for text in ("The quick brown fox jumps over the lazy dog.", "敏捷的棕色狐狸跳过了懒狗。"):
         assert semantic_limit(text) >= min(15 * len(text.encode()), 2048)
     assert semantic_limit("x" * 20_000) == 2048
+
+
+SMALL = TokenLayout(semantic_size=20, global_size=5, globals_per_voice=3)
+
+
+@given(
+    tokens=st.lists(st.integers(0, 20), min_size=14, max_size=14),
+    voice=st.sampled_from([(), (1, 2, 3)]),
+    limit=st.integers(1, 6),
+    first_eos=st.integers(0, 4),
+)
+def test_draws_that_are_expected_give_what_known_ones_give(
+    tokens: list[int], voice: tuple[int, ...], limit: int, first_eos: int
+) -> None:
+    """A step is fed and its draw expected before the result of the step before it is accepted."""
+
+    def decoding() -> Decoding:
+        return Decoding(SMALL, [7], voice, seed=3, limit=limit, streak=3, first_eos=first_eos)
+
+    known, ahead = decoding(), decoding()
+    told: list[tuple[int, int, int, float]] = []
+    fed: list[int] = []
+    draws = iter(tokens)
+    while not known.finish:
+        fed += known.take(1)
+        if known.remaining == 0:
+            told.append((known.phase, known.step, known.allowed, known.draw))
+            known.accept(next(draws))
+    under_way: list[int] = []
+    drawn: list[int] = []
+    seen: list[tuple[int, int, int, float]] = []
+    found: list[int] = []
+    draws = iter(tokens)
+    while not ahead.finish:
+        before = len(under_way)
+        if ahead.remaining:
+            token = ahead.take(1)[0]
+            found.append(drawn[-1] - 1 - token if token < 0 else token)
+            if ahead.remaining == 0:
+                seen.append((ahead.phase, ahead.step, ahead.allowed, ahead.draw))
+                drawn.append(next(draws))
+                under_way.append(drawn[-1])
+                ahead.expect()
+        if before:
+            ahead.accept(under_way.pop(0))
+    assert (ahead.globals_, ahead.semantic, ahead.finish) == (known.globals_, known.semantic, known.finish)
+    assert found[: len(fed)] == fed
+    assert seen[: len(told)] == told
+    assert len(seen) <= len(told) + 1, "one draw too many at most"
+
+
+def test_nothing_is_fed_while_the_last_draw_is_under_way() -> None:
+    decoding = speaking(limit=2)
+    decoding.expect()
+    assert decoding.take(1) == [unknown(0)]
+    decoding.expect()
+    assert decoding.remaining == 0
+    decoding.accept(4)
+    assert not decoding.finish
+    decoding.accept(5)
+    assert (decoding.semantic, decoding.finish) == ([4, 5], FinishReason.LENGTH)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from model.rwkv7 import RWKV7
 from random_bicodec import SMALL_CONFIG, write_random_bicodec
 from sampler.attributes import AGE, ATTRIBUTES, EMOTION, Attributes
 from sampler.prompt import attribute_prompt, voice_prompt
@@ -189,3 +190,10 @@ def test_emotions_are_no_scale() -> None:
     assert both.nearest("emotion", "sad") == "neutral"
     assert list(EMOTION).index("sad") - list(EMOTION).index("happy") == 1
     assert TRAINED.model_copy(update={"emotion": ("happy", "sad")}).nearest("emotion", "angry") == "happy"
+
+
+def test_the_fast_engine_wants_a_cuda_device(random_model: Path) -> None:
+    expected = "^engine 'cuda' cannot be used: device 'cpu' is no CUDA device; accepted: auto, reference$"
+    with pytest.raises(ModelError, match=expected):
+        open_model(random_model, engine="cuda")
+    assert isinstance(open_model(random_model, engine="auto").model, RWKV7)

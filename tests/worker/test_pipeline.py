@@ -23,6 +23,7 @@ from codec.audio import FORMATS, encode_audio
 from codec.vocoder import Vocoder
 from codec.voice_encoder import EncodedVoice
 from model.ragged import Ragged
+from model.rwkv7 import RWKV7
 from model.state import State
 from recordings import recording, reference
 from sampler.attributes import Attributes
@@ -525,6 +526,7 @@ def test_failed_step_fails_a_lone_row_and_restarts_several(
 def test_free_rows_follow_the_ceiling_that_out_of_memory_leaves(
     speech: SpeechModel, alone: dict[str, Utterance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert isinstance(speech.model, RWKV7)
     forward = speech.model.forward
 
     def limited(tokens: Tensor, rows: Ragged, state: State) -> Tensor:
@@ -569,6 +571,7 @@ def test_model_that_ends_at_once_is_an_error_with_advice(
     speech: SpeechModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Greedy decoding of a head whose EOS row wins everywhere after the voice."""
+    assert isinstance(speech.model, RWKV7)
     logits = speech.model.logits
 
     def eos_wins(residual: Tensor, out: Tensor) -> Tensor:

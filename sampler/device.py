@@ -1,0 +1,134 @@
+"""The sampler of ``sampler.sampling`` as one Triton kernel: a program draws for one row; logits stay in place.
+
+The cuts need no sort: the edge is the largest float32 at which either rule holds, and halving finds it exactly,
+since the bits of positive floats are ordered as they are. Sums add in another order than the reference's: a draw
+differs where a sum lies within rounding of an edge.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_BITS_OF_ONE = tl.constexpr(0x3F800000)
+_HALVINGS = tl.constexpr(30)
+_ROUNDS = tl.constexpr(10)
+
+
+@dataclass(frozen=True)
+class DrawRows:
+    """What the sampler must know of each row, views of one int32 array.
+
+    Attributes:
+        allowed: Columns below it may be drawn; 0 for a row that draws nothing.
+        top_k: 1 or more; ``allowed`` or more keeps every column.
+        phases, steps: The counter of the draw.
+        seeds_low, seeds_high: Halves of the seed.
+        temperatures, top_ps: float32; a temperature of 0 is greedy.
+    """
+
+    allowed: Tensor
+    top_k: Tensor
+    phases: Tensor
+    steps: Tensor
+    seeds_low: Tensor
+    seeds_high: Tensor
+    temperatures: Tensor
+    top_ps: Tensor
+
+    @staticmethod
+    def of(array: Tensor, rows: int) -> "DrawRows":
+        """The views of int32 [DRAW_FIELDS * stride], the stride at least ``rows``."""
+        fields = list(array.view(DRAW_FIELDS, -1)[:, :rows])
+        return DrawRows(*fields[:6], *(field.view(torch.float32) for field in fields[6:]))
+
+
+DRAW_FIELDS = 8
+
+
+def draw(logits: Tensor, parameters: DrawRows, slots: Tensor, ids: Tensor, drawn: Tensor) -> None:
+    """Draw one token for each row that may draw one.
+
+    Args:
+        logits: float32 [rows, V].
+        parameters: Of the rows.
+        slots: int32 [rows], where each row's id belongs in ``drawn``.
+        ids: int32 [rows]; gets the drawn ids, -1 for a row whose logits are not finite or that draws nothing.
+        drawn: int32 [slots]; gets the drawn ids by slot, for the next step to feed.
+    """
+    rows, columns = logits.shape
+    p = parameters
+    sample[(rows,)](
+        logits, ids, drawn, slots, p.allowed, p.top_k, p.phases, p.steps,
+        p.seeds_low, p.seeds_high, p.temperatures, p.top_ps,
+        V=columns, BLOCK=triton.next_power_of_2(columns), num_warps=16 if columns > 4096 else 4,
+    )  # fmt: skip
+
+
+@triton.jit
+def uniform(seed_low, seed_high, phase, step):
+    """``sampler.randomness.uniform`` for one counter: Philox-4x32-10, the first word's upper 24 bits."""
+    c0, c1 = step.to(tl.uint32, bitcast=True), phase.to(tl.uint32, bitcast=True)
+    c2, c3 = c0 * 0, c0 * 0
+    k0, k1 = seed_low.to(tl.uint32, bitcast=True), seed_high.to(tl.uint32, bitcast=True)
+    m0, m1 = c2 + 0xD2511F53, c2 + 0xCD9E8D57
+    for _ in tl.static_range(_ROUNDS):
+        high0, high1 = tl.umulhi(c0, m0), tl.umulhi(c2, m1)
+        low0, low1 = c0 * m0, c2 * m1
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0 += 0x9E3779B9
+        k1 += 0xBB67AE85
+    return (c0 >> 8).to(tl.float32) * 5.9604644775390625e-08
+
+
+@triton.jit
+def _edge(p, top_k, top_p):
+    """The largest value at which top_k columns are as probable, or the columns that are reach top_p; 0 if none."""
+    low, high = top_k * 0, top_k * 0 + _BITS_OF_ONE + 1  # holds at low, not at high
+    for _ in range(_HALVINGS):
+        middle = (low + high) // 2
+        kept = p >= middle.to(tl.float32, bitcast=True)
+        holds = (tl.sum(kept.to(tl.int32), axis=0) >= top_k) | (tl.sum(tl.where(kept, p, 0.0), axis=0) >= top_p)
+        low = tl.where(holds, middle, low)
+        high = tl.where(holds, high, middle)
+    return low.to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def sample(
+    logits, ids, drawn, slots, alloweds, top_ks, phases, steps, seeds_low, seeds_high, temperatures, top_ps,
+    V: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0)
+    allowed = tl.load(alloweds + row)
+    if allowed == 0:
+        tl.store(ids + row, -1)
+        return
+    column = tl.arange(0, BLOCK)
+    open_ = column < allowed
+    logit = tl.load(logits + row.to(tl.int64) * V + column, mask=open_, other=float("-inf"))
+    weight = tl.exp(logit - tl.max(logit, axis=0))
+    total = tl.sum(weight, axis=0)
+    p = weight / total
+    temperature = tl.load(temperatures + row)
+    greedy = temperature == 0.0
+    top_k = tl.where(greedy, 1, tl.minimum(tl.load(top_ks + row), allowed))
+    edge = _edge(p, top_k, tl.load(top_ps + row))
+    tie = open_ & (p == edge)
+    spare = top_k - tl.sum((p > edge).to(tl.int32), axis=0)  # ties that top_k leaves room for, lowest ids first
+    kept = open_ & ((p > edge) | (tie & (tl.cumsum(tie.to(tl.int32), axis=0) <= spare))) & (p > 0)
+    sharp = tl.where(temperature == 1.0, weight, tl.exp((logit - tl.max(logit, axis=0)) / temperature))
+    mass = tl.where(kept, tl.where(greedy, 1.0, sharp), 0.0)
+    cumulative = tl.cumsum(mass, axis=0)
+    target = uniform(
+        tl.load(seeds_low + row), tl.load(seeds_high + row), tl.load(phases + row), tl.load(steps + row)
+    ) * tl.sum(mass, axis=0)
+    # A parallel sum need not grow steadily, and may end below its own total: the id must be a survivor anyway.
+    first = tl.min(tl.where(kept & (cumulative > target), column, BLOCK), axis=0)
+    last = tl.max(tl.where(kept, column, 0), axis=0)
+    token = tl.minimum(first, last)
+    token = tl.where((total > 0.0) & (total < float("inf")), token, -1)
+    tl.store(ids + row, token)
+    tl.store(drawn + tl.load(slots + row), tl.maximum(token, 0))
