@@ -13,7 +13,6 @@ import triton.language as tl
 from torch import Tensor
 
 _BITS_OF_ONE = tl.constexpr(0x3F800000)
-_HALVINGS = tl.constexpr(30)
 _ROUNDS = tl.constexpr(10)
 
 
@@ -84,16 +83,22 @@ def uniform(seed_low, seed_high, phase, step):
 
 
 @triton.jit
-def _edge(p, top_k, top_p):
-    """The largest value at which top_k columns are as probable, or the columns that are reach top_p; 0 if none."""
-    low, high = top_k * 0, top_k * 0 + _BITS_OF_ONE + 1  # holds at low, not at high
-    for _ in range(_HALVINGS):
+def _edge(p, top_k, top_p, COLUMNS: tl.constexpr):
+    """The largest value at which top_k columns are as probable, or the columns that are reach top_p; 0 if none.
+
+    Either rule holds at ``low`` and not at ``high``; ``below`` and ``above`` columns are as probable. Once a
+    single column lies between the two, it is the edge.
+    """
+    low, high = top_k * 0, top_k * 0 + _BITS_OF_ONE + 1
+    below, above = top_k.to(tl.float32) * 0 + COLUMNS, top_k.to(tl.float32) * 0
+    while (high - low > 1) & (below - above > 1):
         middle = (low + high) // 2
         kept = p >= middle.to(tl.float32, bitcast=True)
-        holds = (tl.sum(kept.to(tl.int32), axis=0) >= top_k) | (tl.sum(tl.where(kept, p, 0.0), axis=0) >= top_p)
-        low = tl.where(holds, middle, low)
-        high = tl.where(holds, high, middle)
-    return low.to(tl.float32, bitcast=True)
+        count, mass = tl.split(tl.sum(tl.join(kept.to(tl.float32), tl.where(kept, p, 0.0)), axis=0))
+        holds = (count >= top_k) | (mass >= top_p)
+        low, below = tl.where(holds, middle, low), tl.where(holds, count, below)
+        high, above = tl.where(holds, high, middle), tl.where(holds, above, count)
+    return tl.max(tl.where(p < high.to(tl.float32, bitcast=True), p, 0.0), axis=0)
 
 
 @triton.jit
@@ -115,10 +120,12 @@ def sample(
     temperature = tl.load(temperatures + row)
     greedy = temperature == 0.0
     top_k = tl.where(greedy, 1, tl.minimum(tl.load(top_ks + row), allowed))
-    edge = _edge(p, top_k, tl.load(top_ps + row))
+    edge = _edge(p, top_k, tl.load(top_ps + row), BLOCK)
     tie = open_ & (p == edge)
-    spare = top_k - tl.sum((p > edge).to(tl.int32), axis=0)  # ties that top_k leaves room for, lowest ids first
-    kept = open_ & ((p > edge) | (tie & (tl.cumsum(tie.to(tl.int32), axis=0) <= spare))) & (p > 0)
+    spare = top_k - tl.sum((open_ & (p > edge)).to(tl.int32), axis=0)
+    if tl.sum(tie.to(tl.int32), axis=0) > spare:  # ties that top_k leaves no room for: the lowest ids stay
+        tie = tie & (tl.cumsum(tie.to(tl.int32), axis=0) <= spare)
+    kept = open_ & ((p > edge) | tie) & (p > 0)
     sharp = tl.where(temperature == 1.0, weight, tl.exp((logit - tl.max(logit, axis=0)) / temperature))
     mass = tl.where(kept, tl.where(greedy, 1.0, sharp), 0.0)
     cumulative = tl.cumsum(mass, axis=0)

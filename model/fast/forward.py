@@ -15,8 +15,9 @@ from torch import Tensor
 from model.checkpoint import HEAD_SIZE, Checkpoint
 from model.fast import kernels
 from model.fast.batch import Batch
+from model.fast.kernels import starts_early
 from model.fast.state import FastState
-from model.fast.tiles import MOST_SPLITS, tile
+from model.fast.tiles import WKV_WARPS, Tile, gate_tile, summed_tile, tile
 from model.fast.weights import LayerWeights, Weights, make_weights
 
 _FEW_ROWS = 16
@@ -50,6 +51,7 @@ class FastRWKV7:
         self.head_rows = head_rows or checkpoint.sizes.head_rows
         self.weights: Weights = make_weights(checkpoint, self.device, dtype, self.head_rows)
         self._block = triton.next_power_of_2(self.sizes.width)
+        self._early = starts_early(self.device)
         self._row_warps = min(8, max(1, self._block // 256))
 
     def state(self, slots: int) -> FastState:
@@ -70,7 +72,7 @@ class FastRWKV7:
         x = torch.empty(n, width, device=self.device)
         kernels.embed[(n,)](
             batch.tokens, batch.owners, batch.slots, state.drawn, self.weights.embedding, x,
-            C=width, BLOCK=self._block, num_warps=self._row_warps,
+            C=width, BLOCK=self._block, EARLY=self._early, num_warps=self._row_warps,
         )  # fmt: skip
         return x
 
@@ -98,10 +100,10 @@ class FastRWKV7:
             out = self._step(number, rkv, first, gates, batch, state)
         else:
             out = self._sequence(number, rkv, first, gates, batch, state)
-        parts = self._product(out, w.output, splits=MOST_SPLITS)
+        parts = self._product(out, w.output, summed=True)
         x, mixed = self._mix(x, parts, w.norms[1], w.ffn_mix, state.ffn_shift[number], batch)
         key = self._product(mixed[0], w.ffn_key, relu_square=True)
-        return x, self._product(key[0], w.ffn_value, splits=MOST_SPLITS), first
+        return x, self._product(key[0], w.ffn_value, summed=True), first
 
     def logits(self, x: Tensor, parts: Tensor | None, batch: Batch) -> Tensor:
         """float32 [rows, V] of the residual stream at each row's last token; columns past the head are 0."""
@@ -109,7 +111,8 @@ class FastRWKV7:
         hidden = torch.empty(rows, width, device=self.device, dtype=self.dtype)
         kernels.last_norm[(rows,)](
             x, x if parts is None else parts, hidden, *self.weights.norm, batch.starts, batch.lengths, x.shape[0],
-            C=width, BLOCK=self._block, PARTS=0 if parts is None else parts.shape[0], num_warps=self._row_warps,
+            C=width, BLOCK=self._block, PARTS=0 if parts is None else parts.shape[0],
+            **self._launch(self._row_warps),
         )  # fmt: skip
         return self._product(hidden, self.weights.head, dtype=torch.float32)[0]
 
@@ -124,7 +127,7 @@ class FastRWKV7:
             x, x if parts is None else parts, total, mixed, *norm, mu, shift,
             batch.owners, batch.starts, batch.lengths, batch.slots, batch.fresh, n,
             C=width, BLOCK=self._block, PARTS=0 if parts is None else parts.shape[0], MIXES=len(mu),
-            num_warps=self._row_warps,
+            SINGLE=batch.shape.single, **self._launch(self._row_warps),
         )  # fmt: skip
         return total, mixed
 
@@ -132,9 +135,9 @@ class FastRWKV7:
         """r, k, v [3, N, C] and the LoRA inputs [4, N, R]."""
         n, width, rank = mixed.shape[1], self.sizes.width, self.weights.rank
         out = self._empty(n * len(w.project))
-        t = tile(n, len(w.project), width, within=_common(width, rank))
+        t = tile(n, len(w.project), width, within=_common(width, rank), bytes_each=self.dtype.itemsize)
         kernels.project[(len(w.project) // t.columns, -(-n // t.rows))](
-            mixed, w.project, out, n, C=width, R=rank, **_blocks(t.rows, t.columns, t.depth, t.warps, t.stages)
+            mixed, w.project, out, n, C=width, R=rank, **self._blocks(t)
         )
         return out[: 3 * n * width].view(3, n, width), out[3 * n * width :].view(4, n, rank)
 
@@ -142,9 +145,9 @@ class FastRWKV7:
         """The LoRA outputs [4, N, C]."""
         _, n, rank = hidden.shape
         out = self._empty(4, n, self.sizes.width)
-        rows = min(64, tile(n, self.sizes.width, rank).rows)
-        kernels.gate[(self.sizes.width // 64, -(-n // rows), 4)](
-            hidden, w.gate, w.gate_bias, out, n, C=self.sizes.width, R=rank, **_blocks(rows, 64, 64, 4, 2)
+        t = gate_tile(n, self.sizes.width, rank, bytes_each=self.dtype.itemsize)
+        kernels.gate[(self.sizes.width // t.columns, -(-n // t.rows), 4)](
+            hidden, w.gate, w.gate_bias, out, n, C=self.sizes.width, R=rank, **self._blocks(t)
         )
         return out
 
@@ -155,7 +158,7 @@ class FastRWKV7:
         out = self._empty(n, width)
         kernels.wkv_step[(n, self.sizes.heads)](
             rkv, first, gates, out, state.wkv[number], w.k_k, w.k_a, w.r_k, *w.group_norm,
-            batch.slots, batch.fresh, n, C=width, LAYER_0=number == 0, num_warps=4,
+            batch.slots, batch.fresh, n, C=width, LAYER_0=number == 0, **self._launch(WKV_WARPS),
         )  # fmt: skip
         return out
 
@@ -167,14 +170,24 @@ class FastRWKV7:
         block = triton.next_power_of_2(heads)
         values = 8 if batch.shape.rows <= _FEW_ROWS else 16
         kernels.wkv_prepare[(n,)](
-            rkv, first, gates, prepared, w.k_k, w.k_a, n, C=width, HEADS=block, LAYER_0=number == 0, num_warps=4
+            rkv,
+            first,
+            gates,
+            prepared,
+            w.k_k,
+            w.k_a,
+            n,
+            C=width,
+            HEADS=block,
+            LAYER_0=number == 0,
+            **self._launch(4),
         )
         kernels.wkv_sequence[(batch.shape.rows, heads, HEAD_SIZE // values)](
             rkv, prepared, out, state.wkv[number], batch.starts, batch.lengths, batch.slots, batch.fresh, n,
-            C=width, VALUES=values, num_warps=1,
+            C=width, VALUES=values, **self._launch(1),
         )  # fmt: skip
         kernels.wkv_finish[(n,)](
-            rkv, prepared, gates, out, w.r_k, *w.group_norm, n, C=width, HEADS=block, num_warps=4
+            rkv, prepared, gates, out, w.r_k, *w.group_norm, n, C=width, HEADS=block, **self._launch(4)
         )
         return out
 
@@ -182,27 +195,30 @@ class FastRWKV7:
         self,
         x: Tensor,
         weight: Tensor,
-        splits: int = 1,
+        summed: bool = False,
         relu_square: bool = False,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Parts of x @ weight^T, [parts, N, columns]."""
         n, depth = x.shape
         columns = len(weight)
-        t = tile(n, columns, depth, splits=splits)
+        t = (summed_tile if summed else tile)(n, columns, depth, bytes_each=self.dtype.itemsize)
         out = torch.empty(t.splits, n, columns, device=self.device, dtype=dtype or self.dtype)
         kernels.product[(columns // t.columns, -(-n // t.rows), t.splits)](
             x, weight, out, n, COLUMNS=columns, DEPTH=depth, RELU_SQUARE=relu_square, SPLITS=t.splits,
-            **_blocks(t.rows, t.columns, t.depth, t.warps, t.stages),
+            **self._blocks(t),
         )  # fmt: skip
         return out
 
+    def _blocks(self, t: Tile) -> dict[str, Any]:
+        return {"BM": t.rows, "BN": t.columns, "BK": t.depth, "num_stages": t.stages} | self._launch(t.warps)
+
+    def _launch(self, warps: int) -> dict[str, Any]:
+        options = {"num_warps": warps, "EARLY": self._early}
+        return options | {"launch_pdl": True} if self._early else options
+
     def _empty(self, *shape: int) -> Tensor:
         return torch.empty(shape, device=self.device, dtype=self.dtype)
-
-
-def _blocks(rows: int, columns: int, depth: int, warps: int, stages: int) -> dict[str, Any]:
-    return {"BM": rows, "BN": columns, "BK": depth, "num_warps": warps, "num_stages": stages}
 
 
 def _common(width: int, rank: int) -> int:

@@ -2,10 +2,16 @@
 
 Names: n tokens in a batch, C width, H heads of 64, R the padded LoRA rank, V columns of the head. Every kernel
 takes tokens in the order of their rows; ``owners`` is each token's row, and a row is (start, length, slot, fresh).
+
+With EARLY a kernel may start while the one before it still runs (programmatic dependent launch): until ``wait`` it
+touches only what no kernel of the same step writes, that is weights, where rows lie, and the state that it alone
+advances. ``embed``, the first of a step, never starts early.
 """
 
+import torch
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 HEAD = tl.constexpr(64)
 DECAY_SCALE = tl.constexpr(0.6065306597126334)
@@ -13,9 +19,36 @@ LAYER_NORM_EPS = tl.constexpr(1e-5)
 GROUP_NORM_EPS = tl.constexpr(64e-5)
 
 
+def starts_early(device: torch.device) -> bool:
+    """Whether kernels of this device may start while the one before them runs."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
+
+
 @triton.jit
-def embed(tokens, owners, slots, drawn, table, x, C: tl.constexpr, BLOCK: tl.constexpr):
+def wait(EARLY: tl.constexpr):
+    """Wait for the results of the kernel before this one; from then on the next may start."""
+    if EARLY:
+        gdc_wait()
+        gdc_launch_dependents()
+
+
+@triton.jit
+def _fetch(weight, columns, begin, STRIDE: tl.constexpr, DEPTH: tl.constexpr):
+    """Ask for a block of a matrix to come into the L2 cache: DEPTH columns from ``begin`` on, in lines of 64."""
+    lines: tl.constexpr = DEPTH // 64
+    at_once: tl.constexpr = lines & -lines  # a power of two
+    for k in tl.static_range(0, lines, at_once):
+        line = (k + tl.arange(0, at_once)) * 64
+        tl.inline_asm_elementwise(
+            "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l",
+            [weight + columns[:, None] * STRIDE + begin + line[None, :]], dtype=tl.int32, is_pure=False, pack=1,
+        )  # fmt: skip
+
+
+@triton.jit
+def embed(tokens, owners, slots, drawn, table, x, C: tl.constexpr, BLOCK: tl.constexpr, EARLY: tl.constexpr):
     """x[n, C] = table[token]; a negative token -1-o is the id that the row has drawn last, plus o."""
+    wait(EARLY)
     i = tl.program_id(0)
     token = tl.load(tokens + i)
     last = tl.load(drawn + tl.load(slots + tl.load(owners + i)))
@@ -45,28 +78,34 @@ def _layer_norm(x, inside, gain, bias, C: tl.constexpr):
 @triton.jit(do_not_specialize=["n"])
 def mix(
     x, parts, x_out, mixed, gain, bias, mu, shift, owners, starts, lengths, slots, fresh, n,
-    C: tl.constexpr, BLOCK: tl.constexpr, PARTS: tl.constexpr, MIXES: tl.constexpr,
+    C: tl.constexpr, BLOCK: tl.constexpr, PARTS: tl.constexpr, MIXES: tl.constexpr, SINGLE: tl.constexpr,
+    EARLY: tl.constexpr,
 ):  # fmt: skip
     """Add what the last product gave, normalise, mix with the row's previous token, remember the row's last.
 
     The program of a row's first token also stores the row's last into the shift pool: it alone reads the pool.
+    SINGLE: every row has one token.
     """
     i = tl.program_id(0)
     owner = tl.load(owners + i)
     first = tl.load(starts + owner)
     slot = tl.load(slots + owner).to(tl.int64)
     is_first = i == first
-    neighbour = tl.where(is_first, first + tl.load(lengths + owner) - 1, i - 1)
     c = tl.arange(0, BLOCK)
     inside = c < C
-    weight, offset = tl.load(gain + c, mask=inside, other=0.0), tl.load(bias + c, mask=inside, other=0.0)
-    own = _residual(x, parts, i, n, c, inside, C, PARTS)
-    other = _residual(x, parts, neighbour, n, c, inside, C, PARTS)
-    tl.store(x_out + i * C + c, own, mask=inside)
-    y = _layer_norm(own, inside, weight, offset, C)
-    z = _layer_norm(other, inside, weight, offset, C).to(shift.dtype.element_ty)  # as the pool would keep it
     known = inside & is_first & (tl.load(fresh + owner) == 0)
     seen = tl.load(shift + slot * C + c, mask=known, other=0.0)
+    weight, offset = tl.load(gain + c, mask=inside, other=0.0), tl.load(bias + c, mask=inside, other=0.0)
+    wait(EARLY)
+    own = _residual(x, parts, i, n, c, inside, C, PARTS)
+    tl.store(x_out + i * C + c, own, mask=inside)
+    y = _layer_norm(own, inside, weight, offset, C)
+    if SINGLE:
+        z = y.to(shift.dtype.element_ty)
+    else:
+        neighbour = tl.where(is_first, first + tl.load(lengths + owner) - 1, i - 1)
+        other = _residual(x, parts, neighbour, n, c, inside, C, PARTS)
+        z = _layer_norm(other, inside, weight, offset, C).to(shift.dtype.element_ty)  # as the pool would keep it
     tl.debug_barrier()
     tl.store(shift + slot * C + c, z, mask=inside & is_first)
     delta = tl.where(is_first, seen, z).to(tl.float32) - y
@@ -77,14 +116,16 @@ def mix(
 
 @triton.jit(do_not_specialize=["n"])
 def last_norm(
-    x, parts, hidden, gain, bias, starts, lengths, n, C: tl.constexpr, BLOCK: tl.constexpr, PARTS: tl.constexpr
-):
+    x, parts, hidden, gain, bias, starts, lengths, n,
+    C: tl.constexpr, BLOCK: tl.constexpr, PARTS: tl.constexpr, EARLY: tl.constexpr,
+):  # fmt: skip
     """hidden[rows, C]: the final layer norm at the last token of each row."""
     row = tl.program_id(0)
     i = tl.maximum(tl.load(starts + row) + tl.load(lengths + row) - 1, 0)
     c = tl.arange(0, BLOCK)
     inside = c < C
     weight, offset = tl.load(gain + c, mask=inside, other=0.0), tl.load(bias + c, mask=inside, other=0.0)
+    wait(EARLY)
     y = _layer_norm(_residual(x, parts, i, n, c, inside, C, PARTS), inside, weight, offset, C)
     tl.store(hidden + row * C + c, y.to(hidden.dtype.element_ty), mask=inside)
 
@@ -108,13 +149,17 @@ def _accumulate(
 
 @triton.jit(do_not_specialize=["n"])
 def project(
-    mixed, weight, out, n, C: tl.constexpr, R: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr
-):
+    mixed, weight, out, n, C: tl.constexpr, R: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, EARLY: tl.constexpr,
+):  # fmt: skip
     """out = [r, k, v as [3, n, C]; LoRA inputs v, w, a, g as [4, n, R]] of the mixes r, k, v, w, a, g.
 
     ``weight`` is [3C + 4R, C]; a block of columns lies in one of the seven.
     """
     column = tl.program_id(0) * BN
+    if EARLY:
+        _fetch(weight, column + tl.arange(0, BN), 0, C, C)
+    wait(EARLY)
     wide = column < 3 * C
     lora = (column - 3 * C) // R
     source = tl.where(wide, column // C, 2 + lora)
@@ -131,21 +176,17 @@ def project(
 
 @triton.jit(do_not_specialize=["n"])
 def gate(
-    hidden,
-    weight,
-    bias,
-    out,
-    n,
-    C: tl.constexpr,
-    R: tl.constexpr,
-    BM: tl.constexpr,
-    BN: tl.constexpr,
-    BK: tl.constexpr,
-):
+    hidden, weight, bias, out, n, C: tl.constexpr, R: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, EARLY: tl.constexpr,
+):  # fmt: skip
     """out[4, n, C]: the LoRA outputs v, w, a, g with their biases; w's input goes through tanh, g's sigmoid."""
     group = tl.program_id(2)
     rows = tl.program_id(1) * BM + tl.arange(0, BM)
     columns = tl.program_id(0) * BN + tl.arange(0, BN)
+    if EARLY:
+        _fetch(weight + group * C * R, columns, 0, R, R)
+    offset = tl.load(bias + group * C + columns)
+    wait(EARLY)
     k = tl.arange(0, BK)
     x_at = hidden + group * n * R + tl.minimum(rows, n - 1)[:, None] * R + k[None, :]
     weight_at = weight + group * C * R + columns[None, :] * R + k[:, None]
@@ -159,7 +200,7 @@ def gate(
         total = tl.dot(h, tl.load(weight_at), total, input_precision="ieee")
         x_at += BK
         weight_at += BK
-    total += tl.load(bias + group * C + columns)[None, :]
+    total += offset[None, :]
     at = group * n * C + rows[:, None] * C + columns[None, :]
     tl.store(out + at, total.to(out.dtype.element_ty), mask=rows[:, None] < n)
 
@@ -167,13 +208,16 @@ def gate(
 @triton.jit(do_not_specialize=["n"])
 def product(
     x, weight, out, n, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, RELU_SQUARE: tl.constexpr, SPLITS: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """out[SPLITS, n, COLUMNS]: parts of x[n, DEPTH] @ weight[COLUMNS, DEPTH]^T, along the depth."""
     columns = tl.program_id(0) * BN + tl.arange(0, BN)
     rows = tl.program_id(1) * BM + tl.arange(0, BM)
     part = tl.program_id(2)
     size: tl.constexpr = DEPTH // SPLITS
+    if EARLY:
+        _fetch(weight, columns, part * size, DEPTH, size)
+    wait(EARLY)
     total = _accumulate(x, weight, tl.minimum(rows, n - 1), columns, part * size, DEPTH, size, BM, BN, BK)
     if RELU_SQUARE:
         total = tl.maximum(total, 0.0)
@@ -219,22 +263,9 @@ def _advance(s, r, forget, k, v, removal, replacement):
 
 @triton.jit(do_not_specialize=["n"])
 def wkv_step(
-    rkv,
-    first,
-    gates,
-    out,
-    state,
-    k_k,
-    k_a,
-    r_k,
-    gain,
-    bias,
-    slots,
-    fresh,
-    n,
-    C: tl.constexpr,
-    LAYER_0: tl.constexpr,
-):
+    rkv, first, gates, out, state, k_k, k_a, r_k, gain, bias, slots, fresh, n,
+    C: tl.constexpr, LAYER_0: tl.constexpr, EARLY: tl.constexpr,
+):  # fmt: skip
     """One token of every row, a head each program: all between the projections and the output product.
 
     Args:
@@ -254,6 +285,7 @@ def wkv_step(
     known = tl.load(fresh + row) == 0
     cells = state + slot * (C * HEAD) + head * (HEAD * HEAD) + j[:, None] * HEAD + j[None, :]
     s = tl.load(cells, mask=known & (j[:, None] >= 0) & (j[None, :] >= 0), other=0.0).to(tl.float32)
+    wait(EARLY)
     r = _wide(rkv, at, every)
     forget, k, v, removal, replacement = _wkv_inputs(
         _wide(rkv, plane + at, every), _wide(rkv, 2 * plane + at, every), _wide(first, 2 * plane + at, every),
@@ -269,12 +301,14 @@ def wkv_step(
 
 @triton.jit(do_not_specialize=["n"])
 def wkv_prepare(
-    rkv, first, gates, prepared, k_k, k_a, n, C: tl.constexpr, HEADS: tl.constexpr, LAYER_0: tl.constexpr
-):
+    rkv, first, gates, prepared, k_k, k_a, n,
+    C: tl.constexpr, HEADS: tl.constexpr, LAYER_0: tl.constexpr, EARLY: tl.constexpr,
+):  # fmt: skip
     """prepared[5, n, C]: forget, k, v, removal, replacement of a token each program. HEADS: C / 64 rounded up."""
     i = tl.program_id(0)
     c = tl.arange(0, HEADS)[:, None] * HEAD + tl.arange(0, HEAD)[None, :]
     inside = c < C
+    wait(EARLY)
     at = i * C + c
     plane = n * C
     forget, k, v, removal, replacement = _wkv_inputs(
@@ -292,8 +326,9 @@ def wkv_prepare(
 
 @triton.jit(do_not_specialize=["n"])
 def wkv_sequence(
-    rkv, prepared, out, state, starts, lengths, slots, fresh, n, C: tl.constexpr, VALUES: tl.constexpr
-):
+    rkv, prepared, out, state, starts, lengths, slots, fresh, n,
+    C: tl.constexpr, VALUES: tl.constexpr, EARLY: tl.constexpr,
+):  # fmt: skip
     """All tokens of every row, one after the other; a program keeps VALUES rows of a head's state.
 
     ``out`` is [n, C], before the group norm. A token's vectors are loaded while the one before is worked on.
@@ -301,6 +336,7 @@ def wkv_sequence(
     row = tl.program_id(0)
     length = tl.load(lengths + row)
     if length == 0:
+        wait(EARLY)
         return
     head = tl.program_id(1)
     j = head * HEAD + tl.arange(0, HEAD)
@@ -314,6 +350,7 @@ def wkv_sequence(
     s = tl.load(cells, mask=known & (i[:, None] >= 0) & (key[None, :] >= 0), other=0.0).to(tl.float32)
     plane = n * C
     at = begin * C
+    wait(EARLY)
     r, forget = tl.load(rkv + at + j), tl.load(prepared + at + j)
     k, v = tl.load(prepared + plane + at + j), tl.load(prepared + 2 * plane + at + i)
     removal, replacement = tl.load(prepared + 3 * plane + at + j), tl.load(prepared + 4 * plane + at + j)
@@ -337,11 +374,14 @@ def wkv_sequence(
 
 
 @triton.jit(do_not_specialize=["n"])
-def wkv_finish(rkv, prepared, gates, out, r_k, gain, bias, n, C: tl.constexpr, HEADS: tl.constexpr):
+def wkv_finish(
+    rkv, prepared, gates, out, r_k, gain, bias, n, C: tl.constexpr, HEADS: tl.constexpr, EARLY: tl.constexpr
+):
     """Group norm, bonus and gate of ``wkv_sequence``'s output, in place, a token each program."""
     i = tl.program_id(0)
     c = tl.arange(0, HEADS)[:, None] * HEAD + tl.arange(0, HEAD)[None, :]
     inside = c < C
+    wait(EARLY)
     at = i * C + c
     plane = n * C
     result = _wkv_output(

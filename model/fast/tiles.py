@@ -1,7 +1,8 @@
-"""How a product of rows with a matrix is cut into blocks: the one table to edit after a profile.
+"""How a product of rows with a matrix is cut into blocks; the numbers were measured on an H200.
 
-A GPU is full when every multiprocessor has a block. A decode step has few rows, so the columns are cut fine, and a
-product whose result is a sum anyway is cut along its depth too: the kernel that reads the parts adds them up.
+A GPU is full when every multiprocessor has a block, and blocks of a second wave cost as much as those of a full
+one. A decode step has few rows, so the columns are cut fine, and a product whose result is a sum anyway is cut
+along its depth too: the kernel that reads the parts adds them up.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,13 @@ from functools import cache
 
 ENOUGH_BLOCKS = 100
 """Fewer leave multiprocessors idle: an H200 has 132."""
-MOST_SPLITS = 4
+MOST_SPLITS = 8
+WKV_WARPS = 2
+
+_ENOUGH_OF_FEW_ROWS = 60
+_LEAST_PART = 256
+_FEW_ROWS, _MANY_ROWS = 64, 1024
+_SHARED_MEMORY = 200_000
 
 
 @dataclass(frozen=True)
@@ -25,20 +32,47 @@ class Tile:
 
 
 @cache
-def tile(n: int, columns: int, depth: int, *, splits: int = 1, within: int = 0) -> Tile:
-    """The tile for ``n`` rows, a matrix [columns, depth], and at most ``splits`` parts of the sum.
+def tile(n: int, columns: int, depth: int, *, within: int = 0, bytes_each: int = 2) -> Tile:
+    """The tile of a whole product of ``n`` rows with a matrix [columns, depth].
 
     Args:
         n, columns, depth: Sizes of the product; columns is a multiple of 32, depth of 64.
-        splits: 1 where the result must be whole.
         within: Blocks must not cross multiples of this many columns; 0 for none.
+        bytes_each: Of a number.
     """
-    rows = 16 if n <= 16 else 32 if n <= 32 else 64 if n <= 64 else 128
+    rows, enough = _rows(n), _ENOUGH_OF_FEW_ROWS if n <= _FEW_ROWS else ENOUGH_BLOCKS
     widths = [w for w in (128, 64, 32) if columns % w == 0 and (within or columns) % w == 0]
-    most = max(s for s in (1, 2, MOST_SPLITS) if s <= splits and depth % (s * 64) == 0)
+    width = next((w for w in widths if columns // w * -(-n // rows) >= enough), widths[-1])
+    return _tile(n, rows, width, depth, 1, bytes_each)
+
+
+@cache
+def summed_tile(n: int, columns: int, depth: int, *, bytes_each: int = 2) -> Tile:
+    """The same for a product that may be left in up to ``MOST_SPLITS`` parts."""
+    rows = _rows(n)
+    most = max(
+        s for s in (1, 2, 4, MOST_SPLITS) if s == 1 or (depth % (s * 64) == 0 and depth // s >= _LEAST_PART)
+    )
+    widths = [w for w in (128 if n > _MANY_ROWS else 64, 64, 32) if columns % w == 0]
     width = next((w for w in widths if columns // w * -(-n // rows) * most >= ENOUGH_BLOCKS), widths[-1])
     blocks = columns // width * -(-n // rows)
-    parts = next((s for s in (1, 2, MOST_SPLITS) if s >= most or blocks * s >= ENOUGH_BLOCKS), most)
-    deep = rows <= 64 and depth // parts % 128 == 0
-    large = rows == 128 and width == 128
-    return Tile(rows, width, 128 if deep else 64, parts, 8 if large else 4, 4 if deep or not large else 3)
+    splits = next((s for s in (1, 2, 4) if s >= most or blocks * s >= ENOUGH_BLOCKS), most)
+    return _tile(n, rows, width, depth, splits, bytes_each)
+
+
+@cache
+def gate_tile(n: int, columns: int, depth: int, *, bytes_each: int = 2) -> Tile:
+    """The same for the LoRA outputs: four products of little depth in one launch."""
+    width = 16 if n <= 16 else 32 if n <= _FEW_ROWS else 128 if columns % 128 == 0 else 64
+    return _tile(n, min(64, _rows(n)), width, depth, 1, bytes_each)
+
+
+def _rows(n: int) -> int:
+    return next(rows for rows, most in ((16, 16), (32, 32), (64, 64), (128, _MANY_ROWS), (256, n)) if n <= most)
+
+
+def _tile(n: int, rows: int, width: int, depth: int, splits: int, bytes_each: int) -> Tile:
+    line = (rows + width) * bytes_each
+    deep = 64 if rows * width >= 128 * 128 or depth // splits % 128 or line * 256 > _SHARED_MEMORY else 128
+    stages = min(5 if n <= _FEW_ROWS else 4, _SHARED_MEMORY // (line * deep))
+    return Tile(rows, width, deep, splits, 8 if rows * width >= 64 * 128 else 4, stages)
