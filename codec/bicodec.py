@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from codec.quantizers import FactorizedQuantizer
 from codec.speaker import SpeakerEncoder
 from codec.vocos import FrameDecoder, FrameEncoder
 from codec.wavegen import WaveGenerator
+
+if TYPE_CHECKING:
+    from codec.fast.wavegen import FastWaveGenerator
 
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "model.safetensors"
@@ -42,7 +45,8 @@ class BiCodec(nn.Module):
     """The codec of Spark-TTS (Wang et al. 2025), for inference in float32.
 
     `sample_rate` is in hertz, `hop` the samples of one semantic token. Semantic ids are below
-    `semantic_size`, and a voice is `globals_per_voice` global ids below `global_size`.
+    `semantic_size`, and a voice is `globals_per_voice` global ids below `global_size`. `fast`, when it is
+    set, makes the waveforms instead of `decoder`.
     """
 
     def __init__(self, config: BiCodecConfig, *, encoder: bool) -> None:
@@ -57,6 +61,7 @@ class BiCodec(nn.Module):
         self.speaker_encoder = SpeakerEncoder(config.speaker_encoder, encoder=encoder)
         self.prenet = FrameDecoder(config.prenet)
         self.decoder = WaveGenerator(config.decoder)
+        self.fast: FastWaveGenerator | None = None
         self.mel = MelSpectrogram(config.mel_params) if encoder else None
         self.encoder = FrameEncoder(config.encoder) if encoder else None
 
@@ -94,6 +99,8 @@ class BiCodec(nn.Module):
         mask = length_mask(lengths, self.device)
         ids = pad_sequence(list(semantic), batch_first=True).to(self.device)
         frames = self.frames(ids, globals_.to(self.device), mask)
+        if self.fast is not None:
+            return self.fast(frames, lengths)
         waves = self.decoder(frames, mask)[:, 0]
         return [wave[: length * self.hop] for wave, length in zip(waves, lengths, strict=True)]
 

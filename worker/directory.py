@@ -199,7 +199,7 @@ def open_model(
         raise ModelError(f"{directory}: {error}") from error
     _check_fit(directory, checkpoint, codec, layout)
     model = RWKV7(checkpoint, device, head_rows=layout.head_size)
-    decoder = _fast_model(directory, checkpoint, model) if fast else model
+    decoder = _accelerated(directory, checkpoint, model, codec) if fast else model
     voice_encoder, refusals = _voice_encoder(directory, config, codec, device, clone=clone)
     return SpeechModel(config, layout, encode_text, decoder, codec, voices, voice_encoder, refusals)
 
@@ -220,21 +220,28 @@ def _is_fast(engine: EngineName, device: str) -> bool:
     return engine != "reference" and obstacle is None
 
 
-def _fast_model(directory: Path, checkpoint: Checkpoint, reference: RWKV7) -> "FastRWKV7":
-    """The fast forward, compared with the reference.
+def _accelerated(directory: Path, checkpoint: Checkpoint, reference: RWKV7, codec: BiCodec) -> "FastRWKV7":
+    """The fast forward, and the fast wave generator in the codec, each compared with its reference.
 
     Raises:
         ModelError: It does not take the model's sizes, or is wrong.
     """
-    from model.fast.forward import FastRWKV7  # needs Triton
+    from codec.fast.selftest import check as check_waves  # these need Triton
+    from codec.fast.wavegen import FastWaveGenerator
+    from model.fast.forward import FastRWKV7
     from model.fast.selftest import check
 
     try:
-        fast = FastRWKV7(checkpoint, reference.device, reference.head_rows)
         with torch.cuda.device(reference.device):  # Triton launches on the present device
+            fast, waves = (
+                FastRWKV7(checkpoint, reference.device, reference.head_rows),
+                FastWaveGenerator(codec.decoder),
+            )
             check(fast, reference)
+            check_waves(waves, codec)
     except ValueError as error:
         raise ModelError(f"{directory}: {error}") from error
+    codec.fast = waves
     return fast
 
 

@@ -41,6 +41,7 @@ class Metrics(Observer):
             "outcome",
             ("put_back", "abandoned"),
         )
+        self._delivery = self._counter("delivery_seconds", "Time to record results and audio in Redis.")
         self._audio = self._counter("audio_seconds", "Audio of finished jobs.")
         self._rtf = self._histogram(
             "rtf_ratio", "Of a job: time from claim to audio over the duration of the audio.", _REAL_TIME_FACTORS
@@ -95,6 +96,9 @@ class Metrics(Observer):
             self._retried[outcome.cause].inc()
         else:
             self._failed[outcome.cause].inc()
+
+    def delivered(self, seconds: float, /) -> None:
+        self._delivery.inc(seconds)
 
     def lost(self) -> None:
         self._lost.inc()

@@ -7,7 +7,8 @@ Those with reference audio go through the cloner, the others start at the engine
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -84,6 +85,7 @@ class Pipeline:
     Attributes:
         stats: What the engine has done; to be read only.
         scheduler: The engine's rows; to be read only.
+        busy_seconds: What each of the other stages has worked; to be read only.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class Pipeline:
         self._lock = threading.Lock()  # taken to write the three; never in a step
         self._cloned = self._steps = self._vocoded = self._encoded = 0  # each is counted by one thread
         self._audio_seconds = 0.0  # by the encoder's
+        self.busy_seconds = {"cloner": 0.0, "vocoder": 0.0, "encoder": 0.0}  # each by its thread
         self._threads = [
             threading.Thread(target=self._guard, args=(target,), name=name, daemon=True)
             for name, target in (
@@ -226,11 +229,20 @@ class Pipeline:
             logger.exception("a stage of the pipeline has ended")
             self._broken = f"{threading.current_thread().name}: {type(error).__name__}: {error}"
 
+    @contextmanager
+    def _busy(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.busy_seconds[stage] += time.perf_counter() - start
+
     # The cloner's thread: owns the cache of voices.
 
     def _run_cloner(self) -> None:
         while (batch := _next_batch(self._to_cloner, self._clone_batch)) is not None:
-            self._clone(batch)
+            with self._busy("cloner"):
+                self._clone(batch)
             for utterance in batch:
                 self._leave_cloner(utterance)
             if any(utterance.error for utterance in batch):
@@ -321,7 +333,8 @@ class Pipeline:
 
     def _run_vocoder(self) -> None:
         while (batch := _next_batch(self._to_vocoder, self._vocoder_batch)) is not None:
-            self._vocode(batch)
+            with self._busy("vocoder"):
+                self._vocode(batch)
             for utterance in batch:
                 self._to_encoder.put(utterance)
         self._to_encoder.put(None)
@@ -359,7 +372,8 @@ class Pipeline:
     def _run_encoder(self) -> None:
         while (utterance := self._to_encoder.get()) is not None:
             if utterance.wave is not None and self._inside[utterance] is None:
-                self._encode(utterance)
+                with self._busy("encoder"):
+                    self._encode(utterance)
             self._end(utterance)
             self._encoded += 1
             _call("done", partial(self._done, utterance))

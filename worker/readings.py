@@ -1,7 +1,7 @@
 """What a worker reads for Prometheus when it is asked: the engine's numbers, the queues, the device."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 
 import torch
@@ -58,6 +58,25 @@ class EngineReadings(Collector):
                 PREFIX + "tokens", "Prompt tokens that were fed, and tokens that were drawn.", labels=["phase"]
             ),
             {phase.name.lower(): stats.tokens[phase] for phase in Phase},
+        )
+
+
+class StageReadings(Collector):
+    """The stages around the engine.
+
+    Args:
+        busy_seconds: What each of them has worked.
+    """
+
+    def __init__(self, busy_seconds: Mapping[str, float]) -> None:
+        self._busy_seconds = busy_seconds
+
+    def collect(self) -> Iterator[Metric]:
+        yield _labelled(
+            CounterMetricFamily(
+                PREFIX + "stage_busy_seconds", "Time in which a stage beside the engine worked.", labels=["stage"]
+            ),
+            self._busy_seconds,
         )
 
 
@@ -122,7 +141,7 @@ class DeviceReadings(Collector):
         )
 
 
-def _labelled(family: GaugeMetricFamily | CounterMetricFamily, values: dict[str, float]) -> Metric:
+def _labelled(family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[str, float]) -> Metric:
     for label, value in values.items():
         family.add_metric([label], value)
     return family

@@ -24,7 +24,7 @@ from worker.health import Health, HealthServer
 from worker.meter import Meter
 from worker.metrics import Metrics
 from worker.pipeline import Pipeline
-from worker.readings import DeviceReadings, EngineReadings, QueueReadings
+from worker.readings import DeviceReadings, EngineReadings, QueueReadings, StageReadings
 from worker.schema import RequestError, SynthesisRequest, SynthesisResult
 from worker.settings import Settings
 from worker.synthesis import MODEL_FAULT, Utterance, kept_tokens, make_result, make_utterance
@@ -62,6 +62,7 @@ class SpeechBackend:
     Attributes:
         stats: What the engine has done; to be read only.
         scheduler: The engine's rows; to be read only.
+        busy_seconds: What the stages beside the engine have worked; to be read only.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class SpeechBackend:
         self.profile = self._pipeline.profile
         self.close = self._pipeline.close
         self.stats, self.scheduler = self._pipeline.stats, self._pipeline.scheduler
+        self.busy_seconds = self._pipeline.busy_seconds
 
     def submit(self, job_id: str, request: SynthesisRequest, queued: float) -> None:
         """Start a job that waited ``queued`` seconds.
@@ -210,6 +212,7 @@ def _make_worker(
         if profile_steps:
             backend.profile(profile_steps, Path(f"profile-{os.getpid()}.json").absolute())
         metrics.registry.register(EngineReadings(backend.stats, backend.scheduler))
+        metrics.registry.register(StageReadings(backend.busy_seconds))
         return backend
 
     metrics.registry.register(QueueReadings(worker_connection(url, _SCRAPE_SECONDS), settings.queue))

@@ -432,8 +432,11 @@ class BatchWorker(BaseWorker):
         """Record what has ended; on an error of Redis all of it stays for the next turn."""
         while self._ended:
             batch = self._ended[:_AT_ONCE]
-            for outcome, recorded in zip(batch, self._committer.commit(batch), strict=True):
-                self._settle(outcome, recorded)
+            start = time.perf_counter()
+            recorded = self._committer.commit(batch)
+            self._observer.delivered(time.perf_counter() - start)
+            for outcome, is_recorded in zip(batch, recorded, strict=True):
+                self._settle(outcome, is_recorded)
             del self._ended[: len(batch)]
             self._throughput.count(len(batch))
 

@@ -12,6 +12,9 @@ class Observer:
     def ended(self, outcome: Outcome, /) -> None:
         """An outcome was recorded: a try has ended, or went back to its queue."""
 
+    def delivered(self, seconds: float, /) -> None:
+        """Recording results and audio in Redis took so long."""
+
     def lost(self) -> None:
         """The end of a job was decided elsewhere: it was cancelled, deleted, or taken over."""
 

@@ -1,0 +1,1 @@
+"""Decoding on a GPU: the wave generator in float16. Needs Triton."""
