@@ -11,8 +11,8 @@ from model.fast.forward import FastRWKV7
 from sampler.device import DRAW_FIELDS, DrawRows, draw
 
 DECODE_ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-MIXED_TOKENS = (32, 64, 128, 192, 256, 384, 512, 768, 1024)
-MIXED_ROWS = (8, 64)
+MIXED_TOKENS = (32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+MIXED_ROWS = (8, 64, 128, 256)
 """Rows without tokens cost little, so steps that prefill have few sizes of batch."""
 
 
@@ -26,7 +26,8 @@ def batch_shape(lengths: Sequence[int], slots: int) -> Shape:
     rows, tokens = len(lengths), sum(lengths)
     if rows == tokens:
         return Shape(padded := _rung(DECODE_ROWS, rows), padded, single=True)
-    return Shape(_rung(MIXED_TOKENS, tokens), _rung(_mixed_rows(slots), rows), single=False)
+    room = _rung(_mixed_rows(slots), rows)
+    return Shape(_rung(MIXED_TOKENS, max(tokens, room)), room, single=False)
 
 
 def _mixed_rows(slots: int) -> list[int]:
@@ -40,7 +41,7 @@ def _shapes(slots: int, token_chunk_size: int) -> Iterator[Shape]:
     yield from (Shape(rows, rows, single=True) for rows in DECODE_ROWS if rows <= rooms[-1])
     most = _rung(MIXED_TOKENS, slots + token_chunk_size)
     for tokens in (tokens for tokens in MIXED_TOKENS if tokens <= most):
-        yield from (Shape(tokens, room, single=False) for room in rooms if room <= max(tokens, rooms[0]))
+        yield from (Shape(tokens, room, single=False) for room in rooms if room <= tokens)
 
 
 def _size(shape: Shape) -> int:
@@ -117,7 +118,8 @@ class Steps:
 
     def _compute(self, array: Tensor, shape: Shape) -> None:
         batch, parameters = views(array, shape)
-        draw(self._model.forward(batch, self.state), parameters, batch.slots, self._ids, self.state.drawn)
+        logits = self._model.forward(batch, self.state)
+        draw(logits, self._model.head_rows, parameters, batch.slots, self._ids, self.state.drawn)
 
     def _capture(self, shapes: Sequence[Shape]) -> None:
         """Make the graphs, largest first, so that all of them fit into the memory of the first."""

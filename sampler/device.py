@@ -47,22 +47,24 @@ class DrawRows:
 DRAW_FIELDS = 8
 
 
-def draw(logits: Tensor, parameters: DrawRows, slots: Tensor, ids: Tensor, drawn: Tensor) -> None:
+def draw(logits: Tensor, columns: int, parameters: DrawRows, slots: Tensor, ids: Tensor, drawn: Tensor) -> None:
     """Draw one token for each row that may draw one.
 
     Args:
         logits: float32 [rows, V].
+        columns: Those that there are; the last one is EOS, so the others are often a power of two.
         parameters: Of the rows.
         slots: int32 [rows], where each row's id belongs in ``drawn``.
         ids: int32 [rows]; gets the drawn ids, -1 for a row whose logits are not finite or that draws nothing.
         drawn: int32 [slots]; gets the drawn ids by slot, for the next step to feed.
     """
-    rows, columns = logits.shape
+    rows, stride = logits.shape
     p = parameters
     sample[(rows,)](
         logits, ids, drawn, slots, p.allowed, p.top_k, p.phases, p.steps,
         p.seeds_low, p.seeds_high, p.temperatures, p.top_ps,
-        V=columns, BLOCK=triton.next_power_of_2(columns), num_warps=16 if columns > 4096 else 4,
+        V=stride, EOS=columns - 1, BLOCK=triton.next_power_of_2(columns - 1),
+        num_warps=16 if columns > 4096 else 4,
     )  # fmt: skip
 
 
@@ -83,28 +85,32 @@ def uniform(seed_low, seed_high, phase, step):
 
 
 @triton.jit
-def _edge(p, top_k, top_p, COLUMNS: tl.constexpr):
+def _edge(p, eos_p, top_k, top_p, COLUMNS: tl.constexpr):
     """The largest value at which top_k columns are as probable, or the columns that are reach top_p; 0 if none.
 
     Either rule holds at ``low`` and not at ``high``; ``below`` and ``above`` columns are as probable. Once a
     single column lies between the two, it is the edge.
     """
     low, high = top_k * 0, top_k * 0 + _BITS_OF_ONE + 1
-    below, above = top_k.to(tl.float32) * 0 + COLUMNS, top_k.to(tl.float32) * 0
+    below, above = eos_p * 0.0 + COLUMNS, eos_p * 0.0
     while (high - low > 1) & (below - above > 1):
         middle = (low + high) // 2
-        kept = p >= middle.to(tl.float32, bitcast=True)
+        least = middle.to(tl.float32, bitcast=True)
+        kept = p >= least
         count, mass = tl.split(tl.sum(tl.join(kept.to(tl.float32), tl.where(kept, p, 0.0)), axis=0))
+        count += tl.where(eos_p >= least, 1.0, 0.0)
+        mass += tl.where(eos_p >= least, eos_p, 0.0)
         holds = (count >= top_k) | (mass >= top_p)
         low, below = tl.where(holds, middle, low), tl.where(holds, count, below)
         high, above = tl.where(holds, high, middle), tl.where(holds, above, count)
-    return tl.max(tl.where(p < high.to(tl.float32, bitcast=True), p, 0.0), axis=0)
+    end = high.to(tl.float32, bitcast=True)
+    return tl.maximum(tl.max(tl.where(p < end, p, 0.0), axis=0), tl.where(eos_p < end, eos_p, 0.0))
 
 
 @triton.jit
 def sample(
     logits, ids, drawn, slots, alloweds, top_ks, phases, steps, seeds_low, seeds_high, temperatures, top_ps,
-    V: tl.constexpr, BLOCK: tl.constexpr,
+    V: tl.constexpr, EOS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0)
     allowed = tl.load(alloweds + row)
@@ -112,30 +118,39 @@ def sample(
         tl.store(ids + row, -1)
         return
     column = tl.arange(0, BLOCK)
-    open_ = column < allowed
-    logit = tl.load(logits + row.to(tl.int64) * V + column, mask=open_, other=float("-inf"))
-    weight = tl.exp(logit - tl.max(logit, axis=0))
-    total = tl.sum(weight, axis=0)
-    p = weight / total
+    open_ = column < tl.minimum(allowed, EOS)
+    eos_open = allowed > EOS
+    at = logits + row.to(tl.int64) * V
+    logit = tl.load(at + column, mask=open_, other=float("-inf"))
+    eos_logit = tl.load(at + EOS, mask=eos_open, other=float("-inf"))
+    most = tl.maximum(tl.max(logit, axis=0), eos_logit)
+    weight, eos_weight = tl.exp(logit - most), tl.exp(eos_logit - most)
+    total = tl.sum(weight, axis=0) + eos_weight
+    p, eos_p = weight / total, eos_weight / total
     temperature = tl.load(temperatures + row)
     greedy = temperature == 0.0
     top_k = tl.where(greedy, 1, tl.minimum(tl.load(top_ks + row), allowed))
-    edge = _edge(p, top_k, tl.load(top_ps + row), BLOCK)
+    edge = _edge(p, eos_p, top_k, tl.load(top_ps + row), BLOCK + 1)
     tie = open_ & (p == edge)
-    spare = top_k - tl.sum((open_ & (p > edge)).to(tl.int32), axis=0)
-    if tl.sum(tie.to(tl.int32), axis=0) > spare:  # ties that top_k leaves no room for: the lowest ids stay
+    ties = tl.sum(tie.to(tl.int32), axis=0)
+    spare = top_k - tl.sum((open_ & (p > edge)).to(tl.int32), axis=0) - (eos_open & (eos_p > edge)).to(tl.int32)
+    if ties > spare:  # ties that top_k leaves no room for: the lowest ids stay
         tie = tie & (tl.cumsum(tie.to(tl.int32), axis=0) <= spare)
-    kept = open_ & ((p > edge) | tie) & (p > 0)
-    sharp = tl.where(temperature == 1.0, weight, tl.exp((logit - tl.max(logit, axis=0)) / temperature))
+    kept = ((open_ & (p > edge)) | tie) & (p > 0)
+    eos_kept = eos_open & ((eos_p > edge) | ((eos_p == edge) & (ties < spare))) & (eos_p > 0)
+    sharp, eos_sharp = weight, eos_weight
+    if temperature != 1.0:
+        sharp, eos_sharp = tl.exp((logit - most) / temperature), tl.exp((eos_logit - most) / temperature)
     mass = tl.where(kept, tl.where(greedy, 1.0, sharp), 0.0)
+    eos_mass = tl.where(eos_kept, tl.where(greedy, 1.0, eos_sharp), 0.0)
     cumulative = tl.cumsum(mass, axis=0)
     target = uniform(
         tl.load(seeds_low + row), tl.load(seeds_high + row), tl.load(phases + row), tl.load(steps + row)
-    ) * tl.sum(mass, axis=0)
+    ) * (tl.sum(mass, axis=0) + eos_mass)
     # A parallel sum need not grow steadily, and may end below its own total: the id must be a survivor anyway.
     first = tl.min(tl.where(kept & (cumulative > target), column, BLOCK), axis=0)
-    last = tl.max(tl.where(kept, column, 0), axis=0)
-    token = tl.minimum(first, last)
+    last = tl.where(eos_kept, EOS, tl.max(tl.where(kept, column, 0), axis=0))
+    token = tl.where(first < BLOCK, first, last)
     token = tl.where((total > 0.0) & (total < float("inf")), token, -1)
     tl.store(ids + row, token)
     tl.store(drawn + tl.load(slots + row), tl.maximum(token, 0))

@@ -226,22 +226,18 @@ def _accelerated(directory: Path, checkpoint: Checkpoint, reference: RWKV7, code
     Raises:
         ModelError: It does not take the model's sizes, or is wrong.
     """
-    from codec.fast.selftest import check as check_waves  # these need Triton
+    from codec.fast.selftest import adopt  # these need Triton
     from codec.fast.wavegen import FastWaveGenerator
     from model.fast.forward import FastRWKV7
     from model.fast.selftest import check
 
     try:
         with torch.cuda.device(reference.device):  # Triton launches on the present device
-            fast, waves = (
-                FastRWKV7(checkpoint, reference.device, reference.head_rows),
-                FastWaveGenerator(codec.decoder),
-            )
+            fast = FastRWKV7(checkpoint, reference.device, reference.head_rows)
             check(fast, reference)
-            check_waves(waves, codec)
+            adopt(codec, FastWaveGenerator(codec.decoder))
     except ValueError as error:
         raise ModelError(f"{directory}: {error}") from error
-    codec.fast = waves
     return fast
 
 

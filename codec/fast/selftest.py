@@ -1,4 +1,4 @@
-"""Compares the fast wave generator with the reference, before anyone relies on it."""
+"""Lets a codec decode fast, if that gives what the reference gives."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,6 @@ from torch import Tensor
 
 from codec.bicodec import BiCodec
 from codec.fast.wavegen import FastWaveGenerator
-from codec.layers import length_mask
 
 LEAST_DECIBELS = 25.0
 """Signal over the difference; float16 is at 40 to 60."""
@@ -16,7 +15,7 @@ _LENGTHS = (40, 1, 23)
 
 
 class SelfTestError(ValueError):
-    """The fast wave generator is wrong on this machine or for this model; the message says by how much."""
+    """The fast path is wrong on this machine or for this model; the message says by how much."""
 
 
 def signal_to_noise(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
@@ -25,24 +24,19 @@ def signal_to_noise(found: Sequence[Tensor], expected: Sequence[Tensor]) -> floa
     return float(10 * (b.square().sum() / (a - b).square().sum()).log10())
 
 
-@torch.inference_mode()
-def check(fast: FastWaveGenerator, codec: BiCodec) -> None:
-    """Decode a few utterances of unequal length by both.
+def adopt(codec: BiCodec, fast: FastWaveGenerator) -> None:
+    """Set ``codec.fast`` when a few utterances of unequal length come out the same.
 
     Raises:
-        SelfTestError: They differ by more than rounding does.
+        SelfTestError: They differ by more than rounding does; the codec is as it was.
     """
-    longest = max(_LENGTHS)
-    ids = torch.arange(len(_LENGTHS) * longest, device=codec.device).view(len(_LENGTHS), longest) * 7919
-    voices = (
-        torch.arange(len(_LENGTHS) * codec.globals_per_voice, device=codec.device).view(len(_LENGTHS), -1) * 31
-    )
-    mask = length_mask(list(_LENGTHS), codec.device)
-    frames = codec.frames(ids % codec.semantic_size, voices % codec.global_size, mask)
-    expected = codec.decoder(frames, mask)[:, 0]
-    kept = [wave[: length * codec.hop] for wave, length in zip(expected, _LENGTHS, strict=True)]
-    decibels = signal_to_noise(fast(frames, _LENGTHS), kept)
+    semantic = [torch.arange(length) * 7919 % codec.semantic_size for length in _LENGTHS]
+    voices = torch.arange(len(_LENGTHS) * codec.globals_per_voice).view(len(_LENGTHS), -1) * 31 % codec.global_size
+    expected = codec.decode(semantic, voices)
+    codec.fast = fast
+    decibels = signal_to_noise(codec.decode(semantic, voices), expected)
     if not decibels >= LEAST_DECIBELS:
+        codec.fast = None
         raise SelfTestError(
             f"vocoder: float16 is {decibels:.3g} dB from the reference; accepted: {LEAST_DECIBELS:g} dB or more; "
             "the setting engine = reference does without it"

@@ -5,6 +5,7 @@ each utterance is what it is alone; but a short one costs no more than its lengt
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from math import pi
 from typing import Any
 
 import torch
@@ -111,14 +112,14 @@ class _Activation:
     """``codec.layers.Snake`` and the zeros outside utterances."""
 
     def __init__(self, module: Snake, rate: int) -> None:
-        self._alpha = module.alpha.detach().flatten().float().contiguous()
+        self._turns = module.alpha.detach().flatten().float() / pi
         self._inverse = module.inverse.flatten().float().contiguous()
         self._rate = rate
 
     def __call__(self, x: Tensor, inside: Tensor) -> Tensor:
         out = torch.empty_like(x)
         snake[(triton.cdiv(x.numel(), _BLOCK),)](
-            x, self._alpha, self._inverse, inside, out, x.numel(), C=x.shape[1], RATE=self._rate, BLOCK=_BLOCK
+            x, self._turns, self._inverse, inside, out, x.numel(), C=x.shape[1], RATE=self._rate, BLOCK=_BLOCK
         )  # fmt: skip
         return out
 

@@ -17,11 +17,8 @@ from model.fast import kernels
 from model.fast.batch import Batch
 from model.fast.kernels import starts_early
 from model.fast.state import FastState
-from model.fast.tiles import WKV_WARPS, Tile, gate_tile, summed_tile, tile
+from model.fast.tiles import SEQUENCE_WARPS, WKV_WARPS, Tile, gate_tile, sequence_values, summed_tile, tile
 from model.fast.weights import LayerWeights, Weights, make_weights
-
-_FEW_ROWS = 16
-"""Up to here a head's state is cut fine, so that a long prompt alone uses the whole device."""
 
 
 class FastRWKV7:
@@ -168,7 +165,7 @@ class FastRWKV7:
         w, (_, n, width), heads = self.weights.layers[number], rkv.shape, self.sizes.heads
         prepared, out = self._empty(5, n, width), self._empty(n, width)
         block = triton.next_power_of_2(heads)
-        values = 8 if batch.shape.rows <= _FEW_ROWS else 16
+        values = sequence_values(batch.shape.rows)
         kernels.wkv_prepare[(n,)](
             rkv,
             first,
@@ -184,7 +181,7 @@ class FastRWKV7:
         )
         kernels.wkv_sequence[(batch.shape.rows, heads, HEAD_SIZE // values)](
             rkv, prepared, out, state.wkv[number], batch.starts, batch.lengths, batch.slots, batch.fresh, n,
-            C=width, VALUES=values, **self._launch(1),
+            C=width, VALUES=values, **self._launch(SEQUENCE_WARPS),
         )  # fmt: skip
         kernels.wkv_finish[(n,)](
             rkv, prepared, gates, out, w.r_k, *w.group_norm, n, C=width, HEADS=block, **self._launch(4)

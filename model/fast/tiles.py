@@ -12,6 +12,7 @@ ENOUGH_BLOCKS = 100
 """Fewer leave multiprocessors idle: an H200 has 132."""
 MOST_SPLITS = 8
 WKV_WARPS = 2
+SEQUENCE_WARPS = 1
 
 _ENOUGH_OF_FEW_ROWS = 60
 _LEAST_PART = 256
@@ -64,7 +65,12 @@ def summed_tile(n: int, columns: int, depth: int, *, bytes_each: int = 2) -> Til
 def gate_tile(n: int, columns: int, depth: int, *, bytes_each: int = 2) -> Tile:
     """The same for the LoRA outputs: four products of little depth in one launch."""
     width = 16 if n <= 16 else 32 if n <= _FEW_ROWS else 128 if columns % 128 == 0 else 64
-    return _tile(n, min(64, _rows(n)), width, depth, 1, bytes_each)
+    return _tile(n, 128 if n > _MANY_ROWS else min(64, _rows(n)), width, depth, 1, bytes_each)
+
+
+def sequence_values(rows: int) -> int:
+    """Values of a head's state that a program of ``wkv_sequence`` keeps: few rows are cut fine, to fill the GPU."""
+    return 8 if rows <= 16 else 16
 
 
 def _rows(n: int) -> int:

@@ -31,7 +31,7 @@ def drawn(logits: torch.Tensor, rows: list[tuple[int, float, float, int, int, in
     ids = torch.full((len(rows),), -7, dtype=torch.int32, device=DEVICE)
     slots = torch.arange(len(rows), dtype=torch.int32, device=DEVICE)
     by_slot = torch.zeros_like(ids)
-    draw(logits.to(DEVICE), moved, slots, ids, by_slot)
+    draw(logits.to(DEVICE), logits.shape[1], moved, slots, ids, by_slot)
     assert torch.equal(by_slot, torch.where(slots_that_draw(rows), ids.clamp(min=0), 0))
     return ids.cpu()
 
