@@ -239,7 +239,7 @@ def measure_cuda(arguments: argparse.Namespace, device: torch.device) -> dict[st
     options, checkpoint = random_model(arguments.layers, arguments.width)
     model = FastRWKV7(checkpoint, device, checkpoint.sizes.head_rows)
     slots = max([*arguments.batch, MIXED_ROWS + 1])
-    bench = DeviceBench(model, slots, 256)
+    bench = DeviceBench(model, slots, max(CHUNKS))
 
     def floor(rows: int, tokens: int, draws: int) -> float:
         return floor_milliseconds(model.sizes, model.parameters, rows, tokens, draws)
@@ -262,7 +262,7 @@ def measure_cuda(arguments: argparse.Namespace, device: torch.device) -> dict[st
     }
     del bench
     torch.cuda.empty_cache()
-    engine = Engine(model, options.layout(), slots, 256)
+    engine = Engine(model, options.layout(), slots, max(CHUNKS))
     points = [with_engine(p, engine, options, arguments.repeats, device) for p in points]
     points += [Point("chunk", 64, c, engine_chunk(engine, options, c, rows=64, prompt=128)) for c in CHUNKS]
     return measured | {"points": points}

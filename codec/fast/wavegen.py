@@ -23,7 +23,7 @@ TOKENS_AT_ONCE = 16384
 _LENGTH_STEPS = ((4096, 256), (TOKENS_AT_ONCE, 2048))
 """Up to so many tokens a row's length is a multiple of; every new length costs time where kernels are chosen."""
 
-_BLOCK = 2048
+_BLOCK = 4096
 
 Stage = Callable[[Tensor, Tensor], Tensor]
 """[L * rate, C] and ``inside``, float32 [L], to [L * rate', C']."""
@@ -42,11 +42,11 @@ class FastWaveGenerator:
         self._dtype = dtype
         self._first = _Conv(first, dtype)
         self._stages: list[Stage] = []
-        self.hop = 1
+        self.hop, bias = 1, first.bias
         for block in blocks:
             rate = block.block[1].stride[0]
-            self._stages += _block_stages(block, self.hop, self.hop * rate, dtype)
-            self.hop *= rate
+            self._stages += _block_stages(block, self.hop, self.hop * rate, bias, dtype)
+            self.hop, bias = self.hop * rate, None
         self._stages.append(_Activation(activate, self.hop))
         self._taps = F.pad(last.weight[0].detach(), (0, -KERNEL_SIZE % 8)).to(dtype)  # an even width is faster
         self._bias = last.bias.float()
@@ -94,56 +94,69 @@ class FastWaveGenerator:
 
 
 class _Conv:
-    """A convolution that keeps the length of [L, C]."""
+    """A convolution that keeps the length of [L, C]; its bias is left to the activation that follows."""
 
     def __init__(self, module: RaggedConv1d, dtype: torch.dtype) -> None:
-        self._weight, self._bias = _planar(module, dtype)
+        self._weight = _planar(module, dtype)
         self._dilation = module.dilation[0]
         self._padding = self._dilation * (module.kernel_size[0] - 1) // 2
 
     def __call__(self, x: Tensor) -> Tensor:
-        out = F.conv2d(
-            _image(x), self._weight, self._bias, padding=(0, self._padding), dilation=(1, self._dilation)
-        )
-        return _row(out)
+        image = _image(x)
+        return _row(F.conv2d(image, self._weight, padding=(0, self._padding), dilation=(1, self._dilation)))
 
 
 class _Activation:
-    """``codec.layers.Snake`` and the zeros outside utterances."""
+    """``codec.layers.Snake`` and the zeros outside utterances.
 
-    def __init__(self, module: Snake, rate: int) -> None:
+    Args:
+        module: The activation.
+        rate: Positions of its input for each token.
+        bias: To add before; a convolution would take another pass over memory for it.
+        keep: Whether the input with the bias is needed again.
+    """
+
+    def __init__(self, module: Snake, rate: int, bias: Tensor | None = None, *, keep: bool = False) -> None:
         self._turns = module.alpha.detach().flatten().float() / pi
         self._inverse = module.inverse.flatten().float().contiguous()
-        self._rate = rate
+        self._bias = None if bias is None else bias.detach().float()
+        self._rate, self._keep = rate, keep
 
     def __call__(self, x: Tensor, inside: Tensor) -> Tensor:
+        rows, channels = x.shape
+        columns = triton.next_power_of_2(channels)
+        at_once = max(1, _BLOCK // columns)
         out = torch.empty_like(x)
-        snake[(triton.cdiv(x.numel(), _BLOCK),)](
-            x, self._turns, self._inverse, inside, out, x.numel(), C=x.shape[1], RATE=self._rate, BLOCK=_BLOCK
+        snake[(triton.cdiv(rows, at_once),)](
+            x, self._turns if self._bias is None else self._bias, self._turns, self._inverse, inside, out, rows,
+            C=channels, RATE=self._rate, BIAS=self._bias is not None, KEEP=self._keep, ROWS=at_once,
+            COLUMNS=columns,
         )  # fmt: skip
         return out
 
 
 class _Upsampling:
+    """Its bias is left to the activation that follows, too."""
+
     def __init__(self, activation: _Activation, module: RaggedConvTranspose1d, dtype: torch.dtype) -> None:
         self._activation = activation
-        self._weight, self._bias = _planar(module, dtype)
+        self._weight = _planar(module, dtype)
         self._stride = module.stride[0]
         self._padding = (module.kernel_size[0] - self._stride) // 2
 
     def __call__(self, x: Tensor, inside: Tensor) -> Tensor:
         image = _image(self._activation(x, inside))
-        out = F.conv_transpose2d(
-            image, self._weight, self._bias, stride=(1, self._stride), padding=(0, self._padding)
-        )
-        return _row(out)
+        return _row(F.conv_transpose2d(image, self._weight, stride=(1, self._stride), padding=(0, self._padding)))
 
 
 class _Residual:
-    def __init__(self, unit: ResidualUnit, rate: int, dtype: torch.dtype) -> None:
+    """``bias`` is that of the convolution before the unit, if it is still to be added."""
+
+    def __init__(self, unit: ResidualUnit, rate: int, bias: Tensor | None, dtype: torch.dtype) -> None:
         activate, mix, activate_again, project = list[Any](unit.block)
-        self._activate, self._activate_again = _Activation(activate, rate), _Activation(activate_again, rate)
+        self._activate = _Activation(activate, rate, bias, keep=bias is not None)
         self._mix = _Conv(mix, dtype)
+        self._activate_again = _Activation(activate_again, rate, mix.bias)
         self._weight = project.weight[:, :, 0].to(dtype).contiguous()
         self._bias = project.bias.to(dtype)
 
@@ -152,18 +165,20 @@ class _Residual:
         return x.add_(F.linear(mixed, self._weight, self._bias))
 
 
-def _block_stages(block: DecoderBlock, rate: int, rate_after: int, dtype: torch.dtype) -> Iterator[Stage]:
+def _block_stages(
+    block: DecoderBlock, rate: int, rate_after: int, bias: Tensor | None, dtype: torch.dtype
+) -> Iterator[Stage]:
+    """The stages of a block; ``bias`` is still to be added to its input."""
     activate, upsample, *units = list[Any](block.block)
-    yield _Upsampling(_Activation(activate, rate), upsample, dtype)
+    yield _Upsampling(_Activation(activate, rate, bias), upsample, dtype)
     for unit in units:
-        yield _Residual(unit, rate_after, dtype)
+        yield _Residual(unit, rate_after, upsample.bias if unit is units[0] else None, dtype)
 
 
-def _planar(module: RaggedConv1d | RaggedConvTranspose1d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution over time as of one over an image of height 1, channels last."""
-    assert module.bias is not None
+def _planar(module: RaggedConv1d | RaggedConvTranspose1d, dtype: torch.dtype) -> Tensor:
+    """The weight of a convolution over time as of one over an image of height 1, channels last."""
     weight = module.weight.detach().to(dtype)[:, :, None]
-    return weight.contiguous(memory_format=torch.channels_last), module.bias.detach().to(dtype)
+    return weight.contiguous(memory_format=torch.channels_last)
 
 
 def _image(x: Tensor) -> Tensor:

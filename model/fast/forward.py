@@ -17,7 +17,16 @@ from model.fast import kernels
 from model.fast.batch import Batch
 from model.fast.kernels import starts_early
 from model.fast.state import FastState
-from model.fast.tiles import SEQUENCE_WARPS, WKV_WARPS, Tile, gate_tile, sequence_values, summed_tile, tile
+from model.fast.tiles import (
+    MOST_TOKENS_EARLY,
+    SEQUENCE_WARPS,
+    WKV_WARPS,
+    Tile,
+    gate_tile,
+    sequence_values,
+    summed_tile,
+    tile,
+)
 from model.fast.weights import LayerWeights, Weights, make_weights
 
 
@@ -69,7 +78,7 @@ class FastRWKV7:
         x = torch.empty(n, width, device=self.device)
         kernels.embed[(n,)](
             batch.tokens, batch.owners, batch.slots, state.drawn, self.weights.embedding, x,
-            C=width, BLOCK=self._block, EARLY=self._early, num_warps=self._row_warps,
+            C=width, BLOCK=self._block, EARLY=False, num_warps=self._row_warps,
         )  # fmt: skip
         return x
 
@@ -104,12 +113,13 @@ class FastRWKV7:
 
     def logits(self, x: Tensor, parts: Tensor | None, batch: Batch) -> Tensor:
         """float32 [rows, V] of the residual stream at each row's last token; columns past the head are 0."""
-        rows, width = batch.shape.rows, self.sizes.width
+        n, width = x.shape
+        rows = batch.shape.rows
         hidden = torch.empty(rows, width, device=self.device, dtype=self.dtype)
         kernels.last_norm[(rows,)](
-            x, x if parts is None else parts, hidden, *self.weights.norm, batch.starts, batch.lengths, x.shape[0],
+            x, x if parts is None else parts, hidden, *self.weights.norm, batch.starts, batch.lengths, n,
             C=width, BLOCK=self._block, PARTS=0 if parts is None else parts.shape[0],
-            **self._launch(self._row_warps),
+            **self._launch(n, self._row_warps),
         )  # fmt: skip
         return self._product(hidden, self.weights.head, dtype=torch.float32)[0]
 
@@ -124,7 +134,7 @@ class FastRWKV7:
             x, x if parts is None else parts, total, mixed, *norm, mu, shift,
             batch.owners, batch.starts, batch.lengths, batch.slots, batch.fresh, n,
             C=width, BLOCK=self._block, PARTS=0 if parts is None else parts.shape[0], MIXES=len(mu),
-            SINGLE=batch.shape.single, **self._launch(self._row_warps),
+            SINGLE=batch.shape.single, **self._launch(n, self._row_warps),
         )  # fmt: skip
         return total, mixed
 
@@ -134,7 +144,7 @@ class FastRWKV7:
         out = self._empty(n * len(w.project))
         t = tile(n, len(w.project), width, within=_common(width, rank), bytes_each=self.dtype.itemsize)
         kernels.project[(len(w.project) // t.columns, -(-n // t.rows))](
-            mixed, w.project, out, n, C=width, R=rank, **self._blocks(t)
+            mixed, w.project, out, n, C=width, R=rank, **self._blocks(n, t)
         )
         return out[: 3 * n * width].view(3, n, width), out[3 * n * width :].view(4, n, rank)
 
@@ -144,7 +154,7 @@ class FastRWKV7:
         out = self._empty(4, n, self.sizes.width)
         t = gate_tile(n, self.sizes.width, rank, bytes_each=self.dtype.itemsize)
         kernels.gate[(self.sizes.width // t.columns, -(-n // t.rows), 4)](
-            hidden, w.gate, w.gate_bias, out, n, C=self.sizes.width, R=rank, **self._blocks(t)
+            hidden, w.gate, w.gate_bias, out, n, C=self.sizes.width, R=rank, **self._blocks(n, t)
         )
         return out
 
@@ -155,7 +165,7 @@ class FastRWKV7:
         out = self._empty(n, width)
         kernels.wkv_step[(n, self.sizes.heads)](
             rkv, first, gates, out, state.wkv[number], w.k_k, w.k_a, w.r_k, *w.group_norm,
-            batch.slots, batch.fresh, n, C=width, LAYER_0=number == 0, **self._launch(WKV_WARPS),
+            batch.slots, batch.fresh, n, C=width, LAYER_0=number == 0, **self._launch(n, WKV_WARPS),
         )  # fmt: skip
         return out
 
@@ -165,7 +175,7 @@ class FastRWKV7:
         w, (_, n, width), heads = self.weights.layers[number], rkv.shape, self.sizes.heads
         prepared, out = self._empty(5, n, width), self._empty(n, width)
         block = triton.next_power_of_2(heads)
-        values = sequence_values(batch.shape.rows)
+        values = sequence_values(batch.shape.rows, n)
         kernels.wkv_prepare[(n,)](
             rkv,
             first,
@@ -177,14 +187,14 @@ class FastRWKV7:
             C=width,
             HEADS=block,
             LAYER_0=number == 0,
-            **self._launch(4),
+            **self._launch(n, 4),
         )
         kernels.wkv_sequence[(batch.shape.rows, heads, HEAD_SIZE // values)](
             rkv, prepared, out, state.wkv[number], batch.starts, batch.lengths, batch.slots, batch.fresh, n,
-            C=width, VALUES=values, **self._launch(SEQUENCE_WARPS),
+            C=width, VALUES=values, **self._launch(n, SEQUENCE_WARPS),
         )  # fmt: skip
         kernels.wkv_finish[(n,)](
-            rkv, prepared, gates, out, w.r_k, *w.group_norm, n, C=width, HEADS=block, **self._launch(4)
+            rkv, prepared, gates, out, w.r_k, *w.group_norm, n, C=width, HEADS=block, **self._launch(n, 4)
         )
         return out
 
@@ -203,16 +213,17 @@ class FastRWKV7:
         out = torch.empty(t.splits, n, columns, device=self.device, dtype=dtype or self.dtype)
         kernels.product[(columns // t.columns, -(-n // t.rows), t.splits)](
             x, weight, out, n, COLUMNS=columns, DEPTH=depth, RELU_SQUARE=relu_square, SPLITS=t.splits,
-            **self._blocks(t),
+            **self._blocks(n, t),
         )  # fmt: skip
         return out
 
-    def _blocks(self, t: Tile) -> dict[str, Any]:
-        return {"BM": t.rows, "BN": t.columns, "BK": t.depth, "num_stages": t.stages} | self._launch(t.warps)
+    def _blocks(self, n: int, t: Tile) -> dict[str, Any]:
+        return {"BM": t.rows, "BN": t.columns, "BK": t.depth, "num_stages": t.stages} | self._launch(n, t.warps)
 
-    def _launch(self, warps: int) -> dict[str, Any]:
-        options = {"num_warps": warps, "EARLY": self._early}
-        return options | {"launch_pdl": True} if self._early else options
+    def _launch(self, n: int, warps: int) -> dict[str, Any]:
+        early = self._early and n <= MOST_TOKENS_EARLY
+        options = {"num_warps": warps, "EARLY": early}
+        return options | {"launch_pdl": True} if early else options
 
     def _empty(self, *shape: int) -> Tensor:
         return torch.empty(shape, device=self.device, dtype=self.dtype)

@@ -11,6 +11,8 @@ from functools import cache
 ENOUGH_BLOCKS = 100
 """Fewer leave multiprocessors idle: an H200 has 132."""
 MOST_SPLITS = 8
+MOST_TOKENS_EARLY = 512
+"""Kernels of longer steps do not start early: waiting programs would take the place of working ones."""
 WKV_WARPS = 2
 SEQUENCE_WARPS = 1
 
@@ -68,9 +70,9 @@ def gate_tile(n: int, columns: int, depth: int, *, bytes_each: int = 2) -> Tile:
     return _tile(n, 128 if n > _MANY_ROWS else min(64, _rows(n)), width, depth, 1, bytes_each)
 
 
-def sequence_values(rows: int) -> int:
-    """Values of a head's state that a program of ``wkv_sequence`` keeps: few rows are cut fine, to fill the GPU."""
-    return 8 if rows <= 16 else 16
+def sequence_values(rows: int, n: int) -> int:
+    """Values of a head's state that a program of ``wkv_sequence`` keeps: fewer where that must fill the GPU."""
+    return 64 if n > 4 * _MANY_ROWS else 8 if rows <= 128 else 16
 
 
 def _rows(n: int) -> int:
