@@ -45,8 +45,8 @@ class BiCodec(nn.Module):
     """The codec of Spark-TTS (Wang et al. 2025), for inference in float32.
 
     `sample_rate` is in hertz, `hop` the samples of one semantic token. Semantic ids are below
-    `semantic_size`, and a voice is `globals_per_voice` global ids below `global_size`. When `fast` is set,
-    tokens are decoded in float16, by it instead of `decoder`.
+    `semantic_size`, and a voice is `globals_per_voice` global ids below `global_size`. `fast`, when it is
+    set, makes the waveforms instead of `decoder`, in float16.
     """
 
     def __init__(self, config: BiCodecConfig, *, encoder: bool) -> None:
@@ -98,8 +98,7 @@ class BiCodec(nn.Module):
         lengths = [len(row) for row in semantic]
         mask = length_mask(lengths, self.device)
         ids = pad_sequence(list(semantic), batch_first=True).to(self.device)
-        with torch.autocast(self.device.type, torch.float16, enabled=self.fast is not None):
-            frames = self.frames(ids, globals_.to(self.device), mask)
+        frames = self.frames(ids, globals_.to(self.device), mask)
         if self.fast is not None:
             return self.fast(frames, lengths)
         waves = self.decoder(frames, mask)[:, 0]

@@ -33,10 +33,19 @@ class RWKV7:
         checkpoint: What ``load_checkpoint`` returned.
         device: Where the weights live and the forward runs.
         head_rows: Rows of the head to keep, at most those of the checkpoint; all of them when None.
+        int8: Keep matrices in 8 bits; see ``model.product``.
+
+    Raises:
+        ValueError: There are no products with 8 bits here.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, device: torch.device | str = "cpu", head_rows: int | None = None
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device | str = "cpu",
+        head_rows: int | None = None,
+        *,
+        int8: bool = False,
     ) -> None:
         self.sizes = checkpoint.sizes
         self.parameters = sum(tensor.numel() for tensor in checkpoint.tensors.values())
@@ -55,7 +64,7 @@ class RWKV7:
         self._ln_out = (weights["ln_out.weight"], weights["ln_out.bias"])
         head = weights["head.weight"][:head_rows].t()
         self.head_rows = head.shape[1]
-        products = Products.measured([*_matrices(weights), head])
+        products = Products.measured([*_matrices(weights), head], int8=int8)
         self._plan = products.rows
         self._head = products.of(head)
         self.blocks = [

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import soundfile
@@ -40,7 +40,7 @@ from quality_speech import Line, Rendering, encode_voice, pace, speak, teach, wi
 from quality_study import QUICK, Plan, Study, sentence_line
 from train_demo_voice.teacher import TeacherError
 from worker.directory import ModelError, SpeechModel, open_model
-from worker.settings import DEFAULT_MODEL
+from worker.settings import DEFAULT_MODEL, EngineName
 
 WIDTH = 120
 """Of tables that no terminal shows."""
@@ -216,6 +216,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=32, help="lines spoken at once")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--device", default="cpu", help="of torch")
+    parser.add_argument("--engine", choices=get_args(EngineName), default="auto", help="that decodes")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that recognise")
     parser.add_argument("--write-baseline", action="store_true", help="measure the limits of the regression anew")
     parser.add_argument("--check", action="store_true", help="exit 1 when a mark is missed")
@@ -238,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.write_baseline:
         options.only = ["regression"]
     try:
-        speech = open_model(options.model, options.device, threads=options.threads)
+        speech = open_model(options.model, options.device, threads=options.threads, engine=options.engine)
     except ModelError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

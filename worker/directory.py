@@ -173,7 +173,8 @@ def open_model(
         device: A torch device.
         threads: CPU threads of each thread that computes; set for the whole process.
         clone: Whether references in requests are to be used, where the directory has what that needs.
-        engine: Which forward decodes; auto takes the fast one on a CUDA device where Triton is there.
+        engine: Which forward decodes; auto takes the fast one on a CUDA device where Triton is there, int8 is the
+            reference with 8-bit matrices on a CPU.
 
     Raises:
         ModelError: Something in it is missing, its parts do not fit together, there is no such device, or the
@@ -198,7 +199,10 @@ def open_model(
     except (ValueError, FileNotFoundError) as error:
         raise ModelError(f"{directory}: {error}") from error
     _check_fit(directory, checkpoint, codec, layout)
-    model = RWKV7(checkpoint, device, head_rows=layout.head_size)
+    try:
+        model = RWKV7(checkpoint, device, layout.head_size, int8=engine == "int8")
+    except ValueError as error:
+        raise ModelError(str(error)) from error
     decoder = _accelerated(directory, checkpoint, model, codec) if fast else model
     voice_encoder, refusals = _voice_encoder(directory, config, codec, device, clone=clone)
     return SpeechModel(config, layout, encode_text, decoder, codec, voices, voice_encoder, refusals)
@@ -216,8 +220,8 @@ def _is_fast(engine: EngineName, device: str) -> bool:
     elif find_spec("triton") is None:
         obstacle = "the package triton is missing"
     if engine == "cuda" and obstacle:
-        raise ModelError(f"engine 'cuda' cannot be used: {obstacle}; accepted: auto, reference")
-    return engine != "reference" and obstacle is None
+        raise ModelError(f"engine 'cuda' cannot be used: {obstacle}; accepted: auto, reference, int8")
+    return engine in ("auto", "cuda") and obstacle is None
 
 
 def _accelerated(directory: Path, checkpoint: Checkpoint, reference: RWKV7, codec: BiCodec) -> "FastRWKV7":

@@ -16,7 +16,7 @@ from worker.tuning import Tunable
 PREFIX = "RWKV_TTS_"
 DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "assets" / "demo-voice"
 """The demo voice, which comes with a clone of the repository."""
-EngineName = Literal["auto", "reference", "cuda"]
+EngineName = Literal["auto", "reference", "int8", "cuda"]
 
 
 class Settings(BaseSettings, Rules, Tunable):
@@ -31,7 +31,8 @@ class Settings(BaseSettings, Rules, Tunable):
     )
     device: str = Field(default="cpu", description="torch device, for example cpu or cuda:0")
     engine: EngineName = Field(
-        default="auto", description="auto, reference (plain torch) or cuda (Triton, graphs)"
+        default="auto",
+        description="auto, reference (plain torch), int8 (that with 8-bit matrices) or cuda (Triton, graphs)",
     )
     threads: int = Field(default=1, ge=1, description="CPU threads of each of engine and vocoder")
     clone: bool = Field(default=True, description="whether jobs may bring reference audio to clone a voice from")

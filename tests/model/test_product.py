@@ -110,3 +110,34 @@ def test_a_state_meets_its_key_alike_in_any_company() -> None:
     whole = keys @ states
     for rows in range(1, 40):
         assert torch.equal(keys[1 : 1 + rows] @ states[1 : 1 + rows], whole[1 : 1 + rows])
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.skipif(not torch.backends.cpu.get_cpu_capability().startswith("AVX"), reason="FBGEMM is for x86")
+def test_8_bits_are_close_and_alike_in_any_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(product, "_LEAST_INT8", 0)
+    products = Products.measured(halves(), int8=True)
+    for matrix in halves():
+        multiply, x = products.of(matrix), normal(64, matrix.shape[0])
+        x[3] *= 1e4  # another row's size must not matter
+        x[4] = 0
+        alone = torch.cat([multiply(row[None]) for row in x])
+        errors = (alone - x @ matrix).norm(dim=1) / (x @ matrix).norm(dim=1).clamp_min(1e-9)
+        assert 0 < errors.max() < 0.04
+        assert torch.equal(multiply(x), alone)
+        multiply.into(x, out := torch.empty(64, matrix.shape[1]))
+        assert torch.equal(out, alone)
+
+
+def test_small_matrices_keep_their_bits() -> None:
+    small, x = halves()[0], normal(4, SHAPES[0][0])
+    assert torch.equal(
+        Products.measured(halves(), int8=True).of(small)(x), Products.measured(halves()).of(small)(x)
+    )
+
+
+def test_8_bits_that_are_missing_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(product, "_int8", absent)
+    monkeypatch.setattr(product, "_LEAST_INT8", 0)
+    with pytest.raises(ValueError, match="int8 needs a CPU and a build of torch"):
+        Products.measured(halves(), int8=True)
