@@ -46,7 +46,14 @@ USER 10001
 ENTRYPOINT ["rwkv-tts"]
 CMD ["worker"]
 
+# Triton compiles a launcher for each kernel when it is first used.
 FROM runtime AS cuda
+USER 0
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
+USER 10001
 COPY --from=installed-cuda /opt/venv /opt/venv
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \

@@ -67,6 +67,8 @@ MOVING = {
     "rwkv_tts_engine_busy_seconds_total",
     "rwkv_tts_engine_idle_seconds_total",
     "rwkv_tts_sampling_seconds_total",
+    "rwkv_tts_delivery_seconds_total",
+    *(f'rwkv_tts_stage_busy_seconds_total{{stage="{stage}"}}' for stage in ("vocoder", "encoder")),
     "process_cpu_seconds_total",
 }
 """What the load must have raised."""
@@ -268,7 +270,8 @@ def test_prometheus_finds_every_worker() -> None:
     (discovery,) = job["dns_sd_configs"]
     assert (discovery["names"], discovery["type"], discovery["port"]) == (["worker"], "A", 9100)
     assert config["rule_files"] == [ALERTS.name]
-    assert f'job="{job["job_name"]}"' in json.loads(DASHBOARD.read_text())["panels"][-1]["targets"][0]["expr"]
+    panels = {panel["title"]: panel["targets"] for panel in json.loads(DASHBOARD.read_text())["panels"]}
+    assert f'job="{job["job_name"]}"' in panels["How much CPU?"][0]["expr"]
 
 
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is missing: apt-get install prometheus")
