@@ -24,10 +24,7 @@ from rich.table import Table
 
 from bench_engine import DeviceBench, random_model
 from codec.bicodec import BiCodec
-from codec.fast.selftest import signal_to_noise
-from codec.fast.wavegen import FastWaveGenerator
 from codec.vocoder import Vocoder
-from model.fast.forward import FastRWKV7
 from random_bicodec import PUBLISHED_CONFIG, write_random_bicodec
 
 TOKENS_PER_SECOND = 50
@@ -60,6 +57,8 @@ class Decoding:
     """A thread that decodes without a pause; counts its steps."""
 
     def __init__(self, rows: int) -> None:
+        from model.fast.forward import FastRWKV7
+
         _, checkpoint = random_model(24, 1024)
         self._bench = DeviceBench(FastRWKV7(checkpoint, "cuda", checkpoint.sizes.head_rows), rows, 64)
         self._rows = rows
@@ -104,6 +103,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--decode-rows", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args(arguments)
+    if not torch.cuda.is_available():
+        parser.error("it needs a CUDA device")
+    from codec.fast.selftest import signal_to_noise
+    from codec.fast.wavegen import FastWaveGenerator
+
     with TemporaryDirectory() as folder:
         write_random_bicodec(Path(folder), PUBLISHED_CONFIG, seed=0)
         codec = BiCodec.load(Path(folder), "cuda")
