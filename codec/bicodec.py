@@ -1,8 +1,8 @@
 """BiCodec: tokens to waveforms and features to tokens, for batches of rows of unequal length."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,10 @@ from codec.quantizers import FactorizedQuantizer
 from codec.speaker import SpeakerEncoder
 from codec.vocos import FrameDecoder, FrameEncoder
 from codec.wavegen import WaveGenerator
+from codec.windows import WindowedWaveGenerator
 
-if TYPE_CHECKING:
-    from codec.fast.wavegen import FastWaveGenerator
+MakeWaves = Callable[[Tensor, Sequence[int]], list[Tensor]]
+"""Frames [B, C, T] and how many of each count, to B waveforms [length * hop]."""
 
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "model.safetensors"
@@ -45,8 +46,8 @@ class BiCodec(nn.Module):
     """The codec of Spark-TTS (Wang et al. 2025), for inference in float32.
 
     `sample_rate` is in hertz, `hop` the samples of one semantic token. Semantic ids are below
-    `semantic_size`, and a voice is `globals_per_voice` global ids below `global_size`. `fast`, when it is
-    set, makes the waveforms instead of `decoder`, in float16.
+    `semantic_size`, and a voice is `globals_per_voice` global ids below `global_size`. `make_waves` runs the
+    `decoder`; another way to do so may take its place.
     """
 
     def __init__(self, config: BiCodecConfig, *, encoder: bool) -> None:
@@ -61,7 +62,7 @@ class BiCodec(nn.Module):
         self.speaker_encoder = SpeakerEncoder(config.speaker_encoder, encoder=encoder)
         self.prenet = FrameDecoder(config.prenet)
         self.decoder = WaveGenerator(config.decoder)
-        self.fast: FastWaveGenerator | None = None
+        self.make_waves: MakeWaves = WindowedWaveGenerator(self.decoder, config.decoder)
         self.mel = MelSpectrogram(config.mel_params) if encoder else None
         self.encoder = FrameEncoder(config.encoder) if encoder else None
 
@@ -99,10 +100,7 @@ class BiCodec(nn.Module):
         mask = length_mask(lengths, self.device)
         ids = pad_sequence(list(semantic), batch_first=True).to(self.device)
         frames = self.frames(ids, globals_.to(self.device), mask)
-        if self.fast is not None:
-            return self.fast(frames, lengths)
-        waves = self.decoder(frames, mask)[:, 0]
-        return [wave[: length * self.hop] for wave, length in zip(waves, lengths, strict=True)]
+        return self.make_waves(frames, lengths)
 
     @torch.inference_mode()
     def mel_features(self, waves: Sequence[Tensor]) -> list[Tensor]:

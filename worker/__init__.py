@@ -9,5 +9,5 @@ import os
 # a small machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # oneDNN keeps what it has prepared for each shape, by default for 1024: with speech of any length that grows to
-# gigabytes. So many are enough for the layers of one length.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+# gigabytes. So many are enough for the windows of the vocoder.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "512")

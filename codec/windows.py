@@ -1,0 +1,66 @@
+"""The wave generator, one utterance after another, in windows of a few sizes.
+
+On a CPU, oneDNN prepares every convolution anew for an input of a new length, which takes longer than to run it.
+Speech has any length; windows have multiples of `STEP`, so that all of them are soon prepared. A sample depends on
+what lies within its receptive field: neighbouring windows overlap by so much, and the result is the whole's.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from codec.config import WaveGeneratorConfig
+from codec.layers import Tail
+from codec.wavegen import DILATIONS, KERNEL_SIZE, WaveGenerator
+
+STEP = 32
+MOST = 256
+"""Tokens of the longest window."""
+
+
+def receptive_field(config: WaveGeneratorConfig) -> int:
+    """Tokens on either side that a token's samples depend on, at most; 11 for the published sizes."""
+    reach = KERNEL_SIZE // 2
+    for kernel, rate in reversed(list(zip(config.kernel_sizes, config.rates, strict=True))):
+        reach += (KERNEL_SIZE // 2) * sum(DILATIONS)
+        padding = (kernel - rate) // 2
+        reach = -(-(reach + kernel - 1 - padding) // rate)
+    return reach + KERNEL_SIZE // 2
+
+
+class WindowedWaveGenerator:
+    """What `generator` computes."""
+
+    def __init__(self, generator: WaveGenerator, config: WaveGeneratorConfig) -> None:
+        self._generator = generator
+        self._context = receptive_field(config)
+        self._most = max(MOST, 3 * self._context)
+
+    def __call__(self, frames: Tensor, lengths: Sequence[int]) -> list[Tensor]:
+        """Frames float32 [B, C, T], of which `lengths` count, to B waveforms float32 [length * hop] in [-1, 1]."""
+        return [
+            torch.cat(list(self._waves(row[None, :, :length])))
+            for row, length in zip(frames, lengths, strict=True)
+        ]
+
+    def _waves(self, frames: Tensor) -> Iterator[Tensor]:
+        """The pieces of one utterance, [1, C, T]."""
+        length, done = frames.shape[2], 0
+        while done < length:
+            begin = max(0, done - self._context)
+            end = min(length, begin + self._most)
+            wave = self._window(frames[:, :, begin:end])
+            hop = len(wave) // (end - begin)
+            kept = end if end == length else end - self._context
+            yield wave[(done - begin) * hop : (kept - begin) * hop]
+            done = kept
+
+    def _window(self, frames: Tensor) -> Tensor:
+        """[1, C, T] to [T * hop]."""
+        length = frames.shape[2]
+        room = -(-length // STEP) * STEP
+        mask = None if room == length else Tail(length, room)
+        wave: Tensor = self._generator(F.pad(frames, (0, room - length)), mask)[0, 0]
+        return wave[: len(wave) // room * length]
