@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from model import product
+from model.ragged import Ragged
 from model.rwkv7 import RWKV7
 from random_bicodec import SMALL_CONFIG, write_random_bicodec
 from sampler.attributes import AGE, ATTRIBUTES, EMOTION, Attributes
@@ -24,6 +27,7 @@ from worker.directory import (
     write_config,
 )
 from worker.schema import RequestError, parse_request
+from worker.settings import EngineName
 from worker.synthesis import Utterance, make_utterance
 from worker.text.speakable import TextConfig
 
@@ -197,3 +201,25 @@ def test_the_fast_engine_wants_a_cuda_device(random_model: Path) -> None:
     with pytest.raises(ModelError, match=expected):
         open_model(random_model, engine="cuda")
     assert isinstance(open_model(random_model, engine="auto").model, RWKV7)
+
+
+def test_8_bit_matrices_decode_nearly_the_same(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(product, "_LEAST_INT8", 0)
+
+    def logits(engine: EngineName) -> torch.Tensor:
+        model = open_model(random_model, engine=engine).model
+        assert isinstance(model, RWKV7)
+        x = model.forward(torch.arange(5), Ragged.of([5], [0], model.device), model.state(1))
+        return model.logits(x, torch.empty(model.row_multiple, model.head_rows)).clone()
+
+    exact, rounded = logits("reference"), logits("int8")
+    assert 1e-4 < (rounded - exact).norm() / exact.norm() < 0.2
+
+
+def test_8_bit_matrices_that_cannot_be_had_are_refused(
+    random_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(product, "_LEAST_INT8", 0)
+    monkeypatch.setattr(product, "_works", lambda *_: False)
+    with pytest.raises(ModelError, match="engine: int8 needs a CPU and a build of torch"):
+        open_model(random_model, engine="int8")
