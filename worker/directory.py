@@ -230,6 +230,8 @@ def _accelerated(directory: Path, checkpoint: Checkpoint, reference: RWKV7, code
     Raises:
         ModelError: It does not take the model's sizes, or is wrong.
     """
+    from triton import TritonError
+
     from codec.fast.selftest import adopt  # these need Triton
     from codec.fast.wavegen import FastWaveGenerator
     from model.fast.forward import FastRWKV7
@@ -242,6 +244,9 @@ def _accelerated(directory: Path, checkpoint: Checkpoint, reference: RWKV7, code
             adopt(codec, FastWaveGenerator(codec.decoder))
     except ValueError as error:
         raise ModelError(f"{directory}: {error}") from error
+    except TritonError as error:  # a device that is too small for a kernel, or that Triton does not know
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        raise ModelError(f"engine 'cuda' cannot be used: {reason}; accepted: reference") from error
     return fast
 
 

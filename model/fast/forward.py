@@ -15,7 +15,7 @@ from torch import Tensor
 from model.checkpoint import HEAD_SIZE, Checkpoint
 from model.fast import kernels
 from model.fast.batch import Batch
-from model.fast.kernels import starts_early
+from model.fast.kernels import room_on, starts_early
 from model.fast.state import FastState
 from model.fast.tiles import (
     MOST_TOKENS_EARLY,
@@ -57,6 +57,7 @@ class FastRWKV7:
         self.head_rows = head_rows or checkpoint.sizes.head_rows
         self.weights: Weights = make_weights(checkpoint, self.device, dtype, self.head_rows)
         self._block = triton.next_power_of_2(self.sizes.width)
+        self._room = room_on(self.device, dtype.itemsize)
         self._early = starts_early(self.device)
         self._row_warps = min(8, max(1, self._block // 256))
 
@@ -142,7 +143,7 @@ class FastRWKV7:
         """r, k, v [3, N, C] and the LoRA inputs [4, N, R]."""
         n, width, rank = mixed.shape[1], self.sizes.width, self.weights.rank
         out = self._empty(n * len(w.project))
-        t = tile(n, len(w.project), width, within=_common(width, rank), bytes_each=self.dtype.itemsize)
+        t = tile(n, len(w.project), width, within=_common(width, rank), room=self._room)
         kernels.project[(len(w.project) // t.columns, -(-n // t.rows))](
             mixed, w.project, out, n, C=width, R=rank, **self._blocks(n, t)
         )
@@ -152,7 +153,7 @@ class FastRWKV7:
         """The LoRA outputs [4, N, C]."""
         _, n, rank = hidden.shape
         out = self._empty(4, n, self.sizes.width)
-        t = gate_tile(n, self.sizes.width, rank, bytes_each=self.dtype.itemsize)
+        t = gate_tile(n, self.sizes.width, rank, room=self._room)
         kernels.gate[(self.sizes.width // t.columns, -(-n // t.rows), 4)](
             hidden, w.gate, w.gate_bias, out, n, C=self.sizes.width, R=rank, **self._blocks(n, t)
         )
@@ -209,7 +210,7 @@ class FastRWKV7:
         """Parts of x @ weight^T, [parts, N, columns]."""
         n, depth = x.shape
         columns = len(weight)
-        t = (summed_tile if summed else tile)(n, columns, depth, bytes_each=self.dtype.itemsize)
+        t = (summed_tile if summed else tile)(n, columns, depth, room=self._room)
         out = torch.empty(t.splits, n, columns, device=self.device, dtype=dtype or self.dtype)
         kernels.product[(columns // t.columns, -(-n // t.rows), t.splits)](
             x, weight, out, n, COLUMNS=columns, DEPTH=depth, RELU_SQUARE=relu_square, SPLITS=t.splits,

@@ -13,15 +13,27 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from model.fast.tiles import ROOM
+
 HEAD = tl.constexpr(64)
 DECAY_SCALE = tl.constexpr(0.6065306597126334)
 LAYER_NORM_EPS = tl.constexpr(1e-5)
 GROUP_NORM_EPS = tl.constexpr(64e-5)
+_USED_SHARE = 0.86
 
 
 def starts_early(device: torch.device) -> bool:
     """Whether kernels of this device may start while the one before them runs."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
+
+
+def room_on(device: torch.device, bytes_each: int) -> int:
+    """Numbers that a program may have in a device's shared memory, with some bytes left for what Triton needs."""
+    if device.type != "cuda":
+        return ROOM * 2 // bytes_each
+    index = torch.cuda.current_device() if device.index is None else device.index
+    most: int = triton.runtime.driver.active.utils.get_device_properties(index)["max_shared_mem"]
+    return int(_USED_SHARE * most) // bytes_each
 
 
 @triton.jit

@@ -19,7 +19,8 @@ SEQUENCE_WARPS = 1
 _ENOUGH_OF_FEW_ROWS = 60
 _LEAST_PART = 256
 _FEW_ROWS, _MANY_ROWS = 64, 1024
-_SHARED_MEMORY = 200_000
+ROOM = 100_000
+"""16-bit numbers in the shared memory of a program on an H200, with some bytes left."""
 
 
 @dataclass(frozen=True)
@@ -35,22 +36,22 @@ class Tile:
 
 
 @cache
-def tile(n: int, columns: int, depth: int, *, within: int = 0, bytes_each: int = 2) -> Tile:
+def tile(n: int, columns: int, depth: int, *, within: int = 0, room: int = ROOM) -> Tile:
     """The tile of a whole product of ``n`` rows with a matrix [columns, depth].
 
     Args:
         n, columns, depth: Sizes of the product; columns is a multiple of 32, depth of 64.
         within: Blocks must not cross multiples of this many columns; 0 for none.
-        bytes_each: Of a number.
+        room: Numbers that a program may have in shared memory.
     """
     rows, enough = _rows(n), _ENOUGH_OF_FEW_ROWS if n <= _FEW_ROWS else ENOUGH_BLOCKS
     widths = [w for w in (128, 64, 32) if columns % w == 0 and (within or columns) % w == 0]
     width = next((w for w in widths if columns // w * -(-n // rows) >= enough), widths[-1])
-    return _tile(n, rows, width, depth, 1, bytes_each)
+    return _tile(n, rows, width, depth, 1, room)
 
 
 @cache
-def summed_tile(n: int, columns: int, depth: int, *, bytes_each: int = 2) -> Tile:
+def summed_tile(n: int, columns: int, depth: int, *, room: int = ROOM) -> Tile:
     """The same for a product that may be left in up to ``MOST_SPLITS`` parts."""
     rows = _rows(n)
     most = max(
@@ -60,14 +61,14 @@ def summed_tile(n: int, columns: int, depth: int, *, bytes_each: int = 2) -> Til
     width = next((w for w in widths if columns // w * -(-n // rows) * most >= ENOUGH_BLOCKS), widths[-1])
     blocks = columns // width * -(-n // rows)
     splits = next((s for s in (1, 2, 4) if s >= most or blocks * s >= ENOUGH_BLOCKS), most)
-    return _tile(n, rows, width, depth, splits, bytes_each)
+    return _tile(n, rows, width, depth, splits, room)
 
 
 @cache
-def gate_tile(n: int, columns: int, depth: int, *, bytes_each: int = 2) -> Tile:
+def gate_tile(n: int, columns: int, depth: int, *, room: int = ROOM) -> Tile:
     """The same for the LoRA outputs: four products of little depth in one launch."""
     width = 16 if n <= 16 else 32 if n <= _FEW_ROWS else 128 if columns % 128 == 0 else 64
-    return _tile(n, 128 if n > _MANY_ROWS else min(64, _rows(n)), width, depth, 1, bytes_each)
+    return _tile(n, 128 if n > _MANY_ROWS else min(64, _rows(n)), width, depth, 1, room)
 
 
 def sequence_values(rows: int, n: int) -> int:
@@ -79,8 +80,8 @@ def _rows(n: int) -> int:
     return next(rows for rows, most in ((16, 16), (32, 32), (64, 64), (128, _MANY_ROWS), (256, n)) if n <= most)
 
 
-def _tile(n: int, rows: int, width: int, depth: int, splits: int, bytes_each: int) -> Tile:
-    line = (rows + width) * bytes_each
-    deep = 64 if rows * width >= 128 * 128 or depth // splits % 128 or line * 256 > _SHARED_MEMORY else 128
-    stages = min(5 if n <= _FEW_ROWS else 4, _SHARED_MEMORY // (line * deep))
+def _tile(n: int, rows: int, width: int, depth: int, splits: int, room: int) -> Tile:
+    line = rows + width
+    deep = 64 if rows * width >= 128 * 128 or depth // splits % 128 or line * 256 > room else 128
+    stages = max(1, min(5 if n <= _FEW_ROWS else 4, room // (line * deep)))
     return Tile(rows, width, deep, splits, 8 if rows * width >= 64 * 128 else 4, stages)

@@ -4,26 +4,25 @@ from collections.abc import Callable
 
 import pytest
 
-from model.fast.tiles import ENOUGH_BLOCKS, MOST_SPLITS, Tile, gate_tile, summed_tile, tile
+from model.fast.tiles import ENOUGH_BLOCKS, MOST_SPLITS, ROOM, Tile, gate_tile, summed_tile, tile
 
 SIZES = [(1024, 1024), (4096, 1024), (1024, 4096), (3584, 1024), (8320, 1024), (192, 192), (192, 640), (640, 192)]
 ROWS = (1, 16, 17, 64, 65, 128, 512, 1024, 8192)
-SHARED_MEMORY = 227 * 1024
 
 
 @pytest.mark.parametrize(("columns", "depth"), SIZES)
 @pytest.mark.parametrize("cut", [tile, summed_tile])
-@pytest.mark.parametrize("bytes_each", [2, 4])
+@pytest.mark.parametrize("room", [ROOM, ROOM // 2, 43_000], ids=["16 bits", "32 bits", "99 KB"])
 def test_tiles_divide_columns_and_depth_and_fit_a_multiprocessor(
-    columns: int, depth: int, cut: Callable[..., Tile], bytes_each: int
+    columns: int, depth: int, cut: Callable[..., Tile], room: int
 ) -> None:
     for n in ROWS:
-        t = cut(n, columns, depth, bytes_each=bytes_each)
+        t = cut(n, columns, depth, room=room)
         assert columns % t.columns == 0
         assert depth % (t.depth * t.splits) == 0
         assert 1 <= t.splits <= MOST_SPLITS
-        assert t.stages >= 2
-        assert (t.rows + t.columns) * t.depth * bytes_each * t.stages <= SHARED_MEMORY
+        assert t.stages >= 1
+        assert (t.rows + t.columns) * t.depth * t.stages <= room
 
 
 def test_no_block_crosses_a_border() -> None:
