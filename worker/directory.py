@@ -5,6 +5,8 @@ published with Spark-TTS), ``voices/*.raf.json`` and, for transcripts of referen
 """
 
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
+from loguru import logger
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
@@ -219,8 +222,12 @@ def _is_fast(engine: EngineName, device: str) -> bool:
         obstacle = f"device {device!r} is no CUDA device"
     elif find_spec("triton") is None:
         obstacle = "the package triton is missing"
+    elif not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))):
+        obstacle = "there is no C compiler, which Triton needs"
     if engine == "cuda" and obstacle:
         raise ModelError(f"engine 'cuda' cannot be used: {obstacle}; accepted: auto, reference, int8")
+    if engine == "auto" and obstacle and torch.device(device).type == "cuda":
+        logger.warning("engine: plain torch, many times slower than engine 'cuda', because {}", obstacle)
     return engine in ("auto", "cuda") and obstacle is None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from loguru import logger
 
 from model import product
 from model.ragged import Ragged
@@ -17,6 +18,7 @@ from model.rwkv7 import RWKV7
 from random_bicodec import SMALL_CONFIG, write_random_bicodec
 from sampler.attributes import AGE, ATTRIBUTES, EMOTION, Attributes
 from sampler.prompt import attribute_prompt, voice_prompt
+from worker import directory
 from worker.directory import (
     AttributeConfig,
     ModelConfig,
@@ -201,6 +203,26 @@ def test_the_fast_engine_wants_a_cuda_device(random_model: Path) -> None:
     with pytest.raises(ModelError, match=expected):
         open_model(random_model, engine="cuda")
     assert isinstance(open_model(random_model, engine="auto").model, RWKV7)
+
+
+@pytest.mark.parametrize(
+    ("there", "compiler", "reason"),
+    [(False, True, "the package triton is missing"), (True, False, "there is no C compiler, which Triton needs")],
+)
+def test_auto_says_why_a_gpu_is_not_used_well(
+    there: bool, compiler: bool, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "find_spec", lambda _: object() if there else None)
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/cc" if compiler else None)
+    said: list[str] = []
+    sink = logger.add(said.append, format="{level} {message}")
+    try:
+        assert not directory._is_fast("auto", "cuda")
+    finally:
+        logger.remove(sink)
+    assert said == [f"WARNING engine: plain torch, many times slower than engine 'cuda', because {reason}\n"]
+    with pytest.raises(ModelError, match=reason):
+        directory._is_fast("cuda", "cuda")
 
 
 def test_8_bit_matrices_decode_nearly_the_same(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
