@@ -7,13 +7,20 @@ export OMP_WAIT_POLICY ?= passive
 # Extra arguments for pip, for example: make demo PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'
 PIP_ARGS ?=
 
-.PHONY: demo test lint type bench clean
+.PHONY: demo test kernels lint type bench clean
 
 demo: $(BIN)/.base
 	$(BIN)/python scripts/demo.py --model $(MODEL)
 
 test: $(BIN)/.dev
 	$(BIN)/python -m pytest
+
+# The kernels for GPUs, on a CPU, in Triton's interpreter; with a GPU, `make test` runs them as they are.
+TRITON := .venv/triton
+kernels: $(BIN)/.dev
+	test -d $(TRITON) || $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(TRITON) triton==3.6.0
+	TRITON_INTERPRET=1 PYTHONPATH=$(TRITON) $(BIN)/python -m pytest tests/model/fast tests/codec/fast \
+		tests/sampler/test_device.py tests/batching/test_fast.py
 
 lint: $(BIN)/.dev
 	$(BIN)/ruff check .
