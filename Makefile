@@ -16,10 +16,8 @@ test: $(BIN)/.dev
 	$(BIN)/python -m pytest
 
 # The kernels for GPUs, on a CPU, in Triton's interpreter; with a GPU, `make test` runs them as they are.
-TRITON := .venv/triton
-kernels: $(BIN)/.dev
-	test -d $(TRITON) || $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(TRITON) triton==3.6.0
-	TRITON_INTERPRET=1 PYTHONPATH=$(TRITON) $(BIN)/python -m pytest tests/model/fast tests/codec/fast \
+kernels: .venv/triton
+	TRITON_INTERPRET=1 PYTHONPATH=.venv/triton $(BIN)/python -m pytest tests/model/fast tests/codec/fast \
 		tests/sampler/test_device.py tests/batching/test_fast.py
 
 lint: $(BIN)/.dev
@@ -42,6 +40,9 @@ $(BIN)/.base: pyproject.toml constraints.txt | $(BIN)/python
 $(BIN)/.dev: $(BIN)/.base
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e '.[clone,dashboard,dev]'
 	touch $@
+
+.venv/triton: | $(BIN)/.dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $@ triton==3.6.0
 
 clean:
 	rm -rf .venv out
