@@ -27,7 +27,7 @@ class Tail:
 
 
 Mask = Tensor | Tail | None
-"""float32 [B, 1, T] at token rate, one inside a row and zero in its padding; None when no row is padded."""
+"""float32 [B, 1, T] at token rate, one inside a row and zero in its padding; a `Tail`; or None, no padding."""
 
 SNAKE_EPSILON = 1e-9
 
