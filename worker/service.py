@@ -36,6 +36,7 @@ _JOBS_PER_ROW = 2
 """While the audio of one job is made, its row already decodes the next."""
 
 _REFERENCES_AT_ONCE = 8
+_UTTERANCES_AT_ONCE = 64  # more are vocoded no faster, and all are padded to the longest
 _SCRAPE_SECONDS = 1.0
 _WARM_UP = SynthesisRequest(text="One.", max_seconds=0.4, seed=0)
 _WARM_UP_ID = "warm up"
@@ -83,7 +84,7 @@ class SpeechBackend:
             token_chunk_size=settings.token_chunk_size,
             done=self._done,
             freed=freed,
-            vocoder_batch=1 if settings.device == "cpu" else settings.max_rows,
+            vocoder_batch=1 if settings.device == "cpu" else min(settings.max_rows, _UTTERANCES_AT_ONCE),
             clone_batch=1 if settings.device == "cpu" else _REFERENCES_AT_ONCE,
         )
         self.cancel = self._pipeline.cancel
