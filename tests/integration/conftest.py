@@ -15,8 +15,17 @@ from worker.settings import Settings
 @pytest.fixture(scope="session")
 def endless_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that practically never draws EOS: its rows run to their limit."""
-    directory = tmp_path_factory.mktemp("endless") / "model"
-    write_random_model(directory, RandomModel(layers=2, tokenizer="bytes", seed=1, eos_logit=-30.0))
+    return _endless(tmp_path_factory.mktemp("endless") / "model", layers=2)
+
+
+@pytest.fixture(scope="session")
+def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An endless model that speaks for many seconds: for tests of what happens to jobs while they run."""
+    return _endless(tmp_path_factory.mktemp("slow") / "model", layers=24)
+
+
+def _endless(directory: Path, layers: int) -> Path:
+    write_random_model(directory, RandomModel(layers=layers, tokenizer="bytes", seed=1, eos_logit=-30.0))
     return directory
 
 

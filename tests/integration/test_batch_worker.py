@@ -147,10 +147,8 @@ def test_an_unreadable_hash_and_an_impossible_id_do_not_stop_the_worker(
     assert connection.llen(queue.intermediate_queue_key) == 0
 
 
-def test_rq_info_shows_the_worker_and_all_of_its_jobs(
-    endless_model: Path, redis_url: str, connection: Redis
-) -> None:
-    with local_worker(Settings(model=endless_model, queue=("shown",), max_rows=4), redis_url) as local:
+def test_rq_info_shows_the_worker_and_all_of_its_jobs(slow_model: Path, redis_url: str, connection: Redis) -> None:
+    with local_worker(Settings(model=slow_model, queue=("shown",), max_rows=4), redis_url) as local:
         local.wait_until_ready()
         _check_what_rq_shows(TTSClient(redis_url, "shown"), connection, redis_url)
 

@@ -66,11 +66,11 @@ def _name_of(connection: Redis, local: LocalWorker) -> str:
 
 
 def test_the_only_worker_recovers_its_jobs_when_it_is_started_again(
-    endless_model: Path, random_model: Path, redis_url: str, connection: Redis
+    slow_model: Path, random_model: Path, redis_url: str, connection: Redis
 ) -> None:
     client = TTSClient(redis_url, "alone")
     jobs = [client.submit(LONG_TEXT, seed=seed) for seed in range(4)]
-    with local_worker(Settings(model=endless_model, queue=("alone",), max_rows=2), redis_url) as first:
+    with local_worker(Settings(model=slow_model, queue=("alone",), max_rows=2), redis_url) as first:
         until(lambda: statuses(connection, jobs).count(JobStatus.STARTED) == 2)
         kill(first)
     with local_worker(Settings(model=random_model, queue=("alone",), max_rows=2), redis_url):
@@ -79,10 +79,10 @@ def test_the_only_worker_recovers_its_jobs_when_it_is_started_again(
 
 
 def test_a_job_that_kills_its_workers_fails_in_the_end(
-    endless_model: Path, redis_url: str, connection: Redis
+    slow_model: Path, redis_url: str, connection: Redis
 ) -> None:
     client = TTSClient(redis_url, "poison")
-    settings = Settings(model=endless_model, queue=("poison",), max_rows=2, lease_timeout=1, max_attempts=2)
+    settings = Settings(model=slow_model, queue=("poison",), max_rows=2, lease_timeout=1, max_attempts=2)
     poison = client.submit(LONG_TEXT, result_ttl=60)
     owners: set[str | None] = {None, ""}
     for _ in range(2):
@@ -95,17 +95,17 @@ def test_a_job_that_kills_its_workers_fails_in_the_end(
 
 
 def test_a_stopped_worker_that_wakes_up_late_changes_nothing(
-    random_model: Path, endless_model: Path, redis_url: str, connection: Redis
+    random_model: Path, slow_model: Path, redis_url: str, connection: Redis
 ) -> None:
     """SIGSTOP for longer than the lease: another worker does the job; the late result is dropped."""
     client = TTSClient(redis_url, "zombie")
     job_id = client.submit(LONG_TEXT, seed=1, max_seconds=8)
-    endless = Settings(model=endless_model, queue=("zombie",), lease_timeout=1)
-    with local_worker(endless, redis_url) as zombie:
+    slow = Settings(model=slow_model, queue=("zombie",), lease_timeout=1)
+    with local_worker(slow, redis_url) as zombie:
         until(lambda: fetch(connection, job_id).get_status() == JobStatus.STARTED)
         owner = fetch(connection, job_id).worker_name
         zombie.send(signal.SIGSTOP)
-        with local_worker(endless.model_copy(update={"model": random_model}), redis_url):
+        with local_worker(slow.model_copy(update={"model": random_model}), redis_url):
             speech = client.result(job_id, timeout=60)
         zombie.send(signal.SIGCONT)
         until(lambda: not connection.smembers(f"rq:worker:{owner}:executions"))
@@ -116,26 +116,26 @@ def test_a_stopped_worker_that_wakes_up_late_changes_nothing(
 
 
 def test_the_second_sigterm_puts_jobs_back_in_their_order(
-    endless_model: Path, redis_url: str, connection: Redis
+    slow_model: Path, redis_url: str, connection: Redis
 ) -> None:
     client = TTSClient(redis_url, "twice")
     jobs = [client.submit(LONG_TEXT, seed=seed) for seed in range(4)]
-    with local_worker(Settings(model=endless_model, queue=("twice",), max_rows=2), redis_url) as worker:
+    with local_worker(Settings(model=slow_model, queue=("twice",), max_rows=2), redis_url) as worker:
         until(lambda: statuses(connection, jobs).count(JobStatus.STARTED) == 2)
-        worker.send(signal.SIGTERM)
-        time.sleep(1.2)
-        worker.send(signal.SIGTERM)
-        assert worker.wait() == ExitCode.PUT_BACK
+        while worker.exit_code is None:  # the worker takes two within a second for one, and may see the first late
+            worker.send(signal.SIGTERM)
+            time.sleep(1.2)
+        assert worker.exit_code == ExitCode.PUT_BACK
     assert Queue("twice", connection=connection).job_ids == jobs
     assert set(statuses(connection, jobs)) == {JobStatus.QUEUED}
     assert connection.zcard("rq:wip:twice") == 0
     assert not connection.exists(DEATHS_PREFIX + jobs[0])
 
 
-def test_draining_has_a_limit(endless_model: Path, redis_url: str, connection: Redis) -> None:
+def test_draining_has_a_limit(slow_model: Path, redis_url: str, connection: Redis) -> None:
     client = TTSClient(redis_url, "limit")
     job_id = client.submit(LONG_TEXT)
-    settings = Settings(model=endless_model, queue=("limit",), drain_timeout=0.5)
+    settings = Settings(model=slow_model, queue=("limit",), drain_timeout=0.5)
     with local_worker(settings, redis_url) as worker:
         until(lambda: fetch(connection, job_id).get_status() == JobStatus.STARTED)
         start = time.monotonic()
@@ -176,10 +176,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.stop()
 
 
-def test_results_wait_for_a_redis_that_is_away(endless_model: Path, server: Server) -> None:
+def test_results_wait_for_a_redis_that_is_away(slow_model: Path, server: Server) -> None:
     """Stock RQ loses the result and its worker ends."""
     client = TTSClient(server.url)
-    settings = Settings(model=endless_model, max_rows=4, lease_timeout=2)
+    settings = Settings(model=slow_model, max_rows=4, lease_timeout=2)
     jobs = [client.submit(LONG_TEXT, seed=seed, max_seconds=3) for seed in range(4)]
     with local_worker(settings, server.url) as worker:
         until(lambda: set(statuses(server.connection, jobs)) == {JobStatus.STARTED})
@@ -244,9 +244,9 @@ def test_the_watchdog_ends_a_worker_that_hangs_and_its_job_comes_back(
         assert client.result(job_id, timeout=30).audio
 
 
-def test_commands_are_heard_after_redis_was_away(endless_model: Path, server: Server) -> None:
+def test_commands_are_heard_after_redis_was_away(slow_model: Path, server: Server) -> None:
     client = TTSClient(server.url)
-    with local_worker(Settings(model=endless_model, lease_timeout=2), server.url) as worker:
+    with local_worker(Settings(model=slow_model, lease_timeout=2), server.url) as worker:
         worker.wait_until_ready()
         server.stop()
         time.sleep(1)

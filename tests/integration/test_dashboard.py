@@ -28,6 +28,7 @@ from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 
+from waiting import until
 from worker.client import JobFailedError, TTSClient
 from worker.keys import FUNCTION
 from worker.local import local_worker, workers_on
@@ -46,13 +47,6 @@ STATES = ("queued", "started", "finished", "failed", "deferred", "scheduled", "c
 MARKUP = "<img src=x onerror=\"document.title='taken'\">"
 
 
-def until(condition: Callable[[], bool], timeout: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.05)
-
-
 def rq_queue(connection: Redis, name: str) -> Queue:
     return Queue(name, connection=connection, serializer=JSONSerializer)
 
@@ -62,9 +56,9 @@ def fetch(connection: Redis, job_id: str) -> Job:
 
 
 @pytest.fixture(scope="module")
-def speaker(redis_url: str, endless_model: Path) -> Iterator[TTSClient]:
+def speaker(redis_url: str, slow_model: Path) -> Iterator[TTSClient]:
     """Producer of a queue that one worker with 4 rows serves; no text ends by itself."""
-    with local_worker(Settings(model=endless_model, queue=(QUEUE,), max_rows=4), redis_url) as local:
+    with local_worker(Settings(model=slow_model, queue=(QUEUE,), max_rows=4), redis_url) as local:
         local.wait_until_ready()
         yield TTSClient(redis_url, QUEUE)
 

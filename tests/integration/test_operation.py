@@ -65,9 +65,9 @@ def values(worker: WorkerLoad) -> tuple[Any, ...]:
 
 
 @pytest.fixture(scope="module")
-def tuned(redis_url: str, endless_model: Path) -> Iterator[TTSClient]:
+def tuned(redis_url: str, slow_model: Path) -> Iterator[TTSClient]:
     """One worker of 4 rows whose values the tests of this module change."""
-    settings = Settings(model=endless_model, queue=("operated",), max_rows=4, token_chunk_size=16)
+    settings = Settings(model=slow_model, queue=("operated",), max_rows=4, token_chunk_size=16)
     with local_worker(settings, redis_url):
         client = TTSClient(redis_url, "operated")
         until(lambda: client.busyness().workers)

