@@ -79,7 +79,7 @@ class FastRWKV7:
         x = torch.empty(n, width, device=self.device)
         kernels.embed[(n,)](
             batch.tokens, batch.owners, batch.slots, state.drawn, self.weights.embedding, x,
-            C=width, BLOCK=self._block, EARLY=False, num_warps=self._row_warps,
+            C=width, BLOCK=self._block, num_warps=self._row_warps,
         )  # fmt: skip
         return x
 

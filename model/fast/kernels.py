@@ -58,9 +58,8 @@ def _fetch(weight, columns, begin, STRIDE: tl.constexpr, DEPTH: tl.constexpr):
 
 
 @triton.jit
-def embed(tokens, owners, slots, drawn, table, x, C: tl.constexpr, BLOCK: tl.constexpr, EARLY: tl.constexpr):
+def embed(tokens, owners, slots, drawn, table, x, C: tl.constexpr, BLOCK: tl.constexpr):
     """x[n, C] = table[token]; a negative token -1-o is the id that the row has drawn last, plus o."""
-    wait(EARLY)
     i = tl.program_id(0)
     token = tl.load(tokens + i)
     last = tl.load(drawn + tl.load(slots + tl.load(owners + i)))
