@@ -222,7 +222,7 @@ def _is_fast(engine: EngineName, device: str) -> bool:
         obstacle = f"device {device!r} is no CUDA device"
     elif find_spec("triton") is None:
         obstacle = "the package triton is missing"
-    elif not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))):
+    elif not any(map(shutil.which, [cc] if (cc := os.environ.get("CC")) else ["clang", "gcc"])):
         obstacle = "there is no C compiler, which Triton needs"
     if engine == "cuda" and obstacle:
         raise ModelError(f"engine 'cuda' cannot be used: {obstacle}; accepted: auto, reference, int8")
