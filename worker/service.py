@@ -84,7 +84,7 @@ class SpeechBackend:
             token_chunk_size=settings.token_chunk_size,
             done=self._done,
             freed=freed,
-            vocoder_batch=1 if settings.device == "cpu" else min(settings.max_rows, _UTTERANCES_AT_ONCE),
+            vocoder_batch=1 if settings.device == "cpu" else _UTTERANCES_AT_ONCE,
             clone_batch=1 if settings.device == "cpu" else _REFERENCES_AT_ONCE,
         )
         self.cancel = self._pipeline.cancel
