@@ -23,10 +23,10 @@ from model.rwkv7 import RWKV7
 from sampler.attributes import Attributes
 from sampler.decoding import Decoding, FinishReason, Phase, PhaseSampling
 from sampler.prompt import attribute_prompt, voice_prompt
+from traces import Trace, run, trace
 from worker.directory import SpeechModel, checkpoint_path, open_model
 
 WideResults = Callable[[Tensor, int], AbstractContextManager[list[str]]]
-Trace = tuple[list[int], list[int], FinishReason | None]
 SETTINGS = [
     PhaseSampling(1.0, 0.95, 80),
     PhaseSampling(0.0, 1.0, 0),
@@ -60,22 +60,8 @@ def requests(speech: SpeechModel, count: int = 16) -> list[Row]:
     return [request(speech, number) for number in range(count)]
 
 
-def trace(row: Row) -> Trace:
-    return row.decoding.globals_, row.decoding.semantic, row.finished
-
-
 def engine_of(speech: SpeechModel, rows: int = 16, chunk: int = 256, model: RWKV7 | None = None) -> Engine:
     return Engine(model or speech.model, speech.layout, max_rows=rows, token_chunk_size=chunk)
-
-
-def run(engine: Engine, rows: Iterable[Row]) -> dict[str, Trace]:
-    """Add all rows, then step until none is left."""
-    for row in rows:
-        engine.add(row)
-    finished = []
-    while len(engine.scheduler):
-        finished += engine.step()
-    return {row.key: trace(row) for row in finished}
 
 
 @pytest.fixture(scope="module")

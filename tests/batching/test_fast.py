@@ -1,7 +1,6 @@
 """The engine over the fast model draws what it draws over the reference, whatever comes and goes."""
 
 import random
-from collections.abc import Iterable
 
 import pytest
 import torch
@@ -11,11 +10,11 @@ from batching.row import Row
 from fast_model import DEVICE, LAYOUT, needs_cuda, needs_triton, small_checkpoint
 from model.rwkv7 import RWKV7
 from sampler.decoding import Decoding, FinishReason, PhaseSampling
+from traces import Trace, run
 
 pytestmark = [needs_triton, pytest.mark.slow, pytest.mark.timeout(600)]
 
 SETTINGS = [PhaseSampling(1.0, 0.95, 80), PhaseSampling(0.0, 1.0, 0), PhaseSampling(0.6, 0.8, 5)]
-Trace = tuple[list[int], list[int], FinishReason | None]
 
 
 def fast_engine(rows: int, chunk: int, dtype: torch.dtype = torch.float32) -> Engine:
@@ -35,15 +34,6 @@ def request(number: int, limit: int = 6) -> Row:
             LAYOUT, prompt, voice, seed=number << 40 | number, limit=limit, semantic_sampling=sampling, first_eos=2
         ),
     )
-
-
-def run(engine: Engine, rows: Iterable[Row]) -> dict[str, Trace]:
-    for row in rows:
-        engine.add(row)
-    finished = []
-    while len(engine.scheduler):
-        finished += engine.step()
-    return {row.key: (row.decoding.globals_, row.decoding.semantic, row.finished) for row in finished}
 
 
 @pytest.fixture(scope="module")
