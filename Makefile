@@ -33,12 +33,12 @@ bench: $(BIN)/.dev
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
-$(BIN)/.base: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e .
+$(BIN)/.base: pyproject.toml client/pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e ./client -e .
 	touch $@
 
 $(BIN)/.dev: $(BIN)/.base
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e '.[clone,dashboard,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e ./client -e '.[clone,dashboard,dev]'
 	touch $@
 
 .venv/triton: | $(BIN)/.dev

@@ -10,7 +10,7 @@ import torch
 from loguru import logger
 
 from batching.executor import Executor, Launched
-from batching.reference import ReferenceExecutor
+from batching.plain import ReferenceExecutor
 from batching.row import Row
 from batching.scheduler import Scheduler, Share
 from batching.stats import StepStats

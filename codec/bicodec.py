@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from codec.checkpoint import load_weights
 from codec.config import BiCodecConfig, read_config
 from codec.layers import Mask, length_mask, loaded
 from codec.mel import MelSpectrogram
@@ -16,6 +15,7 @@ from codec.quantizers import FactorizedQuantizer
 from codec.speaker import SpeakerEncoder
 from codec.vocos import FrameDecoder, FrameEncoder
 from codec.wavegen import WaveGenerator
+from codec.weights import load_weights
 from codec.windows import WindowedWaveGenerator
 
 MakeWaves = Callable[[Tensor, Sequence[int]], list[Tensor]]
@@ -118,7 +118,7 @@ class BiCodec(nn.Module):
     def encode_globals(self, ref_wav: Tensor) -> Tensor:
         """Reference clips float32 [B, N], at `sample_rate` and of equal length, to global ids int64 [B, 32].
 
-        Published models were trained on `codec.reference.reference_clip`, 6 s of audio of normalised volume.
+        Published models were trained on `codec.clip.reference_clip`, 6 s of audio of normalised volume.
         Raises ValueError for wrong shapes and values, RuntimeError when loaded without the encoder.
         """
         self._check_wave("ref_wav", ref_wav, dimensions=2)

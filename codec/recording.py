@@ -9,9 +9,9 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from codec.clip import Audio, normalize_volume, trim_silence
 from codec.mp3 import only_frames
 from codec.ogg import only_pages
-from codec.reference import Audio, normalize_volume, trim_silence
 
 QUALITY = "VHQ"
 BLOCK_FRAMES = 1 << 16

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from codec.bicodec import BiCodec
-from codec.reference import reference_clip
+from codec.clip import reference_clip
 
 BATCH_SECONDS = 60
 """Audio of one pass, padding included; it bounds the memory that wav2vec 2.0 needs, not the speed."""
@@ -46,7 +46,7 @@ class VoiceEncoder:
     def __call__(self, waves: Sequence[NDArray[np.float64]], *, semantic: bool = True) -> list[EncodedVoice]:
         """B waveforms float64 [N_i] at the codec's sample rate to B voices, each as if alone.
 
-        The voice is that of `codec.reference.reference_clip`, the semantic tokens are those of the whole
+        The voice is that of `codec.clip.reference_clip`, the semantic tokens are those of the whole
         waveform, or none without `semantic`, which spares `features`. Memory is that of one minute of audio, or
         of the longest waveform.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sampler.attributes import Attributes
+from rwkv_tts.attributes import Attributes
 from sampler.layout import TokenLayout
 
 

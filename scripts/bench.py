@@ -46,8 +46,8 @@ from bench_scenarios import QUICK, SCENARIOS, Bench, Plan
 from bench_usage import gpu_name
 from bench_workload import Workload
 from worker.broker.rules import Rules
-from worker.console import errors
-from worker.local import WorkerDiedError, redis_server
+from worker.cli.console import errors
+from worker.cli.local import WorkerDiedError, redis_server
 from worker.settings import DEFAULT_MODEL, Settings
 
 WIDTH = 120

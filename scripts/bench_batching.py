@@ -24,8 +24,8 @@ from batching.engine import Engine
 from batching.row import Row
 from sampler.decoding import Decoding
 from sampler.prompt import voice_prompt
-from worker.directory import ModelError, SpeechModel, open_model
 from worker.settings import DEFAULT_MODEL
+from worker.speech.directory import ModelError, SpeechModel, open_model
 
 TOKENS_PER_SECOND = 50
 TEXT = "The quick brown fox jumps over the lazy dog."

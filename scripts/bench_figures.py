@@ -13,7 +13,7 @@ from scipy.stats import theilslopes
 
 from bench_load import Outcome
 from bench_usage import Usage
-from worker.schema import SynthesisResult
+from rwkv_tts.schema import SynthesisResult
 
 PERCENTILES = (50, 90, 95, 99)
 WARM_UP_SHARE = 0.2

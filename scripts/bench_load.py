@@ -11,9 +11,9 @@ from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
 from bench_workload import Request
-from worker.client import TTSClient
-from worker.local import LocalWorker, wait
-from worker.schema import SynthesisResult
+from rwkv_tts.client import TTSClient
+from rwkv_tts.schema import SynthesisResult
+from worker.cli.local import LocalWorker, wait
 
 RESULT_TTL = 60
 """Seconds: the server holds little audio while thousands of jobs pass."""

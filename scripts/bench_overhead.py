@@ -34,13 +34,13 @@ from rq.queue import Queue
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
+from rwkv_tts.keys import ARGUMENT, FUNCTION
+from rwkv_tts.schema import SynthesisRequest
 from worker.broker.backend import Backend, Ended
 from worker.broker.batch_worker import BatchWorker
 from worker.broker.connection import worker_connection
 from worker.broker.rules import Rules
-from worker.embedded import embedded_redis
-from worker.keys import ARGUMENT, FUNCTION
-from worker.schema import SynthesisRequest
+from worker.cli.embedded import embedded_redis
 
 STOCK = 0
 """In place of a number of rows: the stock worker."""

@@ -30,8 +30,8 @@ from rich.table import Table
 
 from bench_workload import LENGTHS, Workload
 from make_random_model import RandomModel, write_random_model
-from worker.client import Speech, TTSClient
-from worker.local import LocalWorker, local_worker, redis_server, wait
+from rwkv_tts.client import Speech, TTSClient
+from worker.cli.local import LocalWorker, local_worker, redis_server, wait
 from worker.settings import Settings
 
 SECONDS = (5.0, 10.0)

@@ -12,8 +12,8 @@ from bench_figures import Figures, Turn, summarize, turn_slope
 from bench_load import Outcome, Producer
 from bench_usage import Watch
 from bench_workload import LENGTHS, MODES, Request, Workload
-from worker.console import errors
-from worker.local import LocalWorker, local_worker
+from worker.cli.console import errors
+from worker.cli.local import LocalWorker, local_worker
 from worker.settings import Settings
 
 CHUNK_SIZES = (32, 64, 128, 256, 512, 1024)

@@ -14,8 +14,8 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from chaos_producer import PHANTOM, POISON, TWICE
+from rwkv_tts.keys import audio_key
 from worker.broker.claim import EXECUTION_PREFIX, EXECUTIONS_PREFIX
-from worker.keys import audio_key
 
 AT_ONCE = 500
 RESULTS_PREFIX = "rq:results:"

@@ -19,8 +19,8 @@ from rq.exceptions import DuplicateJobError
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
-from worker.client import TTSClient
-from worker.keys import FUNCTION
+from rwkv_tts.client import TTSClient
+from rwkv_tts.keys import FUNCTION
 
 POISON = {
     "bad request": 1,

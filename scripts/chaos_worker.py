@@ -20,13 +20,13 @@ import typer
 from loguru import logger
 
 from chaos_plan import Kind
+from rwkv_tts.schema import RequestError, SynthesisRequest
 from worker.broker.backend import Backend, Ended, MakeBackend
 from worker.broker.batch_worker import BatchWorker
 from worker.broker.claim import Claimed
 from worker.broker.commit import Outcome
 from worker.broker.connection import wait_for_redis, worker_connection
 from worker.broker.rules import Rules
-from worker.schema import RequestError, SynthesisRequest
 
 RESULT_TTL = 24 * 3600
 CHANCE = 0.5
@@ -142,9 +142,9 @@ def timed_backend(rows: int) -> MakeBackend:
 
 def speech_backend(model: Path, rows: int) -> MakeBackend:
     """The real thing."""
-    from worker.directory import open_model  # imports torch
     from worker.service import SpeechBackend
     from worker.settings import Settings
+    from worker.speech.directory import open_model  # imports torch
 
     settings = Settings(model=model, max_rows=rows)
     speech = open_model(settings.model, settings.device, settings.threads)

@@ -23,9 +23,9 @@ from torch import Generator, Tensor
 from model.checkpoint import HEAD_SIZE, Sizes
 from model.tokenizer import BYTES_TEXT_SIZE, WORLD_TEXT_SIZE, TokenizerName
 from random_bicodec import PUBLISHED_CONFIG, SMALL_CONFIG, write_random_bicodec
+from rwkv_tts.voices import dump_raf
 from sampler.layout import TokenLayout
-from worker.directory import ModelConfig, TokenConfig, write_config
-from worker.voices import dump_raf
+from worker.speech.directory import ModelConfig, TokenConfig, write_config
 
 Format = Literal["blinkdl", "pth", "fla", "web-rwkv"]
 Dtype = Literal["fp32", "fp16", "bf16"]
@@ -239,7 +239,7 @@ def write_checkpoint(directory: Path, options: RandomModel) -> Path:
 
 
 def write_random_model(directory: Path, options: RandomModel) -> None:
-    """Write a model directory that ``worker.directory.open_model`` opens.
+    """Write a model directory that ``worker.speech.directory.open_model`` opens.
 
     Raises:
         ValueError: The options hold a size that no model can have.

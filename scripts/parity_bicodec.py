@@ -21,12 +21,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from codec.bicodec import CONFIG_FILE, WEIGHTS_FILE, BiCodec
-from codec.checkpoint import load_weights
+from codec.clip import normalize_volume, reference_clip
 from codec.config import BiCodecConfig
 from codec.features import LAYERS, SemanticFeatures, standardize
 from codec.layers import loaded
-from codec.reference import normalize_volume, reference_clip
 from codec.vocos import FrameDecoder
+from codec.weights import load_weights
 from parity_report import ArrayError, Arrays, Report, make_report
 from random_bicodec import PUBLISHED_CONFIG
 

@@ -39,8 +39,8 @@ from quality_signal import SAMPLE_RATE
 from quality_speech import Line, Rendering, encode_voice, pace, speak, teach, with_voices
 from quality_study import QUICK, Plan, Study, sentence_line
 from train_demo_voice.teacher import TeacherError
-from worker.directory import ModelError, SpeechModel, open_model
 from worker.settings import DEFAULT_MODEL, EngineName
+from worker.speech.directory import ModelError, SpeechModel, open_model
 
 WIDTH = 120
 """Of tables that no terminal shows."""

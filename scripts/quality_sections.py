@@ -39,7 +39,7 @@ from quality_study import (
     written_lines,
 )
 from quality_words import Score, score, transcribe_all
-from sampler.attributes import ATTRIBUTES
+from rwkv_tts.attributes import ATTRIBUTES
 from train_demo_voice.held_out import HELD_OUT
 
 WORDS_OF_TEACHER = 0.95

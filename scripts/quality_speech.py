@@ -11,16 +11,16 @@ import numpy as np
 import torch
 
 from codec.bicodec import BiCodec
-from codec.reference import normalize_volume, reference_clip
+from codec.clip import normalize_volume, reference_clip
 from quality_signal import Audio, Samples, as_audio, to_samples
-from sampler.attributes import Attributes
+from rwkv_tts.attributes import Attributes
+from rwkv_tts.schema import RequestError, SynthesisRequest
+from rwkv_tts.voices import Voice, VoiceLibrary
 from train_demo_voice.speakers import PITCHES, SPEAKERS, SPEEDS, Speaker
 from train_demo_voice.teacher import render
-from worker.directory import SpeechModel
-from worker.pipeline import Pipeline
-from worker.schema import RequestError, SynthesisRequest
-from worker.synthesis import Utterance, make_utterance
-from worker.voices import Voice, VoiceLibrary
+from worker.speech.directory import SpeechModel
+from worker.speech.pipeline import Pipeline
+from worker.speech.synthesis import Utterance, make_utterance
 
 BY_NAME: Mapping[str, Speaker] = {speaker.name: speaker for speaker in SPEAKERS}
 _PITCH_FACTORS = {name: factor for name, factor, _ in PITCHES}

@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from torch import Generator, Tensor
 
 from codec.bicodec import CONFIG_FILE, WEIGHTS_FILE, BiCodec
-from codec.checkpoint import Shape, published_layout
 from codec.config import BiCodecConfig, read_config
 from codec.vocos import FrameDecoder
+from codec.weights import Shape, published_layout
 
 PUBLISHED_CONFIG: Mapping[str, Any] = {
     "audio_tokenizer": {

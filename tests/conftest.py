@@ -5,14 +5,22 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from redis import Redis
+from rq.queue import Queue
+from rq.serializers import JSONSerializer
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from hands import Hand, MakeHand
 from make_random_model import RandomModel, write_random_model
-from worker.embedded import embedded_redis
+from rwkv_tts.keys import lease_key
+from worker.broker.claim import Claimer
+from worker.broker.commit import Committer
+from worker.broker.jobs import SpeechJob
+from worker.cli.embedded import embedded_redis
 
 WideResults = Callable[[Tensor, int], AbstractContextManager[list[str]]]
 GOLDEN_VARIABLE = "RWKV_TTS_GOLDEN"
@@ -46,6 +54,29 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("random") / "model"
     write_random_model(directory, RandomModel(layers=2, tokenizer="bytes", seed=1))
     return directory
+
+
+@pytest.fixture
+def queue(connection: Redis) -> Queue:
+    return Queue(f"q-{uuid4().hex}", connection=connection, job_class=SpeechJob, serializer=JSONSerializer)
+
+
+@pytest.fixture
+def make_hand(connection: Redis, queue: Queue) -> MakeHand:
+    def make(*more: Queue, result_ttl: int = 60) -> Hand:
+        name = uuid4().hex
+        key = f"rq:worker:{name}"
+        claimer = Claimer(connection, [queue, *more], name, key, lease_key(name), 1 << 20, deadly=2)
+        hand = Hand(name, connection, queue, claimer, Committer(connection, name, key, result_ttl))
+        hand.live()
+        return hand
+
+    return make
+
+
+@pytest.fixture
+def hand(make_hand: MakeHand) -> Hand:
+    return make_hand()
 
 
 class _WideResults(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -12,25 +12,25 @@ from typing import Any, NoReturn
 from loguru import logger
 from rich.markup import escape
 
-from worker import logs
+from rwkv_tts.schema import RequestError, SynthesisRequest, SynthesisResult
+from rwkv_tts.tuning import Tunable, TuningError, changed
+from rwkv_tts.voice_store import VoiceStore
+from rwkv_tts.voices import Voices
 from worker.broker.backend import BackendBrokenError, Cause, Ended
 from worker.broker.batch_worker import BatchWorker, ExitCode
 from worker.broker.callbacks import CallbackError
 from worker.broker.connection import wait_for_redis, worker_connection
-from worker.cloning import REFUSED
-from worker.console import errors
-from worker.directory import ModelError, SpeechModel, open_model
-from worker.health import Health, HealthServer
-from worker.meter import Meter
-from worker.metrics import Metrics
-from worker.pipeline import Pipeline
-from worker.readings import DeviceReadings, EngineReadings, QueueReadings, StageReadings
-from worker.schema import RequestError, SynthesisRequest, SynthesisResult
+from worker.cli.console import errors
+from worker.ops import logs
+from worker.ops.health import Health, HealthServer
+from worker.ops.meter import Meter
+from worker.ops.metrics import Metrics
+from worker.ops.readings import DeviceReadings, EngineReadings, QueueReadings, StageReadings
 from worker.settings import Settings
-from worker.synthesis import MODEL_FAULT, Utterance, kept_tokens, make_result, make_utterance
-from worker.tuning import Tunable, TuningError, changed
-from worker.voice_store import VoiceStore
-from worker.voices import Voices
+from worker.speech.cloning import REFUSED
+from worker.speech.directory import ModelError, SpeechModel, open_model
+from worker.speech.pipeline import Pipeline
+from worker.speech.synthesis import MODEL_FAULT, Utterance, kept_tokens, make_result, make_utterance
 
 _JOBS_PER_ROW = 2
 """While the audio of one job is made, its row already decodes the next."""

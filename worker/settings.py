@@ -10,12 +10,20 @@ from urllib.parse import quote, urlsplit
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from rwkv_tts.tuning import Tunable
 from worker.broker.rules import Rules
-from worker.tuning import Tunable
 
 PREFIX = "RWKV_TTS_"
-DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "assets" / "demo-voice"
-"""The demo voice, which comes with a clone of the repository."""
+
+
+def _demo_voice() -> Path:
+    """The demo voice: beside the code in a clone, a part of this package in a wheel."""
+    here = Path(__file__).resolve().parent
+    cloned = here.parent / "assets" / "demo-voice"
+    return cloned if cloned.is_dir() else here / "demo_voice"
+
+
+DEFAULT_MODEL = _demo_voice()
 EngineName = Literal["auto", "reference", "int8", "cuda"]
 
 

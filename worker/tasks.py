@@ -12,14 +12,14 @@ from typing import Any
 from redis import Redis
 from rq import get_current_job
 
-from worker.directory import open_model
-from worker.keys import audio_key, tokens_key
-from worker.pipeline import Pipeline
-from worker.schema import RequestError, parse_request
+from rwkv_tts.keys import audio_key, tokens_key
+from rwkv_tts.schema import RequestError, parse_request
+from rwkv_tts.voice_store import VoiceStore
+from rwkv_tts.voices import Voices
 from worker.settings import Settings
-from worker.synthesis import Utterance, kept_tokens, make_result, make_utterance
-from worker.voice_store import VoiceStore
-from worker.voices import Voices
+from worker.speech.directory import open_model
+from worker.speech.pipeline import Pipeline
+from worker.speech.synthesis import Utterance, kept_tokens, make_result, make_utterance
 
 
 class SynthesisError(RuntimeError):

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codec.bicodec import CONFIG_FILE, WEIGHTS_FILE, BiCodec
-from codec.checkpoint import stored_shapes
 from codec.config import BiCodecConfig
 from codec.layers import SNAKE_EPSILON, RaggedConvTranspose1d, Snake, loaded
 from codec.quantizers import FSQ_EPSILON, FactorizedQuantizer
 from codec.speaker import SpeakerEncoder
 from codec.vocos import AdaptiveLayerNorm, ConvNeXtBlock, VocosBackbone
 from codec.wavegen import ResidualUnit
+from codec.weights import stored_shapes
 
 DEMO_CONFIG: Mapping[str, Any] = {
     "audio_tokenizer": {

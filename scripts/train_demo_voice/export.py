@@ -8,12 +8,12 @@ from string import Template
 import torch
 
 from codec.bicodec import BiCodec
-from codec.reference import Audio, normalize_volume, reference_clip
+from codec.clip import Audio, normalize_volume, reference_clip
+from rwkv_tts.voices import dump_raf
 from train_demo_voice.speakers import PITCHES, SPEAKERS, SPEEDS, Speaker
 from train_demo_voice.teacher import render
-from worker.directory import AttributeConfig, ModelConfig, TokenConfig, write_config
+from worker.speech.directory import AttributeConfig, ModelConfig, TokenConfig, write_config
 from worker.text.speakable import TextConfig
-from worker.voices import dump_raf
 
 NAME = "demo-voice"
 LICENCE = "Apache-2.0"

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.tokenizer import load_tokenizer
-from sampler.attributes import EMOTION, Attributes
+from rwkv_tts.attributes import EMOTION, Attributes
 from sampler.layout import TokenLayout
 from sampler.prompt import attribute_prompt, voice_prompt
 from train_demo_voice.corpus import HOP, Shard, training_shards, validation_shard

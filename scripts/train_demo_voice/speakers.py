@@ -12,7 +12,7 @@ class Speaker:
     """A voice of the teacher.
 
     ``voice`` is flite's name for it; ``resample`` multiplies all its frequencies, formants included, so that one
-    teacher voice can be several speakers; ``gender`` and ``age`` are names of ``sampler.attributes``; ``weight``
+    teacher voice can be several speakers; ``gender`` and ``age`` are names of ``rwkv_tts.attributes``; ``weight``
     is the share of the corpus.
     """
 
@@ -32,7 +32,7 @@ SPEAKERS: tuple[Speaker, ...] = (
 )
 
 Level = tuple[str, float, float]
-"""Name in ``sampler.attributes``, factor, share of the corpus."""
+"""Name in ``rwkv_tts.attributes``, factor, share of the corpus."""
 
 PITCHES: tuple[Level, ...] = (
     ("low_pitch", 0.80, 0.20),

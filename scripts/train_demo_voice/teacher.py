@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import istft, resample_poly, stft
 
-from codec.reference import normalize_volume
+from codec.clip import normalize_volume
 from train_demo_voice.speakers import HOP, PHONES, SAMPLE_RATE, Speaker
 
 HEAD_SECONDS = 0.06

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from codec.bicodec import BiCodec
+from codec.clip import CLIP_SECONDS
 from codec.layers import length_mask, loaded
-from codec.reference import CLIP_SECONDS
 from train_demo_voice.codec_data import FULL_SCALE
 from train_demo_voice.corpus import Shard, training_shards, validation_shard
 
@@ -92,7 +92,7 @@ class Tokeniser:
         return codec.quantizer.quantize(codec.quantizer.project(vectors)), inside
 
     def _globals(self, audio: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
-        """Global ids of what `codec.reference.reference_clip` makes of each utterance."""
+        """Global ids of what `codec.clip.reference_clip` makes of each utterance."""
         codec = self.codec
         size = CLIP_SECONDS * codec.sample_rate // self.hop * self.hop
         samples = torch.arange(size, device=audio.device) % (ends - starts)[:, None] + starts[:, None]

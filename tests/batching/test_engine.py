@@ -13,18 +13,18 @@ import torch
 from loguru import logger
 from torch import Tensor
 
-import batching.reference
+import batching.plain
 from batching.engine import Engine
 from batching.row import Row
 from batching.scheduler import Share
 from make_random_model import RandomModel, write_random_model
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.rwkv7 import RWKV7
-from sampler.attributes import Attributes
+from rwkv_tts.attributes import Attributes
 from sampler.decoding import Decoding, FinishReason, Phase, PhaseSampling
 from sampler.prompt import attribute_prompt, voice_prompt
 from traces import Trace, run, trace
-from worker.directory import SpeechModel, checkpoint_path, open_model
+from worker.speech.directory import SpeechModel, checkpoint_path, open_model
 
 WideResults = Callable[[Tensor, int], AbstractContextManager[list[str]]]
 SETTINGS = [
@@ -543,7 +543,7 @@ def test_a_decode_step_copies_no_logits(
     buffers: list[Tensor] = []
     sampled: list[Tensor] = []
     spy(monkeypatch, speech.model, "logits", lambda _, out: buffers.append(out))
-    spy(monkeypatch, batching.reference, "sample_", lambda logits, *_: sampled.append(logits))
+    spy(monkeypatch, batching.plain, "sample_", lambda logits, *_: sampled.append(logits))
     engine = engine_of(speech, rows=4)
     for number in (1, 4, 7, 10):
         row = request(speech, number)

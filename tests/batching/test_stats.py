@@ -8,10 +8,10 @@ import pytest
 from batching.engine import Engine
 from batching.row import Row
 from batching.stats import STEP_SECONDS, StepStats
-from sampler.attributes import Attributes
+from rwkv_tts.attributes import Attributes
 from sampler.decoding import Decoding, FinishReason, Phase
 from sampler.prompt import attribute_prompt, voice_prompt
-from worker.directory import SpeechModel, open_model
+from worker.speech.directory import SpeechModel, open_model
 
 
 @pytest.fixture(scope="module")

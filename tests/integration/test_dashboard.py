@@ -28,17 +28,17 @@ from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 
+from rwkv_tts.client import JobFailedError, TTSClient
+from rwkv_tts.keys import FUNCTION
+from rwkv_tts.schema import RequestError
 from waiting import until
-from worker.client import JobFailedError, TTSClient
-from worker.keys import FUNCTION
-from worker.local import local_worker, workers_on
-from worker.schema import RequestError
+from worker.cli.local import local_worker, workers_on
 from worker.settings import Settings
 
 pytest.importorskip("rq_dashboard", reason="no rq-dashboard: pip install -e '.[dashboard]'")
 from flask.testing import FlaskClient
 
-from worker.dashboard import check_access, create_app
+from worker.ops.dashboard import check_access, create_app
 
 QUEUE = "shown"
 IDLE = "unattended"
@@ -324,7 +324,7 @@ def test_loopback_needs_no_password_and_a_network_one(host: str) -> None:
 def test_without_rq_dashboard_the_command_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['rq_dashboard'] = None; sys.argv[1:] = ['dashboard']\n"
-        "from worker.cli import main; main()"
+        "from worker.cli.app import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1

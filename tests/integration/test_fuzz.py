@@ -25,8 +25,8 @@ from rq.serializers import JSONSerializer
 import guarded
 import malformed
 from malformed import TRAP, Case, job_key
+from rwkv_tts.client import TTSClient
 from waiting import until
-from worker.client import TTSClient
 
 REPOSITORY = Path(__file__).parents[2]
 SEED = 20_260_801

@@ -3,8 +3,8 @@
 import psutil
 import pytest
 
-from worker.client import TTSClient
-from worker.local import local_worker
+from rwkv_tts.client import TTSClient
+from worker.cli.local import local_worker
 from worker.settings import Settings
 
 MEGABYTES = 120

@@ -26,16 +26,16 @@ from safetensors.torch import load_file, save_file
 
 from make_random_model import RandomModel, write_random_model
 from recordings import reference
+from rwkv_tts.client import TTSClient
+from rwkv_tts.keys import lease_key
 from scraping import Samples, ask, scrape
 from waiting import until
 from worker.broker.batch_worker import ExitCode
 from worker.broker.claim import Claimer
-from worker.client import TTSClient
-from worker.directory import checkpoint_path
-from worker.embedded import embedded_redis
-from worker.keys import lease_key
-from worker.local import LocalWorker, local_worker
+from worker.cli.embedded import embedded_redis
+from worker.cli.local import LocalWorker, local_worker
 from worker.settings import Settings
+from worker.speech.directory import checkpoint_path
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "worker.json"

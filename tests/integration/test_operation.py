@@ -18,12 +18,12 @@ from loguru import logger
 from redis import Redis
 from rq.command import send_command
 
+from rwkv_tts.client import JobFailedError, NoWorkerError, TTSClient
+from rwkv_tts.keys import lease_key, tune_channel
+from rwkv_tts.load import WorkerLoad
 from waiting import until
-from worker.broker.journal import MinuteLine
-from worker.broker.load import WorkerLoad
-from worker.client import JobFailedError, NoWorkerError, TTSClient
-from worker.keys import lease_key, tune_channel
-from worker.local import local_worker
+from worker.cli.local import local_worker
+from worker.ops.journal import MinuteLine
 from worker.settings import Settings
 
 TEXT = "a sentence of ordinary length"
@@ -273,7 +273,7 @@ def test_a_job_is_one_line_of_text(random_model: Path, redis_url: str, tmp_path:
             client.result(bad, timeout=60)
     text = log.read_text()
     (line,) = (line for line in text.splitlines() if good.job_id in line)
-    assert "| INFO     | worker.broker.journal:" in line
+    assert "| INFO     | worker.ops.journal:" in line
     timings = ", ".join(
         f"{name} {getattr(good.timings, name):.3f}"
         for name in ("queued", "clone", "prefill", "decode", "vocode", "encode", "total")

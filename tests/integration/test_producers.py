@@ -15,9 +15,9 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from composed import REPOSITORY, Composed, free_ports
-from worker.client import JobFailedError, TTSClient
-from worker.keys import ARGUMENT, FUNCTION
-from worker.local import local_worker
+from rwkv_tts.client import JobFailedError, TTSClient
+from rwkv_tts.keys import ARGUMENT, FUNCTION
+from worker.cli.local import local_worker
 from worker.settings import Settings
 
 DOCS = REPOSITORY / "docs"

@@ -9,9 +9,9 @@ from redis import Redis
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
+from rwkv_tts.client import TTSClient
 from waiting import until
-from worker.client import TTSClient
-from worker.local import local_worker, workers_on
+from worker.cli.local import local_worker, workers_on
 from worker.settings import Settings
 
 WORKERS = 3

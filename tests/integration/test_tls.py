@@ -15,8 +15,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from worker.client import TTSClient
-from worker.local import local_worker
+from rwkv_tts.client import TTSClient
+from worker.cli.local import local_worker
 from worker.settings import Settings
 
 pytestmark = pytest.mark.tls

@@ -12,13 +12,13 @@ import pytest
 from redis import Redis
 
 from recordings import recording
+from rwkv_tts.client import JobFailedError, TTSClient, VoiceError
+from rwkv_tts.keys import VOICES_KEY, audio_key, tokens_key
+from rwkv_tts.voice_store import VoiceTokens
+from rwkv_tts.voices import dump_raf, load_raf
 from waiting import until
-from worker.client import JobFailedError, TTSClient, VoiceError
-from worker.keys import VOICES_KEY, audio_key, tokens_key
-from worker.local import local_worker
+from worker.cli.local import local_worker
 from worker.settings import Settings
-from worker.voice_store import VoiceTokens
-from worker.voices import dump_raf, load_raf
 
 REPOSITORY = Path(__file__).parents[2]
 TEXT = "a sentence of ordinary length"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sampler.attributes import ATTRIBUTES, Attributes, canonical_attribute
+from rwkv_tts.attributes import ATTRIBUTES, Attributes, canonical_attribute
 from sampler.layout import TokenLayout
 
 PUBLISHED = TokenLayout()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampler.attributes import Attributes
+from rwkv_tts.attributes import Attributes
 from sampler.layout import TokenLayout
 from sampler.prompt import attribute_prompt, voice_prompt
 

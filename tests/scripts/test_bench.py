@@ -20,7 +20,7 @@ from bench_load import Outcome
 from bench_plot import draw
 from bench_usage import Usage, gpu_index, gpu_usage
 from bench_workload import LENGTHS, MODES, SENTENCES, Workload
-from worker.schema import SynthesisResult, Timings, TokenCounts
+from rwkv_tts.schema import SynthesisResult, Timings, TokenCounts
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench.py"
 

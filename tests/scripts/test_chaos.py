@@ -16,8 +16,8 @@ from rq.serializers import JSONSerializer
 from chaos_ledger import audit
 from chaos_plan import OF_THE_SERVER, Amounts, Kind, make_plan
 from chaos_recovery import percentile
-from worker.embedded import embedded_redis
-from worker.keys import audio_key
+from rwkv_tts.keys import audio_key
+from worker.cli.embedded import embedded_redis
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "chaos.py"
 AMOUNTS = Amounts(kills=30, zombies=4, cuts=4, restarts=5, pauses=3)

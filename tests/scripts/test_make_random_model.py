@@ -20,10 +20,10 @@ from make_random_model import (
 from model.checkpoint import load_checkpoint
 from model.ragged import Ragged
 from model.rwkv7 import RWKV7
-from sampler.attributes import Attributes
+from rwkv_tts.attributes import Attributes
 from sampler.decoding import Decoding, FinishReason
 from sampler.prompt import attribute_prompt
-from worker.directory import open_model
+from worker.speech.directory import open_model
 
 TINY = RandomModel(layers=2, width=64, ffn=160, ranks=(8, 12, 16, 20), tokenizer="bytes", dtype="fp32")
 

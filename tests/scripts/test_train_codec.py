@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from codec.bicodec import BiCodec
+from codec.clip import reference_clip
 from codec.layers import Snake
-from codec.reference import reference_clip
 from train_demo_voice.budget import Budget
 from train_demo_voice.codec_data import DeviceCorpus, read_tokens, validation_crops
 from train_demo_voice.codec_losses import Discriminators, SpectralLoss, discriminator_loss, generator_loss

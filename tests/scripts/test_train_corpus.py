@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sampler.attributes import AGE, GENDER, PITCH, SPEED
+from rwkv_tts.attributes import AGE, GENDER, PITCH, SPEED
 from train_demo_voice import corpus, teacher, texts
 from train_demo_voice.corpus import HOP, SAMPLE_RATE, Order, Shard, Utterance, training_orders
 from train_demo_voice.held_out import HELD_OUT, HELD_OUT_WRITTEN

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from model.checkpoint import load_checkpoint
 from model.ragged import Ragged
 from model.rwkv7 import RWKV7
-from sampler.attributes import Attributes
+from rwkv_tts.attributes import Attributes
 from sampler.decoding import Decoding, FinishReason, Phase
 from sampler.prompt import attribute_prompt, voice_prompt
 from train_demo_voice import language_training

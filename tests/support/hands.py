@@ -9,9 +9,9 @@ from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
+from rwkv_tts.keys import ARGUMENT, FUNCTION, lease_key
 from worker.broker.claim import Claimed, Claimer
 from worker.broker.commit import Committer
-from worker.keys import ARGUMENT, FUNCTION, lease_key
 
 
 @dataclass

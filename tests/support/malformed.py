@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from rq.defaults import RQ_KEY_PREFIX
 
-from worker.keys import ARGUMENT, FUNCTION, audio_key
+from rwkv_tts.keys import ARGUMENT, FUNCTION, audio_key
 
 Command = tuple[Any, ...]
 

@@ -14,9 +14,9 @@ from redis import Redis
 from rq import get_current_job
 from rq.job import Job
 
+from rwkv_tts.keys import audio_key
+from rwkv_tts.schema import RequestError, SynthesisRequest, parse_request
 from worker.broker.backend import Backend, Ended
-from worker.keys import audio_key
-from worker.schema import RequestError, SynthesisRequest, parse_request
 
 ALWAYS = 1_000_000
 """As ``fails``: every try."""

@@ -19,12 +19,12 @@ from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker, SimpleWorker, Worker
 
 import scripted
+from rwkv_tts.keys import FUNCTION
 from scripted import RESULT_TTL, Script, ScriptedBackend
 from waiting import until
 from worker.broker.batch_worker import BatchWorker
 from worker.broker.connection import worker_connection
 from worker.broker.rules import Rules
-from worker.keys import FUNCTION
 
 CALLBACKS = tuple(
     f"{scripted.__name__}.{function.__name__}"

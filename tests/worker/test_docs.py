@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sampler.attributes import ATTRIBUTES
-from worker.schema import SynthesisRequest, SynthesisResult
+from rwkv_tts.attributes import ATTRIBUTES
+from rwkv_tts.schema import SynthesisRequest, SynthesisResult
 from worker.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from worker.schema import SynthesisRequest
+from rwkv_tts.schema import SynthesisRequest
 
 
 class BackendBrokenError(RuntimeError):
@@ -31,7 +31,7 @@ class Ended:
     Attributes:
         result: The return value, JSON; None when the job failed.
         audio: The bytes to store beside the result.
-        tokens: What it takes to keep its voice, ``worker.voice_store.VoiceTokens`` as JSON; empty to store none.
+        tokens: What it takes to keep its voice, ``rwkv_tts.voice_store.VoiceTokens`` as JSON; empty to store none.
         error: One line that says why there is no result.
         cause: What the error comes from.
         retry: Whether another try could end better.

@@ -28,24 +28,24 @@ from rq.worker import BaseWorker
 from rq.worker.base import WorkerStatus
 from rq.worker_registration import register
 
+from rwkv_tts.keys import tune_channel
+from rwkv_tts.load import Throughput
+from rwkv_tts.schema import RequestError
 from worker.broker import maintenance
 from worker.broker.backend import BackendBrokenError, Cause, Ended, MakeBackend
 from worker.broker.callbacks import Callbacks
 from worker.broker.claim import HORIZON_SECONDS, Claimed, Claimer
 from worker.broker.commit import Committer, Fate, Outcome
 from worker.broker.jobs import SpeechJob
-from worker.broker.journal import MinuteLine, tell_end
 from worker.broker.lease import REPLIES, Lease
-from worker.broker.load import Throughput
 from worker.broker.observer import Observer
 from worker.broker.recovery import Recovery
 from worker.broker.rules import Rules
 from worker.broker.running import Deadlines, Running
-from worker.broker.scheduler import Scheduler
+from worker.broker.scheduled import Scheduler
 from worker.broker.watchdog import Watchdog
 from worker.broker.watcher import QueueWatcher
-from worker.keys import tune_channel
-from worker.schema import RequestError
+from worker.ops.journal import MinuteLine, tell_end
 
 _LOST_RACE_SECONDS = 0.05
 _HEARTBEAT_SECONDS = 15.0

@@ -13,9 +13,9 @@ from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 from rq.utils import now, utcformat
 
+from rwkv_tts.keys import DEATHS_PREFIX
+from rwkv_tts.schema import RequestError, SynthesisRequest
 from worker.broker.jobs import RawJob, SpeechJob, read_request, restore_job
-from worker.keys import DEATHS_PREFIX
-from worker.schema import RequestError, SynthesisRequest
 
 HORIZON_SECONDS = 24 * 3600
 """RQ's own tools fail an execution after so long without a heartbeat; leases are watched far more closely."""

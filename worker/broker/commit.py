@@ -24,11 +24,11 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
+from rwkv_tts.keys import DEATHS_PREFIX, audio_key, tokens_key
 from worker.broker.backend import Cause
 from worker.broker.claim import EXECUTION_PREFIX, EXECUTIONS_PREFIX, Claimed
 from worker.broker.jobs import SpeechJob
 from worker.broker.tolerance import is_malformed, tolerant
-from worker.keys import DEATHS_PREFIX, audio_key, tokens_key
 
 # ARGV, for each job: started registry, entry in it, set of dependents or '', number of commands, and each command
 # as its length and its words. A command that fails ends its job's commands, not the others'.

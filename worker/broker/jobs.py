@@ -12,8 +12,8 @@ from rq.serializers import JSONSerializer
 from rq.utils import utcformat
 from rq.webhook import Webhook
 
-from worker.keys import ARGUMENT, FUNCTION
-from worker.schema import RequestError, SynthesisRequest, parse_request
+from rwkv_tts.keys import ARGUMENT, FUNCTION
+from rwkv_tts.schema import RequestError, SynthesisRequest, parse_request
 
 RawJob = Mapping[bytes, bytes]
 

@@ -7,7 +7,7 @@ from typing import Any
 from redis import Redis
 from redis.client import Pipeline
 
-from worker.keys import PRESENCE_KEY, lease_key
+from rwkv_tts.keys import PRESENCE_KEY, lease_key
 
 # KEYS: presence. ARGV: how long it lasts, in ms. The time, by the server's clock, since when some worker has
 # always been heard, in seconds before now.

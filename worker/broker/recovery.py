@@ -8,6 +8,7 @@ from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE
 from rq.queue import Queue
 from rq.utils import now
 
+from rwkv_tts.keys import DEATHS_PREFIX, LEASE_PREFIX, RECOVERY_PREFIX
 from worker.broker.claim import (
     EXECUTION_PREFIX,
     EXECUTIONS_PREFIX,
@@ -16,7 +17,6 @@ from worker.broker.claim import (
     Claimed,
     Claimer,
 )
-from worker.keys import DEATHS_PREFIX, LEASE_PREFIX, RECOVERY_PREFIX
 
 # KEYS: started registry, queue, lock. ARGV: lock in ms, worker, lease, now, horizon, attempts, prefixes of the
 # deaths of a job, of jobs, executions and executions of a job, pattern of a worker's executions, prefix of leases.

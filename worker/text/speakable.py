@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from worker.schema import MAX_TEXT, RequestError
+from rwkv_tts.schema import MAX_TEXT, RequestError
 from worker.text.characters import UnreadableError
 from worker.text.english import read_aloud
 

@@ -9,8 +9,8 @@ from rq.queue import Queue
 from rq.repeat import Repeat
 
 from hands import Hand, MakeHand, enqueue, fetch, leftovers, status
+from rwkv_tts.keys import audio_key, tokens_key
 from worker.broker.commit import Fate, Outcome
-from worker.keys import audio_key, tokens_key
 
 RESULT = {"seconds": 1.5, "text": "é"}
 AUDIO = bytes(range(256)) * 10

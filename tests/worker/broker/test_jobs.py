@@ -17,8 +17,8 @@ from redis import Redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from rwkv_tts.schema import RequestError, SynthesisRequest, parse_request
 from worker.broker.jobs import SpeechJob, read_request, restore_job
-from worker.schema import RequestError, SynthesisRequest, parse_request
 
 LIMIT = 1 << 20
 FUNCTION = "worker.tasks.synthesize"

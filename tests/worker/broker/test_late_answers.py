@@ -13,13 +13,13 @@ from rq.job import JobStatus
 from rq.queue import Queue
 
 from hands import enqueue, fetch, leftovers, status
+from rwkv_tts.keys import DEATHS_PREFIX
+from rwkv_tts.schema import SynthesisRequest
 from waiting import until
 from worker.broker.backend import Backend, Ended
 from worker.broker.batch_worker import BatchWorker, ExitCode
 from worker.broker.connection import worker_connection
 from worker.broker.rules import Rules
-from worker.keys import DEATHS_PREFIX
-from worker.schema import SynthesisRequest
 
 
 class Echo(Backend):

@@ -11,13 +11,13 @@ from rq.queue import Queue
 from rq.rate_limit import RateLimit
 
 from hands import Hand, enqueue, leftovers, status
+from rwkv_tts.keys import RECOVERY_PREFIX, lease_key
 from worker.broker.batch_worker import BatchWorker
 from worker.broker.commit import Fate, Outcome
 from worker.broker.recovery import Recovery
 from worker.broker.rules import Rules
-from worker.broker.scheduler import Scheduler
+from worker.broker.scheduled import Scheduler
 from worker.broker.tolerance import is_malformed, tolerant
-from worker.keys import RECOVERY_PREFIX, lease_key
 
 LIMIT = RateLimit("limit", 5)
 

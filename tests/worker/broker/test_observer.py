@@ -13,14 +13,14 @@ from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
 from hands import MakeHand, enqueue, fetch, status
+from rwkv_tts.keys import DEATHS_PREFIX, FUNCTION
 from scraping import Samples, shown
 from scripted import Script, ScriptedBackend
 from waiting import until
 from worker.broker.batch_worker import BatchWorker
 from worker.broker.connection import worker_connection
 from worker.broker.rules import Rules
-from worker.keys import DEATHS_PREFIX, FUNCTION
-from worker.metrics import Metrics
+from worker.ops.metrics import Metrics
 
 Counts = dict[str, float]
 

@@ -8,10 +8,10 @@ from rq.job import JobStatus
 from rq.queue import Queue
 
 from hands import Hand, MakeHand, enqueue, fetch, leftovers, status
+from rwkv_tts.keys import PRESENCE_KEY, RECOVERY_PREFIX, lease_key
 from worker.broker.commit import Fate, Outcome
 from worker.broker.lease import Lease
 from worker.broker.recovery import Recovery
-from worker.keys import PRESENCE_KEY, RECOVERY_PREFIX, lease_key
 
 
 def recover(hand: Hand, max_attempts: int = 3) -> tuple[int, list[str]]:

@@ -1,0 +1,250 @@
+"""What a job asks for and what it returns."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError, to_json
+
+from codec.recording import RecordingLimits
+from rwkv_tts.attributes import ATTRIBUTES, Attributes, canonical_attribute
+from worker.delivery.encoding import AudioFormat
+
+MAX_TEXT = 20_000
+MAX_METADATA_BYTES = 16_384
+MAX_REFERENCE_BYTES = RecordingLimits().max_bytes
+MAX_REFERENCE_TEXT = 2_000
+"""Characters; the longest reference is a minute of speech, which is about 1,200."""
+
+Mode = Literal["attributes", "voice", "reference"]
+EosGuard = Literal["none", "rwkv-tts-rs"]
+
+_DEFAULTS = Attributes()
+
+
+def _attribute(name: str) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return canonical_attribute(name, value)
+        except ValueError as error:
+            raise PydanticCustomError(
+                "unknown_attribute", "{reason}", {"reason": f"unknown value {value[:40]!r}"}
+            ) from error
+
+    return BeforeValidator(check)
+
+
+def _names(name: str) -> str:
+    return "one of " + ", ".join(ATTRIBUTES[name])
+
+
+def _echo_problem(metadata: dict[str, Any]) -> str | None:
+    """Why metadata cannot be part of a result, or None."""
+    try:
+        size = len(to_json(metadata))  # as strict as the result's model_dump on depth and on lone surrogates
+        json.dumps(metadata, allow_nan=False)
+    except (ValueError, TypeError, RecursionError):
+        return "not JSON (NaN, bad Unicode or too many levels)"
+    return "too large" if size > MAX_METADATA_BYTES else None
+
+
+def _base64_problem(text: str) -> str | None:
+    """Why a text is not the base64 of an acceptable recording, or None; nothing is decoded."""
+    size = len(text) * 3 // 4 - text[-2:].count("=")
+    if size > MAX_REFERENCE_BYTES:
+        return f"{size} bytes"
+    if not text or len(text) % 4 or not _BASE64.fullmatch(text):
+        return "not base64"
+    return None
+
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+
+
+class SynthesisRequest(BaseModel):
+    """One utterance to speak, in one of three modes.
+
+    ``voice`` speaks with a stored voice, ``reference`` with a voice cloned from the recording that comes along;
+    with neither a voice is made from the attributes. Attributes may be combined with a voice or a reference:
+    the published models have seen such prompts in training, but no other system offers them and how much they
+    change is not measured; they go into the prompt as soon as one of them is set, the others as their defaults.
+
+    With the transcript (``use_transcript`` of a stored voice, ``reference_text`` of a reference) the recording
+    itself, its words and its speech, becomes the beginning of what the model continues; without it only the
+    sound of the voice is taken.
+
+    A field's description says what it accepts; error messages quote it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    text: str = Field(min_length=1, max_length=MAX_TEXT, description=f"1 to {MAX_TEXT} characters of text")
+    voice: str | None = Field(default=None, description="the id of a stored voice")
+    use_transcript: bool = Field(default=False, description="true or false; true with a stored voice only")
+    reference: str | None = Field(
+        default=None,
+        repr=False,
+        description=f"the base64 (padded, one line) of a wav, flac, ogg, opus or mp3 file of up to "
+        f"{MAX_REFERENCE_BYTES} bytes",
+    )
+    reference_text: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_REFERENCE_TEXT,
+        description=f"1 to {MAX_REFERENCE_TEXT} characters, the words spoken in the reference",
+    )
+    age: Annotated[str, _attribute("age")] = Field(default=_DEFAULTS.age, description=_names("age"))
+    gender: Annotated[str, _attribute("gender")] = Field(default=_DEFAULTS.gender, description=_names("gender"))
+    emotion: Annotated[str, _attribute("emotion")] = Field(
+        default=_DEFAULTS.emotion, description=_names("emotion")
+    )
+    pitch: Annotated[str, _attribute("pitch")] = Field(default=_DEFAULTS.pitch, description=_names("pitch"))
+    speed: Annotated[str, _attribute("speed")] = Field(default=_DEFAULTS.speed, description=_names("speed"))
+    seed: int | None = Field(
+        default=None, ge=0, lt=2**64, description="an integer from 0 to 2^64-1, or nothing to have one chosen"
+    )
+    format: AudioFormat = Field(default="wav", description="one of wav, flac, ogg, opus, mp3, pcm")
+    temperature: float | None = Field(
+        default=None, ge=0, le=5, allow_inf_nan=False, description="a number from 0 (greedy) to 5"
+    )
+    top_p: float | None = Field(
+        default=None, gt=0, le=1, allow_inf_nan=False, description="a number above 0 and up to 1"
+    )
+    top_k: int | None = Field(default=None, ge=0, description="an integer from 0 (keep all) up")
+    max_seconds: float | None = Field(
+        default=None, gt=0, le=3600, allow_inf_nan=False, description="a number above 0 and up to 3600"
+    )
+    eos_guard: EosGuard = Field(
+        default="none",
+        description="none, or rwkv-tts-rs (its rules against an early end; voice or reference only)",
+    )
+    metadata: dict[str, Any] = Field(
+        default_factory=dict, description=f"a JSON object of up to {MAX_METADATA_BYTES} bytes, echoed"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problem = next(filter(None, self._problems()), None)
+        if problem is not None:
+            raise PydanticCustomError("not_accepted", "{problem}", {"problem": problem})
+        return self
+
+    def _problems(self) -> Iterator[str | None]:
+        """Each rule's complaint, or None."""
+        if not self.text.strip():
+            yield "text: nothing but blanks; accepted: text to speak"
+        if self.voice is not None and self.reference is not None:
+            yield "voice, reference: both are set; accepted: one of them, or neither"
+        yield from self._transcript_problems()
+        if self.reference is not None:
+            yield self._refusal("reference", _base64_problem(self.reference))
+        if self.eos_guard != "none" and self.mode == "attributes":
+            yield "eos_guard: no voice is given; accepted: none, or rwkv-tts-rs with voice or reference"
+        yield self._refusal("metadata", _echo_problem(self.metadata))
+
+    def _transcript_problems(self) -> Iterator[str]:
+        if self.use_transcript and self.voice is None:
+            yield "use_transcript: no stored voice; accepted: true with voice, or reference with reference_text"
+        if self.reference_text is None:
+            return
+        if self.reference is None:
+            yield "reference_text: no reference; accepted: with reference, or use_transcript with voice"
+        if not self.reference_text.strip():
+            yield "reference_text: nothing but blanks; accepted: the words spoken in the reference"
+
+    def _refusal(self, name: str, problem: str | None) -> str | None:
+        return problem and f"{name}: {problem}; accepted: {type(self).model_fields[name].description}"
+
+    @property
+    def mode(self) -> Mode:
+        """Where the voice comes from."""
+        if self.voice is not None:
+            return "voice"
+        return "attributes" if self.reference is None else "reference"
+
+    def attributes(self) -> Attributes | None:
+        """The attributes for the prompt; None where a voice is given and none of them is set."""
+        if self.mode != "attributes" and not self.model_fields_set & ATTRIBUTES.keys():
+            return None
+        return Attributes(**{name: getattr(self, name) for name in ATTRIBUTES})
+
+
+class RequestError(ValueError):
+    """A request that cannot be served; one line that names the field, the problem and what is accepted."""
+
+
+def parse_request(value: Any) -> SynthesisRequest:
+    """Validate a request as it came from JSON.
+
+    Raises:
+        RequestError: Something in it is not accepted.
+    """
+    if not isinstance(value, dict):
+        raise RequestError(f"request: {type(value).__name__}; accepted: a JSON object")
+    try:
+        return SynthesisRequest.model_validate(value)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False)
+        raise RequestError("; ".join(_problem(p["loc"], p["type"], p["msg"]) for p in problems[:5])) from None
+
+
+def _problem(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    if not location and kind != "string_unicode":
+        return message
+    if not location:
+        return f"request: a field name that is not Unicode; accepted: {_field_names()}"
+    name = str(location[0])
+    if kind == "extra_forbidden":
+        return f"{repr(name[:80])[1:-1]}: unknown field; accepted: {_field_names()}"
+    return f"{name}: {message}; accepted: {SynthesisRequest.model_fields[name].description}"
+
+
+def _field_names() -> str:
+    return ", ".join(SynthesisRequest.model_fields)
+
+
+class TokenCounts(BaseModel):
+    """Tokens of the finished row; a given voice's global tokens count as well, its own speech does not."""
+
+    globals: int
+    semantic: int
+
+
+class Timings(BaseModel):
+    """Seconds. ``queued`` is enqueue to claim; the others follow the claim and ``total`` is their end.
+
+    ``clone`` is from the claim to the tokens of the reference, 0 without one.
+    """
+
+    queued: float
+    clone: float = 0.0
+    prefill: float
+    decode: float
+    vocode: float
+    encode: float
+    first_audio: float
+    total: float
+
+
+class SynthesisResult(BaseModel):
+    """The return value of a job; the audio lies under its own key in the same Redis."""
+
+    job_id: str
+    audio_key: str
+    format: AudioFormat
+    mode: Mode
+    sample_rate: int
+    seconds: float
+    seed: int
+    finish_reason: str
+    tokens: TokenCounts
+    trace_sha256: str
+    timings: Timings
+    mean_batch: float
+    rtf: float
+    warnings: list[str]
+    metadata: dict[str, Any]

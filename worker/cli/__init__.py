@@ -1,0 +1,1 @@
+"""The ``rwkv-tts`` command."""

@@ -1,0 +1,96 @@
+"""What the command and its groups share: settings from options, the Redis that they name, files to send."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import typer
+from pydantic import ValidationError
+from redis import Redis
+
+from rwkv_tts.client import TTSClient
+from rwkv_tts.schema import MAX_REFERENCE_BYTES, RequestError
+from worker.cli.console import errors
+from worker.cli.local import workers_on
+from worker.delivery.encoding import FORMATS
+from worker.ops import logs
+from worker.settings import Settings, unknown_variables
+
+
+def settings_from(given: Mapping[str, Any]) -> Settings:
+    """Settings from the given options, the environment and the defaults; configures logging."""
+    for line in unknown_variables():
+        errors.print(f"[yellow]warning:[/] {line}")
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise typer.BadParameter(f"{problem['loc'][0]}: {problem['msg']}") from None
+    try:
+        url = settings.redis_url()
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    _check_redis(url)
+    logs.configure(settings.log_level, as_json=settings.log_format == "json")
+    return settings
+
+
+def client_of(redis: str | None, queue: str | None) -> TTSClient:
+    """For the configured Redis: an embedded server would end with the command."""
+    settings = settings_from({"redis": redis, "queue": queue})
+    url = settings.redis_url()
+    if url is None:
+        raise typer.BadParameter(
+            "redis: not given, and an embedded server would vanish with this command; accepted: --redis URL, or "
+            "the environment variable RWKV_TTS_REDIS or REDIS_URL"
+        )
+    return TTSClient(url, settings.queue[0])
+
+
+def _check_redis(url: str | None) -> None:
+    """Refuse a Redis URL that cannot be used; no message quotes it, because it may hold a password."""
+    if url is None:
+        return
+    try:
+        parts = urlsplit(url)
+        if parts.netloc and "@" in parts.path + parts.query + parts.fragment:
+            raise ValueError("the host came out of an unescaped password")
+        Redis.from_url(url).connection_pool.make_connection()
+    except (ValueError, TypeError):
+        raise typer.BadParameter(
+            "redis: not a usable URL; accepted: redis://, rediss:// or unix://, with any of / ? # @ % in names "
+            "and passwords written as %2F %3F %23 %40 %25"
+        ) from None
+
+
+def warn_without_workers(connection: Redis, queue: str) -> None:
+    """Say that a job on the queue will have to wait for a worker to start, if that is so."""
+    if not workers_on(connection, queue):
+        errors.print(f"[yellow]warning:[/] no worker listens on queue {queue}; the job waits for one")
+
+
+def audio_format(output: Path | None) -> str:
+    """The audio format that a file name asks for, else wav."""
+    suffix = output.suffix.lstrip(".").lower() if output else ""
+    return suffix if suffix in FORMATS else "wav"
+
+
+def write_audio(path: Path, audio: bytes) -> None:
+    """Write an audio file, into a new folder if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(audio)
+
+
+def read_recording_file(path: Path) -> bytes:
+    """The bytes of a recording to clone, never more than may be sent.
+
+    Raises:
+        RequestError: The file is larger than a reference may be.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        recording = file.read(MAX_REFERENCE_BYTES + 1)
+    if len(recording) > MAX_REFERENCE_BYTES:
+        raise RequestError(f"reference: {path}: too large; accepted: up to {MAX_REFERENCE_BYTES} bytes")
+    return recording

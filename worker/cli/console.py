@@ -1,0 +1,77 @@
+"""What commands show: tables and summary lines."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from rwkv_tts.client import Speech
+
+# A pipe or a log file has no width of its own; tables there must not be folded to 80 columns.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One job as it is shown: where its audio went, or why there is none."""
+
+    label: str
+    outcome: Speech | str
+    path: Path | None = None
+
+
+def progress_bar() -> Progress:
+    """A bar that counts jobs; it is shown on standard error and vanishes when it is done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=errors, transient=True)
+
+
+def save(speech: Speech, directory: Path, label: str) -> Path:
+    """Write the audio file of a finished job and return its path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{label}.{speech.result.format}"
+    path.write_bytes(speech.audio)
+    return path
+
+
+def jobs_table(lines: Sequence[Line]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("job", no_wrap=True)
+    for heading in ("queued ms", "total ms", "audio s", "RTF", "mean batch"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("finish", no_wrap=True)
+    table.add_column("file", overflow="fold")
+    for line in lines:
+        table.add_row(line.label, *_cells(line))
+    return table
+
+
+def _cells(line: Line) -> list[str]:
+    if isinstance(line.outcome, str):
+        return ["-", "-", "-", "-", "-", "failed", line.outcome]
+    result = line.outcome.result
+    return [
+        f"{result.timings.queued * 1000:.0f}",
+        f"{result.timings.total * 1000:.0f}",
+        f"{result.seconds:.2f}",
+        f"{result.rtf:.3f}",
+        f"{result.mean_batch:.1f}",
+        result.finish_reason,
+        str(line.path),
+    ]
+
+
+def summary(lines: Sequence[Line], wall: float) -> str:
+    """Seconds of audio, wall time and their ratio; RTF here is wall time over all audio."""
+    spoken = [line.outcome for line in lines if not isinstance(line.outcome, str)]
+    seconds = sum(speech.result.seconds for speech in spoken)
+    failed = len(lines) - len(spoken)
+    text = f"{len(spoken)} jobs, {seconds:.2f} s of audio in {wall:.2f} s"
+    if seconds:
+        text += f" (RTF {wall / seconds:.3f}, {seconds / wall:.1f} audio-s/s)"
+    return text + (f", {failed} failed" if failed else "")

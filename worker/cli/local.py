@@ -1,0 +1,118 @@
+"""A Redis server and a worker process for the length of one command."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from redis import Redis
+from rq.worker import BaseWorker, Worker
+
+from rwkv_tts.client import JobFailedError, Speech, TTSClient
+from worker.cli.embedded import embedded_redis
+from worker.settings import PREFIX, Settings
+
+_POLL_SECONDS = 0.05
+
+
+class WorkerDiedError(RuntimeError):
+    """The worker process ended before its jobs did."""
+
+
+@contextmanager
+def redis_server(settings: Settings, data: Path | None = None) -> Iterator[str]:
+    """Yield the URL of the configured Redis, or run an embedded server."""
+    configured = settings.redis_url()
+    if configured is not None:
+        Redis.from_url(configured).ping()
+        yield configured
+        return
+    with embedded_redis(data) as url:
+        yield url
+
+
+class LocalWorker:
+    """A worker process that this command started."""
+
+    def __init__(self, settings: Settings, url: str) -> None:
+        self._url = url
+        self._queue = settings.queue[0]
+        overrides = settings.model_dump(exclude={"redis", "redis_password_file"}, exclude_none=True)
+        options = [f"--{name.replace('_', '-')}={_option(value)}" for name, value in overrides.items()]
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+            [sys.executable, "-m", "worker", "worker", "--quiet", *options],
+            env={**os.environ, f"{PREFIX}REDIS": url},  # not an argument: those are public on the machine
+        )
+
+    def check(self) -> None:
+        """Raise WorkerDiedError when the process has ended."""
+        if self.exit_code is not None:
+            raise WorkerDiedError(f"the worker process ended with exit code {self.exit_code}")
+
+    def wait_until_ready(self) -> None:
+        """Return when the worker has loaded its model and listens."""
+        connection = Redis.from_url(self._url)
+        while not workers_on(connection, self._queue):
+            self.check()
+            time.sleep(_POLL_SECONDS)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.poll()
+
+    def send(self, signal_number: int) -> None:
+        """Send the process a signal."""
+        self._process.send_signal(signal_number)
+
+    def wait(self) -> int:
+        """The exit code, when the process has ended."""
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """End the process; what is running is finished first."""
+        if self.exit_code is None:
+            self.send(signal.SIGTERM)
+        self.wait()
+
+
+def _option(value: object) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+@contextmanager
+def local_worker(settings: Settings, url: str) -> Iterator[LocalWorker]:
+    """Start a worker process, which is not ready yet, and stop it at the end."""
+    worker = LocalWorker(settings, url)
+    try:
+        yield worker
+    finally:
+        worker.stop()
+
+
+def workers_on(connection: Redis, queue: str) -> list[BaseWorker]:
+    """The live workers that listen on a queue."""
+    return [worker for worker in Worker.all(connection=connection) if queue in worker.queue_names()]
+
+
+def wait(client: TTSClient, job_id: str, worker: LocalWorker | None) -> Speech | str:
+    """The finished speech, or the reason why there is none.
+
+    Raises:
+        WorkerDiedError: The worker that this command started is gone.
+    """
+    while True:
+        try:
+            return client.result(job_id, timeout=1)
+        except TimeoutError:
+            if worker is not None:
+                worker.check()
+        except JobFailedError as error:
+            return str(error)

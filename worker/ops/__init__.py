@@ -1,0 +1,1 @@
+"""What operators watch and turn: metrics, health, logs, profiles, the dashboard."""

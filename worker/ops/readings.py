@@ -1,0 +1,165 @@
+"""What a worker reads for Prometheus when it is asked: the engine's numbers, the queues, the device."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
+
+import torch
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from redis import Redis
+from rq.queue import Queue
+
+from batching.scheduler import Scheduler
+from batching.stats import STEP_SECONDS, StepStats
+from rwkv_tts.load import QueueLoad, busyness
+from sampler.decoding import Phase
+from worker.broker.tolerance import is_malformed
+from worker.ops.metrics import PREFIX
+
+_BATCH_ROWS = tuple(2**i for i in range(13))
+
+
+class EngineReadings(Collector):
+    """The steps of an engine.
+
+    Args:
+        stats: What they were.
+        scheduler: Their rows.
+    """
+
+    def __init__(self, stats: StepStats, scheduler: Scheduler) -> None:
+        self._stats, self._scheduler = stats, scheduler
+
+    def collect(self) -> Iterator[Metric]:
+        stats = self._stats
+        phases = Counter(row.decoding.phase for row in self._scheduler.running)
+        yield _labelled(
+            GaugeMetricFamily(PREFIX + "rows", "Rows that run, by what they do next.", labels=["phase"]),
+            {phase.name.lower(): phases[phase] for phase in Phase},
+        )
+        yield GaugeMetricFamily(PREFIX + "rows_limit", "Rows that may run at once.", self._scheduler.max_rows)
+        yield _batch_rows(stats.sizes)
+        yield HistogramMetricFamily(
+            PREFIX + "step_seconds",
+            "Duration of a step of the engine, one forward pass over all rows.",
+            _cumulative(STEP_SECONDS, stats.durations),
+            stats.busy_seconds,
+        )
+        yield CounterMetricFamily(PREFIX + "engine_busy_seconds", "Time inside steps.", stats.busy_seconds)
+        yield CounterMetricFamily(PREFIX + "engine_idle_seconds", "Time without any row.", stats.idle_seconds)
+        yield CounterMetricFamily(
+            PREFIX + "sampling_seconds",
+            "Of the time inside steps: logits, masks and draws. On a GPU with the wait for the forward pass.",
+            stats.sampling_seconds,
+        )
+        yield _labelled(
+            CounterMetricFamily(
+                PREFIX + "tokens", "Prompt tokens that were fed, and tokens that were drawn.", labels=["phase"]
+            ),
+            {phase.name.lower(): stats.tokens[phase] for phase in Phase},
+        )
+
+
+class StageReadings(Collector):
+    """The stages around the engine.
+
+    Args:
+        busy_seconds: What each of them has worked.
+    """
+
+    def __init__(self, busy_seconds: Mapping[str, float]) -> None:
+        self._busy_seconds = busy_seconds
+
+    def collect(self) -> Iterator[Metric]:
+        yield _labelled(
+            CounterMetricFamily(
+                PREFIX + "stage_busy_seconds", "Time in which a stage beside the engine worked.", labels=["stage"]
+            ),
+            self._busy_seconds,
+        )
+
+
+class QueueReadings(Collector):
+    """How much work waits, asked from Redis; of a Redis that is away only that it is.
+
+    Args:
+        connection: Redis; its timeouts bound how long a scrape takes.
+        names: The queues.
+    """
+
+    def __init__(self, connection: Redis, names: Sequence[str]) -> None:
+        self._queues = [Queue(name, connection=connection) for name in names]
+
+    def collect(self) -> Iterator[Metric]:
+        loads = self._ask()
+        yield GaugeMetricFamily(PREFIX + "redis_up", "Whether Redis answers.", loads is not None)
+        if loads is None:
+            return
+        depth = GaugeMetricFamily(PREFIX + "queue_depth", "Jobs that wait, for all workers.", labels=["queue"])
+        yield _labelled(depth, {name: load.depth for name, load in loads.items()})
+        wait = GaugeMetricFamily(
+            PREFIX + "queue_wait_seconds",
+            "Estimated time until a job that is queued now starts; absent while nobody can tell.",
+            labels=["queue"],
+        )
+        waits = {name: load.estimated_wait for name, load in loads.items()}
+        yield _labelled(wait, {name: seconds for name, seconds in waits.items() if seconds is not None})
+
+    def _ask(self) -> dict[str, QueueLoad] | None:
+        """The queues that can be read; None when Redis does not answer."""
+        loads = {}
+        for queue in self._queues:
+            try:
+                loads[queue.name] = busyness(queue).queue
+            except Exception as error:  # noqa: BLE001 - a scrape always answers
+                if not is_malformed(error):
+                    return None
+        return loads
+
+
+class DeviceReadings(Collector):
+    """The memory of a CUDA device as torch's allocator sees it; nothing for other devices.
+
+    Args:
+        device: A torch device.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._device = torch.device(device)
+
+    def collect(self) -> Iterator[Metric]:
+        if self._device.type != "cuda":
+            return
+        stats = torch.cuda.memory_stats(self._device)
+        yield _labelled(
+            GaugeMetricFamily(PREFIX + "device_memory_bytes", "Memory on the device.", labels=["kind"]),
+            {kind: stats[f"{kind}_bytes.all.current"] for kind in ("allocated", "reserved")},
+        )
+        yield CounterMetricFamily(
+            PREFIX + "device_allocations", "Blocks of memory asked from torch.", stats["allocation.all.allocated"]
+        )
+
+
+def _labelled(family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[str, float]) -> Metric:
+    for label, value in values.items():
+        family.add_metric([label], value)
+    return family
+
+
+def _cumulative(bounds: Iterable[float], counts: Iterable[int]) -> list[tuple[str, float]]:
+    """Prometheus's buckets from counts of disjoint classes, of which the last is without bound."""
+    return list(zip([*(str(float(bound)) for bound in bounds), "+Inf"], accumulate(counts), strict=True))
+
+
+def _batch_rows(sizes: Sequence[int]) -> Metric:
+    """``sizes``: steps by their number of rows."""
+    bounds = [rows for rows in _BATCH_ROWS if rows < len(sizes)]
+    edges = [0, *(rows + 1 for rows in bounds), len(sizes)]
+    classes = [sum(sizes[low:high]) for low, high in pairwise(edges)]
+    return HistogramMetricFamily(
+        PREFIX + "batch_rows",
+        "Rows in a step of the engine.",
+        _cumulative(bounds, classes),
+        sum(rows * steps for rows, steps in enumerate(sizes)),
+    )

@@ -1,0 +1,1 @@
+"""Speech: from requests to utterances, through the threads that speak, to results."""
