@@ -10,7 +10,7 @@ import torch
 from loguru import logger
 
 from batching.executor import Executor, Launched
-from batching.plain import ReferenceExecutor
+from batching.plain import PlainExecutor
 from batching.row import Row
 from batching.scheduler import Scheduler, Share
 from batching.stats import StepStats
@@ -21,9 +21,7 @@ from sampler.layout import TokenLayout
 if TYPE_CHECKING:
     from model.fast.forward import FastRWKV7
 
-_SINGLE_ROW_MEMORY = (
-    "engine: out of memory with a single row; a shorter text or a device with more memory may help"
-)
+_SINGLE_ROW_MEMORY = "out of memory with a single row; a shorter text or a device with more memory may help"
 
 
 def make_executor(
@@ -31,7 +29,7 @@ def make_executor(
 ) -> Executor:
     """What runs the model's steps."""
     if isinstance(model, RWKV7):
-        return ReferenceExecutor(model, layout.head_size, slots, stats)
+        return PlainExecutor(model, layout.head_size, slots, stats)
     from batching.fast import FastExecutor  # needs Triton
 
     return FastExecutor(model, slots, token_chunk_size)
@@ -130,7 +128,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - rows fail or restart, the engine lives
             if len(rows) == 1:
                 logger.exception("row {}: its step failed with it alone", rows[0].key)
-            return _Failure(f"engine: {type(error).__name__}: {error}", out_of_memory=False)
+            return _Failure(f"{type(error).__name__}: {error}", out_of_memory=False)
         return None
 
     def _recover(self, failure: _Failure, rows: list[Row]) -> None:
@@ -139,7 +137,7 @@ class Engine:
             torch.cuda.empty_cache()
         if len(rows) == 1:
             if failure.out_of_memory:
-                logger.error("row {}: {}", rows[0].key, failure.reason)
+                logger.error("row {}: engine: {}", rows[0].key, failure.reason)
             rows[0].fail(failure.reason)
             self._clear_suspects()
             return
@@ -149,7 +147,7 @@ class Engine:
             self._fit = half
             self.scheduler.restart()
         else:
-            logger.warning("{}; its {} rows restart, {} at most at once", failure.reason, len(rows), half)
+            logger.warning("engine: {}; its {} rows restart, {} at most at once", failure.reason, len(rows), half)
             self._suspects = rows
             self.scheduler.restart(newest_first=True)
         self.scheduler.max_rows = min(half, self._limit)

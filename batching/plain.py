@@ -38,7 +38,7 @@ def _sampling_rows(
     )
 
 
-class ReferenceExecutor:
+class PlainExecutor:
     """Owns the state pool and the logits buffer.
 
     Args:

@@ -25,7 +25,9 @@ from batching.row import Row
 from sampler.decoding import Decoding
 from sampler.prompt import voice_prompt
 from worker.settings import DEFAULT_MODEL
-from worker.speech.directory import ModelError, SpeechModel, open_model
+from worker.speech.config import ModelError
+from worker.speech.loading import open_model
+from worker.speech.model import SpeechModel
 
 TOKENS_PER_SECOND = 50
 TEXT = "The quick brown fox jumps over the lazy dog."

@@ -30,7 +30,8 @@ from rich.table import Table
 
 from bench_workload import LENGTHS, Workload
 from make_random_model import RandomModel, write_random_model
-from rwkv_tts.client import Speech, TTSClient
+from rwkv_tts.client import TTSClient
+from rwkv_tts.results import Speech
 from worker.cli.local import LocalWorker, local_worker, redis_server, wait
 from worker.settings import Settings
 

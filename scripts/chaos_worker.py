@@ -20,12 +20,13 @@ import typer
 from loguru import logger
 
 from chaos_plan import Kind
-from rwkv_tts.schema import RequestError, SynthesisRequest
+from rwkv_tts.refusal import RequestError
+from rwkv_tts.schema import SynthesisRequest
 from worker.broker.backend import Backend, Ended, MakeBackend
 from worker.broker.batch_worker import BatchWorker
 from worker.broker.claim import Claimed
-from worker.broker.commit import Outcome
 from worker.broker.connection import wait_for_redis, worker_connection
+from worker.broker.outcome import Outcome
 from worker.broker.rules import Rules
 
 RESULT_TTL = 24 * 3600
@@ -142,9 +143,9 @@ def timed_backend(rows: int) -> MakeBackend:
 
 def speech_backend(model: Path, rows: int) -> MakeBackend:
     """The real thing."""
-    from worker.service import SpeechBackend
+    from worker.backend import SpeechBackend
     from worker.settings import Settings
-    from worker.speech.directory import open_model  # imports torch
+    from worker.speech.loading import open_model
 
     settings = Settings(model=model, max_rows=rows)
     speech = open_model(settings.model, settings.device, settings.threads)

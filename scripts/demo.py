@@ -18,7 +18,7 @@ from rwkv_tts.client import TTSClient
 from worker.cli.console import Line, console, errors, jobs_table, progress_bar, save, summary
 from worker.cli.local import LocalWorker, local_worker, redis_server, wait
 from worker.settings import Settings
-from worker.speech.directory import ModelConfig, ModelError, read_config
+from worker.speech.config import ModelConfig, ModelError, read_config
 
 SHORT = "Hello, world."
 MEDIUM = "Jobs wait in Redis; one worker drains many of them at once into a single running batch."

@@ -25,7 +25,7 @@ from model.tokenizer import BYTES_TEXT_SIZE, WORLD_TEXT_SIZE, TokenizerName
 from random_bicodec import PUBLISHED_CONFIG, SMALL_CONFIG, write_random_bicodec
 from rwkv_tts.voices import dump_raf
 from sampler.layout import TokenLayout
-from worker.speech.directory import ModelConfig, TokenConfig, write_config
+from worker.speech.config import ModelConfig, TokenConfig, write_config
 
 Format = Literal["blinkdl", "pth", "fla", "web-rwkv"]
 Dtype = Literal["fp32", "fp16", "bf16"]

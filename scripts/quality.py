@@ -39,8 +39,11 @@ from quality_signal import SAMPLE_RATE
 from quality_speech import Line, Rendering, encode_voice, pace, speak, teach, with_voices
 from quality_study import QUICK, Plan, Study, sentence_line
 from train_demo_voice.teacher import TeacherError
-from worker.settings import DEFAULT_MODEL, EngineName
-from worker.speech.directory import ModelError, SpeechModel, open_model
+from worker.settings import DEFAULT_MODEL
+from worker.speech.config import ModelError
+from worker.speech.engines import EngineName
+from worker.speech.loading import open_model
+from worker.speech.model import SpeechModel
 
 WIDTH = 120
 """Of tables that no terminal shows."""

@@ -14,13 +14,16 @@ from codec.bicodec import BiCodec
 from codec.clip import normalize_volume, reference_clip
 from quality_signal import Audio, Samples, as_audio, to_samples
 from rwkv_tts.attributes import Attributes
-from rwkv_tts.schema import RequestError, SynthesisRequest
-from rwkv_tts.voices import Voice, VoiceLibrary
+from rwkv_tts.refusal import RequestError
+from rwkv_tts.schema import SynthesisRequest
+from rwkv_tts.voices import Voice
 from train_demo_voice.speakers import PITCHES, SPEAKERS, SPEEDS, Speaker
 from train_demo_voice.teacher import render
-from worker.speech.directory import SpeechModel
+from worker.speech.catalogue import VoiceCatalogue
+from worker.speech.model import SpeechModel
 from worker.speech.pipeline import Pipeline
-from worker.speech.synthesis import Utterance, make_utterance
+from worker.speech.preparation import make_utterance
+from worker.speech.utterance import Utterance
 
 BY_NAME: Mapping[str, Speaker] = {speaker.name: speaker for speaker in SPEAKERS}
 _PITCH_FACTORS = {name: factor for name, factor, _ in PITCHES}
@@ -126,12 +129,12 @@ def speak(speech: SpeechModel, lines: Iterable[Line], rows: int) -> dict[Line, T
 
 
 def _take(utterance: Utterance) -> Take:
-    decoding = utterance.row.decoding
+    decoding = utterance.parts[0].row.decoding
     tokens = tuple(decoding.globals_), tuple(decoding.semantic)
-    if utterance.error is not None:
-        return Take(NOTHING, f"failed: {utterance.error}", tokens)
+    if utterance.refusal is not None:
+        return Take(NOTHING, f"failed: {utterance.refusal}", tokens)
     samples = np.frombuffer(utterance.audio, dtype="<i2").astype(np.int16)
-    return Take(samples, str(utterance.row.finished), tokens, utterance.done_at - utterance.claimed_at)
+    return Take(samples, str(utterance.parts[0].row.finished), tokens, utterance.done_at - utterance.claimed_at)
 
 
 def teach(pool: Executor, renderings: Iterable[Rendering]) -> dict[Rendering, Samples]:
@@ -171,8 +174,8 @@ def resynthesize(codec: BiCodec, samples: Samples) -> Samples:
 
 def with_voices(speech: SpeechModel, voices: Mapping[str, Sequence[int]]) -> SpeechModel:
     """The model with more stored voices, given by their global tokens."""
-    cloned: dict[str, Voice] = {name: _voice(name, tokens, speech.codec) for name, tokens in voices.items()}
-    return replace(speech, voices=VoiceLibrary({**{voice.id: voice for voice in speech.voices}, **cloned}))
+    cloned = [_voice(name, tokens, speech.codec) for name, tokens in voices.items()]
+    return replace(speech, voices=VoiceCatalogue([*speech.voices, *cloned], speech.layout))
 
 
 def _voice(name: str, tokens: Sequence[int], codec: BiCodec) -> Voice:

@@ -19,7 +19,7 @@ from make_random_model import RandomModel, write_random_model
 from rwkv_tts.keys import lease_key
 from worker.broker.claim import Claimer
 from worker.broker.commit import Committer
-from worker.broker.jobs import SpeechJob
+from worker.broker.jobs import HeldJob
 from worker.cli.embedded import embedded_redis
 
 WideResults = Callable[[Tensor, int], AbstractContextManager[list[str]]]
@@ -58,7 +58,7 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def queue(connection: Redis) -> Queue:
-    return Queue(f"q-{uuid4().hex}", connection=connection, job_class=SpeechJob, serializer=JSONSerializer)
+    return Queue(f"q-{uuid4().hex}", connection=connection, job_class=HeldJob, serializer=JSONSerializer)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rwkv_tts.tuning import Tunable
 from worker.broker.rules import Rules
+from worker.speech.engines import EngineName
 
 PREFIX = "RWKV_TTS_"
 
@@ -24,7 +25,6 @@ def _demo_voice() -> Path:
 
 
 DEFAULT_MODEL = _demo_voice()
-EngineName = Literal["auto", "reference", "int8", "cuda"]
 
 
 class Settings(BaseSettings, Rules, Tunable):
@@ -43,7 +43,7 @@ class Settings(BaseSettings, Rules, Tunable):
         description="auto, reference (plain torch), int8 (that with 8-bit matrices) or cuda (Triton, graphs)",
     )
     threads: int = Field(default=1, ge=1, description="CPU threads of each of engine and vocoder")
-    clone: bool = Field(default=True, description="whether jobs may bring reference audio to clone a voice from")
+    clone: bool = Field(default=True, description="whether jobs may bring a recording to clone a voice from")
     metrics_host: str = Field(default="127.0.0.1", description="address for metrics and health, open to all there")
     metrics_port: int | None = Field(
         default=None, ge=0, le=65535, description="its port; 0 takes a free one; no metrics when unset"

@@ -5,21 +5,21 @@ batch of one, with the settings of its environment.
 """
 
 import queue
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from redis import Redis
 from rq import get_current_job
 
-from rwkv_tts.keys import audio_key, tokens_key
-from rwkv_tts.schema import RequestError, parse_request
+from rwkv_tts.refusal import invalid
+from rwkv_tts.schema import parse_request
 from rwkv_tts.voice_store import VoiceStore
-from rwkv_tts.voices import Voices
+from worker.backend import finished
 from worker.settings import Settings
-from worker.speech.directory import open_model
+from worker.speech.loading import open_model
 from worker.speech.pipeline import Pipeline
-from worker.speech.synthesis import Utterance, kept_tokens, make_result, make_utterance
+from worker.speech.preparation import make_utterance
+from worker.speech.utterance import Utterance
 
 
 class SynthesisError(RuntimeError):
@@ -30,9 +30,13 @@ class SynthesisError(RuntimeError):
 def _pipeline(connection: Redis) -> tuple[Pipeline, "queue.SimpleQueue[Utterance]"]:
     settings = Settings()
     speech = open_model(
-        settings.model, settings.device, settings.threads, clone=settings.clone, engine=settings.engine
+        settings.model,
+        settings.device,
+        settings.threads,
+        clone=settings.clone,
+        engine=settings.engine,
+        kept_voices=VoiceStore(connection),
     )
-    speech = replace(speech, voices=Voices(speech.voices, VoiceStore(connection, speech.layout)))
     ended: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
     return Pipeline(speech, max_rows=1, token_chunk_size=settings.token_chunk_size, done=ended.put), ended
 
@@ -46,17 +50,16 @@ def synthesize(request: dict[str, Any]) -> dict[str, Any]:
     """
     job = get_current_job()
     if job is None:
-        raise RequestError("synthesize: runs inside an RQ job only; producers enqueue it by name")
+        raise invalid("synthesize", "runs inside an RQ job only; producers enqueue it by name")
     parsed = parse_request(request)
     pipeline, ended = _pipeline(job.connection)
     pipeline.submit(make_utterance(pipeline.speech, job.id, parsed))
     utterance = ended.get()
-    if utterance.error is not None:
-        raise SynthesisError(utterance.error)
+    if utterance.refusal is not None:
+        raise SynthesisError(str(utterance.refusal))
+    done, result = finished(utterance, pipeline.sample_rate)
     ttl = job.get_result_ttl(Settings().result_ttl)
     if ttl != 0:
-        expiry = ttl if ttl > 0 else None
-        tokens = kept_tokens(utterance, pipeline.sample_rate).model_dump_json()
-        job.connection.set(audio_key(job.id), utterance.audio, ex=expiry)
-        job.connection.set(tokens_key(job.id), tokens, ex=expiry)
-    return make_result(utterance, pipeline.sample_rate).model_dump(mode="json")
+        for key, content in done.attachments.items():
+            job.connection.set(key, content, ex=ttl if ttl > 0 else None)
+    return result.model_dump(mode="json")

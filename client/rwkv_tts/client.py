@@ -3,68 +3,32 @@
 import base64
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
 from rq.command import send_stop_job_command
 from rq.exceptions import InvalidJobOperation
-from rq.job import Job, JobStatus
+from rq.job import JobStatus
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
-from rwkv_tts.keys import ARGUMENT, FUNCTION, audio_key
-from rwkv_tts.load import Busyness, QueueFullError, QueueLoad, WorkerLoad, busyness, enqueue_within
-from rwkv_tts.schema import SynthesisResult, parse_request
-from rwkv_tts.tuner import NoWorkerError, Tuned, tune
+from rwkv_tts.load import Busyness, QueueLoad, busyness
+from rwkv_tts.results import BLOCK_SECONDS, ENDED, Speech, fetch_job, look, results_key
+from rwkv_tts.schema import parse_request
+from rwkv_tts.submission import Submission
+from rwkv_tts.tuner import Tuned, tune
 from rwkv_tts.tuning import RESET
 from rwkv_tts.voice_store import VoiceStore
-from rwkv_tts.voices import Voice, VoiceError, check_voice_id
-
-_BLOCK_SECONDS = 2
-"""Below the socket timeout of redis-py, which is 5 seconds by default."""
-
-_LIMIT_SECONDS = 5.0
-_ENQUEUED_ELSEWHERE = {"depends_on", "rate_limit", "unique"}
-"""Options with which RQ writes more than a queue's list, so that the limit is checked before and not within."""
+from rwkv_tts.voices import Voice, check_voice_id
 
 PREVIEW = "This is how the new voice sounds."
 """What a voice that is made from a recording says first."""
 
 _PREVIEW_SECONDS = 10.0
 
-__all__ = [
-    "Busyness",
-    "JobFailedError",
-    "NoWorkerError",
-    "QueueFullError",
-    "QueueLoad",
-    "Speech",
-    "TTSClient",
-    "Tuned",
-    "Voice",
-    "VoiceError",
-    "VoiceStore",
-    "WorkerLoad",
-]
-
-_ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
-
-
-class JobFailedError(RuntimeError):
-    """The job ended without audio; the message is the worker's reason."""
-
-
-@dataclass(frozen=True)
-class Speech:
-    """A finished job: what the worker says of it, and the bytes of the audio file."""
-
-    result: SynthesisResult
-    audio: bytes
-
 
 class TTSClient:
-    """Talks to the workers of one queue.
+    """Talks to the workers of one queue; safe to use from several threads.
 
     Args:
         redis: A Redis URL, or a connection whose replies are not decoded.
@@ -82,8 +46,7 @@ class TTSClient:
         self._queue = Queue(queue, connection=self.connection, serializer=JSONSerializer)
         self.queue = queue
         self.voices = VoiceStore(self.connection)
-        self._max_queue = max_queue
-        self._limit, self._limit_until = max_queue, 0.0
+        self._submission = Submission(self._queue, max_queue)
 
     def submit(
         self,
@@ -119,17 +82,7 @@ class TTSClient:
         Raises:
             QueueFullError: Too many jobs wait already; nothing was queued.
         """
-        options = {"description": "speech", "result_ttl": result_ttl, **(job_options or {})}
-        limit = self._current_limit()
-        if limit is not None and not _ENQUEUED_ELSEWHERE & options.keys():
-            with self.connection.pipeline() as pipeline:
-                job = self._queue.enqueue_call(FUNCTION, kwargs={ARGUMENT: request}, pipeline=pipeline, **options)
-                enqueue_within(self._queue, limit, [args for args, _ in pipeline.command_stack])
-                pipeline.command_stack.clear()
-            return str(job.id)
-        if limit is not None:
-            enqueue_within(self._queue, limit, [])
-        return str(self._queue.enqueue_call(FUNCTION, kwargs={ARGUMENT: request}, **options).id)
+        return self._submission.enqueue(request, result_ttl, job_options or {})
 
     def submit_voice(
         self, name: str, recording: bytes, transcript: str | None = None, *, preview: str = PREVIEW, **fields: Any
@@ -186,14 +139,7 @@ class TTSClient:
         return busyness(self._queue)
 
     def tune(
-        self,
-        worker: str | None = None,
-        *,
-        log_level: str | None = None,
-        token_chunk_size: int | None = None,
-        max_rows: int | None = None,
-        reset: bool = False,
-        timeout: float = 10.0,
+        self, worker: str | None = None, *, reset: bool = False, timeout: float = 10.0, **values: Any
     ) -> list[Tuned]:
         """Change values of running workers, and wait until they work with them; each takes all or nothing.
 
@@ -201,24 +147,14 @@ class TTSClient:
 
         Args:
             worker: RQ's name of one worker; all of the queue when None.
-            log_level: TRACE, DEBUG, INFO, WARNING or ERROR.
-            token_chunk_size: Prompt tokens that one step may prefill.
-            max_rows: Utterances that decode at once, up to the worker's ``slots``; what runs beyond it finishes.
             reset: Go back to the values that the worker was started with, then take those given here.
             timeout: Seconds to wait for confirmations.
+            values: The fields of ``Tunable`` to change; the worker judges them.
 
         Raises:
             NoWorkerError: There is no such worker; nothing has changed.
         """
-        values = {"log_level": log_level, "token_chunk_size": token_chunk_size, "max_rows": max_rows}
-        change = {name: value for name, value in values.items() if value is not None}
-        return tune(self._queue, {**change, RESET: reset}, worker, timeout)
-
-    def _current_limit(self) -> int | None:
-        """Our own limit, else the one that the workers announce, asked for every few seconds."""
-        if self._max_queue is None and time.monotonic() >= self._limit_until:
-            self._limit, self._limit_until = self.load().limit, time.monotonic() + _LIMIT_SECONDS
-        return self._limit
+        return tune(self._queue, {**values, RESET: reset}, worker, timeout)
 
     def result(self, job_id: str, timeout: float | None = None) -> Speech:
         """Wait for a job to end.
@@ -232,42 +168,26 @@ class TTSClient:
             TimeoutError: It has not ended in time.
             rq.exceptions.NoSuchJobError: There is no such job.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        job = self._fetch(job_id)
-        while True:
-            status = job.get_status()
-            left = _BLOCK_SECONDS if deadline is None else deadline - time.monotonic()
-            if status == JobStatus.CANCELED:
-                raise JobFailedError("cancelled on request")
-            outcome = job.latest_result(timeout=max(1, min(_BLOCK_SECONDS, round(left))))
-            if outcome is not None and outcome.type == outcome.Type.SUCCESSFUL:
-                return self._speech(job_id, outcome.return_value)
-            if outcome is not None and outcome.type == outcome.Type.FAILED:
-                raise JobFailedError(outcome.exc_string or "failed without a reason")
+        deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        job = fetch_job(self.connection, job_id)
+        while (speech := look(job)) is None:
+            left = deadline - time.monotonic()
             if left <= 0:
-                raise TimeoutError(f"job {job_id} has not ended within {timeout} s (it is {status.value})")
+                raise TimeoutError(
+                    f"job {job_id} has not ended within {timeout} s (it is {job.get_status().value})"
+                )
+            block = max(1, round(1000 * min(BLOCK_SECONDS, left)))
+            self.connection.xread({results_key(job_id): "0-0"}, count=1, block=block)
+        return speech
 
     def cancel(self, job_id: str) -> None:
         """Take a queued job off its queue, or stop it where it runs; a job that has ended is left as it is."""
-        job = self._fetch(job_id)
-        if job.get_status() == JobStatus.STARTED:
+        job = fetch_job(self.connection, job_id)
+        status = job.get_status()
+        if status == JobStatus.STARTED:
             try:
                 send_stop_job_command(self.connection, job_id, serializer=JSONSerializer)
             except InvalidJobOperation:
                 return
-        elif job.get_status() not in (
-            JobStatus.FINISHED,
-            JobStatus.FAILED,
-            JobStatus.STOPPED,
-            JobStatus.CANCELED,
-        ):
+        elif status not in ENDED:
             job.cancel()
-
-    def _fetch(self, job_id: str) -> Job:
-        return Job.fetch(job_id, connection=self.connection, serializer=JSONSerializer)
-
-    def _speech(self, job_id: str, value: Any) -> Speech:
-        audio = self.connection.get(audio_key(job_id))
-        if not isinstance(audio, bytes):
-            raise JobFailedError(f"job {job_id}: its audio has expired")
-        return Speech(SynthesisResult.model_validate(value), audio)

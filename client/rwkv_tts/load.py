@@ -1,11 +1,8 @@
 """How busy a queue is: what its workers say in their leases, and how many jobs wait."""
 
 import json
-import time
-from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 from rq.queue import Queue
@@ -13,12 +10,6 @@ from rq.utils import as_text
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from rwkv_tts.keys import lease_key
-
-_WINDOW_SECONDS = 60.0
-
-
-class QueueFullError(RuntimeError):
-    """The queue is at its limit; nothing was queued."""
 
 
 @dataclass(frozen=True)
@@ -119,49 +110,3 @@ def busyness(queue: Queue) -> Busyness:
         jobs_per_second=sum(worker.jobs_per_second for worker in workers),
     )
     return Busyness(load, workers)
-
-
-# KEYS: queue. ARGV: limit, then commands, each as its length and its words.
-_ENQUEUE = """
-if redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[1]) then return 0 end
-local i = 2
-while i <= #ARGV do
-  redis.call(unpack(ARGV, i + 1, i + tonumber(ARGV[i])))
-  i = i + tonumber(ARGV[i]) + 1
-end
-return 1
-"""
-
-
-def enqueue_within(queue: Queue, limit: int, commands: Sequence[Sequence[Any]]) -> None:
-    """Run commands that enqueue a job, unless ``limit`` jobs wait already.
-
-    Raises:
-        QueueFullError: They do; nothing was run.
-    """
-    arguments: list[Any] = [limit]
-    for command in commands:
-        arguments += [len(command), *command]
-    if not queue.connection.eval(_ENQUEUE, 1, queue.key, *arguments):
-        load = busyness(queue).queue
-        wait = "unknown" if load.estimated_wait is None else f"{load.estimated_wait:.0f} s"
-        raise QueueFullError(
-            f"queue {queue.name}: {load.depth} jobs wait, {limit} may; estimated wait {wait}; try again later"
-        )
-
-
-class Throughput:
-    """Counts what has ended in the last minute."""
-
-    def __init__(self) -> None:
-        self._since = time.monotonic()
-        self._ended: deque[float] = deque()
-
-    def count(self, jobs: int) -> None:
-        self._ended.extend([time.monotonic()] * jobs)
-
-    def per_second(self) -> float:
-        now = time.monotonic()
-        while self._ended and self._ended[0] < now - _WINDOW_SECONDS:
-            self._ended.popleft()
-        return len(self._ended) / max(1.0, min(_WINDOW_SECONDS, now - self._since))

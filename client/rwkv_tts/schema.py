@@ -3,25 +3,29 @@
 import json
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError, to_json
+from pydantic_core import ErrorDetails, PydanticCustomError, to_json
 
-from codec.recording import RecordingLimits
 from rwkv_tts.attributes import ATTRIBUTES, Attributes, canonical_attribute
-from worker.delivery.encoding import AudioFormat
+from rwkv_tts.refusal import Cause, Refusal, RequestError, invalid
 
 MAX_TEXT = 20_000
 MAX_METADATA_BYTES = 16_384
-MAX_REFERENCE_BYTES = RecordingLimits().max_bytes
+MAX_REFERENCE_BYTES = 8 << 20
 MAX_REFERENCE_TEXT = 2_000
 """Characters; the longest reference is a minute of speech, which is about 1,200."""
+
+AudioFormat = Literal["wav", "flac", "ogg", "opus", "mp3", "pcm"]
+FORMATS: tuple[AudioFormat, ...] = get_args(AudioFormat)
 
 Mode = Literal["attributes", "voice", "reference"]
 EosGuard = Literal["none", "rwkv-tts-rs"]
 
 _DEFAULTS = Attributes()
+_PROBLEMS = 5
+"""Wrong fields that a message names at most."""
 
 
 def _attribute(name: str) -> BeforeValidator:
@@ -107,7 +111,7 @@ class SynthesisRequest(BaseModel):
     seed: int | None = Field(
         default=None, ge=0, lt=2**64, description="an integer from 0 to 2^64-1, or nothing to have one chosen"
     )
-    format: AudioFormat = Field(default="wav", description="one of wav, flac, ogg, opus, mp3, pcm")
+    format: AudioFormat = Field(default="wav", description=f"one of {', '.join(FORMATS)}")
     temperature: float | None = Field(
         default=None, ge=0, le=5, allow_inf_nan=False, description="a number from 0 (greedy) to 5"
     )
@@ -127,37 +131,40 @@ class SynthesisRequest(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
-        problem = next(filter(None, self._problems()), None)
-        if problem is not None:
-            raise PydanticCustomError("not_accepted", "{problem}", {"problem": problem})
+    def _check(self) -> "SynthesisRequest":
+        for field, problem in self._problems():
+            if problem is not None:
+                raise PydanticCustomError("not_accepted", "{problem}", {"field": field, "problem": problem})
         return self
 
-    def _problems(self) -> Iterator[str | None]:
-        """Each rule's complaint, or None."""
+    def _problems(self) -> Iterator[tuple[str, str | None]]:
+        """Each rule's fields and complaint, or None."""
         if not self.text.strip():
-            yield "text: nothing but blanks; accepted: text to speak"
+            yield "text", "nothing but blanks; accepted: text to speak"
         if self.voice is not None and self.reference is not None:
-            yield "voice, reference: both are set; accepted: one of them, or neither"
+            yield "voice, reference", "both are set; accepted: one of them, or neither"
         yield from self._transcript_problems()
         if self.reference is not None:
-            yield self._refusal("reference", _base64_problem(self.reference))
+            yield "reference", self._refused("reference", _base64_problem(self.reference))
         if self.eos_guard != "none" and self.mode == "attributes":
-            yield "eos_guard: no voice is given; accepted: none, or rwkv-tts-rs with voice or reference"
-        yield self._refusal("metadata", _echo_problem(self.metadata))
+            yield "eos_guard", "no voice is given; accepted: none, or rwkv-tts-rs with voice or reference"
+        yield "metadata", self._refused("metadata", _echo_problem(self.metadata))
 
-    def _transcript_problems(self) -> Iterator[str]:
+    def _transcript_problems(self) -> Iterator[tuple[str, str]]:
         if self.use_transcript and self.voice is None:
-            yield "use_transcript: no stored voice; accepted: true with voice, or reference with reference_text"
+            yield (
+                "use_transcript",
+                "no stored voice; accepted: true with voice, or reference with reference_text",
+            )
         if self.reference_text is None:
             return
         if self.reference is None:
-            yield "reference_text: no reference; accepted: with reference, or use_transcript with voice"
+            yield "reference_text", "no reference; accepted: with reference, or use_transcript with voice"
         if not self.reference_text.strip():
-            yield "reference_text: nothing but blanks; accepted: the words spoken in the reference"
+            yield "reference_text", "nothing but blanks; accepted: the words spoken in the reference"
 
-    def _refusal(self, name: str, problem: str | None) -> str | None:
-        return problem and f"{name}: {problem}; accepted: {type(self).model_fields[name].description}"
+    def _refused(self, name: str, problem: str | None) -> str | None:
+        return problem and f"{problem}; accepted: {type(self).model_fields[name].description}"
 
     @property
     def mode(self) -> Mode:
@@ -173,10 +180,6 @@ class SynthesisRequest(BaseModel):
         return Attributes(**{name: getattr(self, name) for name in ATTRIBUTES})
 
 
-class RequestError(ValueError):
-    """A request that cannot be served; one line that names the field, the problem and what is accepted."""
-
-
 def parse_request(value: Any) -> SynthesisRequest:
     """Validate a request as it came from JSON.
 
@@ -184,23 +187,28 @@ def parse_request(value: Any) -> SynthesisRequest:
         RequestError: Something in it is not accepted.
     """
     if not isinstance(value, dict):
-        raise RequestError(f"request: {type(value).__name__}; accepted: a JSON object")
+        raise invalid("request", f"{type(value).__name__}; accepted: a JSON object")
     try:
         return SynthesisRequest.model_validate(value)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False)
-        raise RequestError("; ".join(_problem(p["loc"], p["type"], p["msg"]) for p in problems[:5])) from None
+        refusals = [_refusal(problem) for problem in error.errors(include_url=False)[:_PROBLEMS]]
+    first, *others = refusals
+    message = "; ".join([first.message, *map(str, others)])
+    raise RequestError(Refusal(first.field, Cause.INVALID, message))
 
 
-def _problem(location: tuple[int | str, ...], kind: str, message: str) -> str:
-    if not location and kind != "string_unicode":
-        return message
+def _refusal(problem: ErrorDetails) -> Refusal:
+    """What pydantic says of one field, or one of our rules of several."""
+    location, message = problem["loc"], problem["msg"]
+    if problem["type"] == "not_accepted":
+        return Refusal(problem["ctx"]["field"], Cause.INVALID, message)
     if not location:
-        return f"request: a field name that is not Unicode; accepted: {_field_names()}"
+        return Refusal("request", Cause.INVALID, f"a field name that is not Unicode; accepted: {_field_names()}")
     name = str(location[0])
-    if kind == "extra_forbidden":
-        return f"{repr(name[:80])[1:-1]}: unknown field; accepted: {_field_names()}"
-    return f"{name}: {message}; accepted: {SynthesisRequest.model_fields[name].description}"
+    if problem["type"] == "extra_forbidden":
+        return Refusal(repr(name[:80])[1:-1] or "''", Cause.INVALID, f"unknown field; accepted: {_field_names()}")
+    accepted = SynthesisRequest.model_fields[name].description
+    return Refusal(name, Cause.INVALID, f"{message}; accepted: {accepted}")
 
 
 def _field_names() -> str:

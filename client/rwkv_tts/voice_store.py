@@ -5,11 +5,12 @@ change is one atomic step: of several that want one name, one gets it and the ot
 """
 
 import re
+import struct
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import cast
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 from redis import Redis
 from redis.client import Pipeline
@@ -17,6 +18,7 @@ from redis.exceptions import ResponseError
 
 from rwkv_tts.keys import VOICES_KEY, tokens_key
 from rwkv_tts.voices import (
+    LISTED,
     Voice,
     VoiceError,
     check_voice_id,
@@ -25,10 +27,8 @@ from rwkv_tts.voices import (
     load_raf,
     unknown_voice,
 )
-from sampler.layout import TokenLayout
 
 _AT_ONCE = 100
-_LISTED = 21
 
 
 class VoiceTokens(BaseModel):
@@ -56,24 +56,23 @@ class VoiceStore:
 
     Args:
         connection: Redis; replies must not be decoded.
-        layout: What the tokens of a voice must fit; None where no model is at hand: then only form and checksum
-            are checked, and a worker checks the tokens when the voice is used.
+
+    Form and checksum of a voice are checked here, its tokens by a worker when the voice is used.
 
     All methods raise ``redis.exceptions.RedisError`` when Redis is away.
     """
 
-    def __init__(self, connection: Redis, layout: TokenLayout | None = None) -> None:
+    def __init__(self, connection: Redis) -> None:
         self._connection = connection
-        self._layout = layout
 
     def add(self, voice: str | Voice) -> Voice:
         """Add a voice under its id; the text of a RAF file is kept byte for byte.
 
         Raises:
-            VoiceError: It is not a RAF file, its tokens do not fit, or there is a voice of that id.
+            VoiceError: It is not a RAF file, or there is a voice of that id.
         """
         text = dump_raf(voice.model_dump()) if isinstance(voice, Voice) else voice
-        added = self._load(_encode(text))
+        added = _load(_encode(text))
         if not self._connection.hsetnx(VOICES_KEY, added.id, _encode(text)):
             raise _taken(added.id)
         return added
@@ -150,7 +149,7 @@ class VoiceStore:
             voice = self._load_as(old, data)
             name = new if voice.name == old else voice.name
             text = dump_raf({**voice.model_dump(), "id": new, "name": name})
-            renamed = self._load(_encode(text))
+            renamed = _load(_encode(text))
             pipeline.multi()
             pipeline.hdel(VOICES_KEY, old)
             pipeline.hset(VOICES_KEY, new, text)
@@ -192,13 +191,10 @@ class VoiceStore:
         except ResponseError as error:  # no use in trying again: no permission, or no hash
             raise VoiceError(f"kept voices cannot be read: {error}") from error
 
-    def _load(self, data: bytes) -> Voice:
-        return load_raf(decode_raf(data), self._layout)
-
     def _load_as(self, voice_id: str, data: bytes) -> Voice:
         """Load what lies under an id; somebody else may have written it there."""
         try:
-            voice = self._load(data)
+            voice = _load(data)
         except VoiceError as error:
             raise VoiceError(f"kept voice {voice_id!r}: {error}") from error
         if voice.id != voice_id:
@@ -210,14 +206,16 @@ class VoiceStore:
         for i in range(0, len(ids), _AT_ONCE):
             some = ids[i : i + _AT_ONCE]
             for voice_id, data in zip(some, self._connection.hmget(VOICES_KEY, some), strict=True):
-                try:
+                with suppress(VoiceError):
                     if data is not None:
                         yield self._load_as(voice_id, cast("bytes", data))
-                except VoiceError:
-                    continue
 
     def _unknown(self, voice_id: str) -> VoiceError:
-        return unknown_voice(voice_id, self.some_ids(_LISTED))
+        return unknown_voice(voice_id, self.some_ids(LISTED + 1))
+
+
+def _load(data: bytes) -> Voice:
+    return load_raf(decode_raf(data))
 
 
 def kept_voice(name: str, tokens: VoiceTokens) -> Voice:
@@ -229,10 +227,17 @@ def kept_voice(name: str, tokens: VoiceTokens) -> Voice:
         "created_at": _timestamp(time.time_ns()),
         "global_tokens": tokens.globals,
         "semantic_tokens": tokens.semantic,
-        "audio_duration": float(str(np.float32(tokens.seconds))),  # float32 there: no digits that it cannot hold
+        "audio_duration": _shortest_float32(tokens.seconds),
         "sample_rate": tokens.sample_rate,
     }
-    return load_raf(dump_raf(fields), None)
+    return load_raf(dump_raf(fields))
+
+
+def _shortest_float32(number: float) -> float:
+    """The number with the fewest digits that its float32, which Rust keeps, cannot tell from it."""
+    (single,) = struct.unpack("f", struct.pack("f", number))
+    candidates = (float(f"{single:.{digits}g}") for digits in range(1, 10))
+    return next(one for one in candidates if struct.pack("f", one) == struct.pack("f", single))
 
 
 def _timestamp(nanoseconds: int) -> str:

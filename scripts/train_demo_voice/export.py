@@ -12,7 +12,7 @@ from codec.clip import Audio, normalize_volume, reference_clip
 from rwkv_tts.voices import dump_raf
 from train_demo_voice.speakers import PITCHES, SPEAKERS, SPEEDS, Speaker
 from train_demo_voice.teacher import render
-from worker.speech.directory import AttributeConfig, ModelConfig, TokenConfig, write_config
+from worker.speech.config import AttributeConfig, ModelConfig, TokenConfig, write_config
 from worker.text.speakable import TextConfig
 
 NAME = "demo-voice"

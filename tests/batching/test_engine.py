@@ -24,7 +24,9 @@ from rwkv_tts.attributes import Attributes
 from sampler.decoding import Decoding, FinishReason, Phase, PhaseSampling
 from sampler.prompt import attribute_prompt, voice_prompt
 from traces import Trace, run, trace
-from worker.speech.directory import SpeechModel, checkpoint_path, open_model
+from worker.speech.config import checkpoint_path
+from worker.speech.loading import open_model
+from worker.speech.model import SpeechModel
 
 WideResults = Callable[[Tensor, int], AbstractContextManager[list[str]]]
 SETTINGS = [
@@ -292,9 +294,9 @@ def test_a_single_row_that_needs_too_much_memory_fails_alone(
     found = run(engine, rows)
     assert found.pop("2") == ([], [], FinishReason.ERROR)
     assert found == {key: alone[key] for key in "013"}
-    reason = "engine: out of memory with a single row; a shorter text or a device with more memory may help"
+    reason = "out of memory with a single row; a shorter text or a device with more memory may help"
     assert [row.error for row in rows] == [None, None, reason, None]
-    assert warnings[-1] == f"row 2: {reason}"
+    assert warnings[-1] == f"row 2: engine: {reason}"
     assert engine.scheduler.max_rows == 1
 
 
@@ -354,7 +356,7 @@ def test_a_row_whose_step_fails_is_found_and_fails_alone(
     found |= run(engine, [faulty, *good[place:]])
     assert found.pop("bad") == ([], [], FinishReason.ERROR)
     assert faulty.error is not None
-    assert faulty.error.startswith("engine: IndexError: index 1000000 is out of bounds")
+    assert faulty.error.startswith("IndexError: index 1000000 is out of bounds")
     assert found == {row.key: alone[row.key] for row in good}
     assert engine.scheduler.max_rows == 8
     assert failed[-1] == 1
@@ -389,7 +391,7 @@ def test_a_row_that_fails_while_it_speaks_is_found(
     failed = break_steps(engine, monkeypatch, late)
     found = run(engine, rows)
     assert found.pop("5")[2] is FinishReason.ERROR
-    assert rows[5].error == "engine: ValueError: row 5"
+    assert rows[5].error == "ValueError: row 5"
     assert found == {key: alone[key] for key in found}
     assert [len(keys) for keys in failed] == [8, 4, 2, 1]
     assert engine.scheduler.max_rows == 8
@@ -401,7 +403,7 @@ def test_rows_that_all_fail_end_with_their_own_reasons(
     engine, rows = engine_of(speech, rows=8), requests(speech, 8)
     failed = break_steps(engine, monkeypatch, lambda rows: RuntimeError(",".join(row.key for row in rows)))
     run(engine, rows)
-    assert [row.error for row in rows] == [f"engine: RuntimeError: {row.key}" for row in rows]
+    assert [row.error for row in rows] == [f"RuntimeError: {row.key}" for row in rows]
     assert len(failed) <= 8 * 4
     assert engine.scheduler.max_rows == 8
 

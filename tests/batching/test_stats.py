@@ -11,7 +11,8 @@ from batching.stats import STEP_SECONDS, StepStats
 from rwkv_tts.attributes import Attributes
 from sampler.decoding import Decoding, FinishReason, Phase
 from sampler.prompt import attribute_prompt, voice_prompt
-from worker.speech.directory import SpeechModel, open_model
+from worker.speech.loading import open_model
+from worker.speech.model import SpeechModel
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,11 @@ from redis import Redis
 from rq.queue import Queue
 
 from hands import Hand, status
-from rwkv_tts.client import QueueFullError, TTSClient
-from rwkv_tts.load import QueueLoad, Throughput
+from rwkv_tts.client import TTSClient
+from rwkv_tts.load import QueueLoad
+from rwkv_tts.submission import QueueFullError
 from worker.broker.lease import Lease
+from worker.broker.throughput import Throughput
 
 
 def announce(queue: Queue, name: str, **says: Any) -> None:
@@ -70,8 +72,7 @@ def test_options_of_rq_pass_through_under_a_limit(connection: Redis, queue: Queu
     assert status(queue, dependent) == "deferred"
     (claimed,) = hand.claim()
     assert (claimed.id, claimed.job.timeout) == (first, 7)
-    assert claimed.request is not None
-    assert claimed.request.text == "hello"
+    assert claimed.request["text"] == "hello"
 
 
 def test_without_a_limit_nobody_is_refused(connection: Redis, queue: Queue) -> None:

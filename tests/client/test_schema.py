@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rwkv_tts.attributes import ATTRIBUTES
+from rwkv_tts.refusal import RequestError
 from rwkv_tts.schema import (
     MAX_METADATA_BYTES,
     MAX_REFERENCE_BYTES,
-    RequestError,
     SynthesisRequest,
     SynthesisResult,
     Timings,
@@ -142,7 +142,7 @@ def test_anything_but_an_object_is_refused(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"), [("tempo", "tempo: "), ("a\nb", "a\\nb: "), ("\x1b[31m", "\\x1b[31m: "), ("", ": ")]
+    ("name", "shown"), [("tempo", "tempo: "), ("a\nb", "a\\nb: "), ("\x1b[31m", "\\x1b[31m: "), ("", "'': ")]
 )
 def test_unknown_field_lists_the_known_ones(name: str, shown: str) -> None:
     message = refusal({"text": "a", name: 1})

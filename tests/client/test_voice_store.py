@@ -6,20 +6,16 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from rwkv_tts.keys import VOICES_KEY, tokens_key
 from rwkv_tts.voice_store import VoiceStore, VoiceTokens, _timestamp, kept_voice
-from rwkv_tts.voices import MAX_RAF_BYTES, Voice, VoiceError, VoiceLibrary, Voices, dump_raf, load_raf
-from sampler.layout import TokenLayout
+from rwkv_tts.voices import MAX_RAF_BYTES, Voice, VoiceError, dump_raf, load_raf
 
-LAYOUT = TokenLayout()
 THREADS = 8
 TOKENS = VoiceTokens(globals=[*range(32)], semantic=[8191, 0, 7], text="héllo", seconds=1.1, sample_rate=16000)
 
@@ -35,7 +31,7 @@ def redis(redis_url: str) -> Iterator[Redis]:
 
 @pytest.fixture
 def store(redis: Redis) -> VoiceStore:
-    return VoiceStore(redis, LAYOUT)
+    return VoiceStore(redis)
 
 
 def raf(voice_id: str = "anna", **changes: Any) -> str:
@@ -82,25 +78,13 @@ def at_once(act: Callable[[int], Any]) -> list[Any]:
 )
 def test_a_voice_comes_out_byte_for_byte_as_it_went_in(store: VoiceStore, redis: Redis, text: str) -> None:
     added = store.add(text)
-    assert added == store.get("anna") == load_raf(text, LAYOUT)
+    assert added == store.get("anna") == load_raf(text)
     assert store.text("anna") == text
     assert redis.hget(VOICES_KEY, "anna") == text.encode()
 
 
-def test_another_connection_sees_each_change_at_once(store: VoiceStore, redis: Redis, redis_url: str) -> None:
-    other = Voices(VoiceLibrary({}), VoiceStore(Redis.from_url(f"{redis_url}?db=11"), LAYOUT))
-    assert "unknown voice 'anna'; accepted: none is stored" in refusal(lambda: other.get("anna"))
-    store.add(raf())
-    assert other.get("anna").name == "示例"
-    store.rename("anna", "berta")
-    assert "accepted: berta" in refusal(lambda: other.get("anna"))
-    assert other.get("berta").semantic_tokens == [5, 6]
-    store.remove("berta")
-    refusal(lambda: other.get("berta"))
-
-
 def test_a_voice_object_is_stored_as_its_file(store: VoiceStore) -> None:
-    store.add(load_raf(raf(), None))
+    store.add(load_raf(raf()))
     assert store.text("anna") == raf()
 
 
@@ -122,7 +106,6 @@ BAD = {
     "too long": (raf(prompt_text="x" * MAX_RAF_BYTES), f"too long; accepted: up to {MAX_RAF_BYTES} bytes"),
     "too long in bytes": (raf(prompt_text="é" * (MAX_RAF_BYTES // 2)), "too long"),
     "not Unicode": ("\ud800", "not Unicode"),
-    "tokens": (raf(global_tokens=[4096] * 32), "global_tokens must be 32 values in 0..4095"),
 }
 
 
@@ -131,11 +114,6 @@ def test_what_is_no_voice_is_refused(store: VoiceStore, redis: Redis, problem: s
     text, reason = BAD[problem]
     assert reason in refusal(lambda: store.add(text))
     assert redis.hlen(VOICES_KEY) == 0
-
-
-def test_without_a_model_tokens_are_checked_when_the_voice_is_used(store: VoiceStore, redis: Redis) -> None:
-    VoiceStore(redis).add(raf(semantic_tokens=[8192]))
-    assert "semantic_tokens must be in 0..8191" in refusal(lambda: store.get("anna"))
 
 
 def test_the_second_of_one_id_is_refused_and_the_first_stays(store: VoiceStore) -> None:
@@ -229,11 +207,11 @@ def test_a_rename_does_not_bring_back_what_was_replaced_meanwhile(
     real = load_raf
     seen: list[str] = []
 
-    def meddle(text: str, layout: TokenLayout | None) -> Voice:
+    def meddle(text: str) -> Voice:
         if not seen:
             seen.append(text)
             redis.hset(VOICES_KEY, "anna", raf(name="replaced"))
-        return real(text, layout)
+        return real(text)
 
     monkeypatch.setattr("rwkv_tts.voice_store.load_raf", meddle)
     assert store.rename("anna", "new").name == "replaced"
@@ -257,34 +235,6 @@ def test_a_rename_to_what_there_is_changes_nothing(store: VoiceStore) -> None:
     assert "'berta': there is one already" in refusal(lambda: store.rename("anna", "berta"))
     assert "there is one already" in refusal(lambda: store.rename("anna", "anna"))
     assert (store.text("anna"), store.text("berta")) == (raf("anna"), raf("berta"))
-
-
-# Workers: kept voices and those of the model directory.
-
-
-def test_a_kept_voice_has_precedence_over_the_model_directory(store: VoiceStore) -> None:
-    own = load_raf(raf("first", name="own"), LAYOUT)
-    voices = Voices(VoiceLibrary({"first": own}), store)
-    assert voices.get("first") == own
-    store.add(raf("first", name="kept"))
-    assert voices.get("first").name == "kept"
-    store.add(raf("anna"))
-    assert "unknown voice 'nobody'; accepted: first, anna" in refusal(lambda: voices.get("nobody"))
-    store.remove("first")
-    assert voices.get("first") == own
-    assert list(voices) == [own]
-
-
-def test_without_a_store_there_are_the_model_directorys_voices() -> None:
-    voices = Voices(VoiceLibrary({"first": load_raf(raf("first"), LAYOUT)}))
-    assert voices.get("first").id == "first"
-    assert "accepted: first" in refusal(lambda: voices.get("anna"))
-
-
-def test_an_outage_is_not_mistaken_for_an_unknown_voice(tmp_path: Path) -> None:
-    away = VoiceStore(Redis(unix_socket_path=str(tmp_path / "none.sock")), LAYOUT)
-    with pytest.raises(RedisConnectionError):
-        Voices(VoiceLibrary({"first": load_raf(raf("first"), LAYOUT)}), away).get("first")
 
 
 def test_a_hash_that_cannot_be_read_will_not_be_readable_the_next_time(store: VoiceStore, redis: Redis) -> None:

@@ -19,9 +19,10 @@ from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegist
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker, Worker
 
-from rwkv_tts.client import JobFailedError, Speech, TTSClient
+from rwkv_tts.client import TTSClient
 from rwkv_tts.keys import FUNCTION, audio_key
-from rwkv_tts.schema import RequestError
+from rwkv_tts.refusal import RequestError
+from rwkv_tts.results import JobFailedError, Speech
 from waiting import until
 from worker.cli.local import LocalWorker, local_worker
 from worker.settings import Settings

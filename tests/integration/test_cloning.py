@@ -16,12 +16,14 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from recordings import RATE, recording, reference
-from rwkv_tts.client import JobFailedError, Speech, TTSClient
+from rwkv_tts.client import TTSClient
 from rwkv_tts.keys import tokens_key
+from rwkv_tts.refusal import Refusal
+from rwkv_tts.results import JobFailedError, Speech
 from worker.cli.local import local_worker
 from worker.settings import Settings
-from worker.speech.cloning import Cloner, Reference
-from worker.speech.directory import open_model
+from worker.speech.cloning import Cloner, Recording
+from worker.speech.loading import open_model
 
 PATIENCE = 60
 EQUAL: dict[str, Any] = {"text": "the same words for all", "seed": 5, "max_seconds": 1.0}
@@ -94,8 +96,8 @@ def test_a_reference_becomes_speech_in_its_voice(
     encoder = open_model(random_model).voice_encoder
     assert encoder is not None
     for number, speech in enumerate(alone):
-        (voice,) = Cloner(encoder)([Reference(recording(number, 0.5 + number), transcript=False)])
-        assert not isinstance(voice, str)
+        (voice,) = Cloner(encoder)([Recording(recording(number, 0.5 + number), transcript=False)])
+        assert not isinstance(voice, Refusal)
         tokens = kept(connection, speech)
         assert (tokens["globals"], tokens["semantic"], tokens["text"]) == (voice.globals_, [], "")
         samples, rate = soundfile.read(io.BytesIO(speech.audio))

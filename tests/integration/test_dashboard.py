@@ -28,9 +28,10 @@ from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 
-from rwkv_tts.client import JobFailedError, TTSClient
+from rwkv_tts.client import TTSClient
 from rwkv_tts.keys import FUNCTION
-from rwkv_tts.schema import RequestError
+from rwkv_tts.refusal import RequestError
+from rwkv_tts.results import JobFailedError
 from waiting import until
 from worker.cli.local import local_worker, workers_on
 from worker.settings import Settings

@@ -16,11 +16,12 @@ from redis import Redis
 import quality
 from quality_signal import median_pitch
 from quality_words import Score, score, transcribe
-from rwkv_tts.client import Speech, TTSClient
+from rwkv_tts.client import TTSClient
+from rwkv_tts.results import Speech
 from train_demo_voice.held_out import HELD_OUT
 from worker.cli.local import local_worker
 from worker.settings import DEFAULT_MODEL, Settings
-from worker.speech.directory import describe
+from worker.speech.describe import describe
 
 needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="flite is missing: apt-get install flite")
 SENTENCES = HELD_OUT[:6]

@@ -35,7 +35,7 @@ from worker.broker.claim import Claimer
 from worker.cli.embedded import embedded_redis
 from worker.cli.local import LocalWorker, local_worker
 from worker.settings import Settings
-from worker.speech.directory import checkpoint_path
+from worker.speech.config import checkpoint_path
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "worker.json"

@@ -18,12 +18,14 @@ from loguru import logger
 from redis import Redis
 from rq.command import send_command
 
-from rwkv_tts.client import JobFailedError, NoWorkerError, TTSClient
+from rwkv_tts.client import TTSClient
 from rwkv_tts.keys import lease_key, tune_channel
 from rwkv_tts.load import WorkerLoad
+from rwkv_tts.results import JobFailedError
+from rwkv_tts.tuner import NoWorkerError
 from waiting import until
 from worker.cli.local import local_worker
-from worker.ops.journal import MinuteLine
+from worker.ops.journal import Journal
 from worker.settings import Settings
 
 TEXT = "a sentence of ordinary length"
@@ -315,15 +317,14 @@ def test_a_line_a_minute_says_how_busy_it_was(monkeypatch: pytest.MonkeyPatch) -
     clock, lines = [time.monotonic()], list[str]()
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     sink = logger.add(lambda message: lines.append(message.record["message"]), level="INFO")
-    minute = MinuteLine()
+    minute = Journal()
     says = {"rows": 3, "most_rows": 16, "running": 5, "jobs_per_second": 0.25, "audio_seconds": 90.0}
-    assert not minute.due
+    minute.beat(says, lambda: 7)
     clock[0] += 60
-    assert minute.due
-    minute.tell(says, depth=7)
-    assert not minute.due
+    minute.beat(says, lambda: 7)
+    minute.beat(says, lambda: 7)
     clock[0] += 120
-    minute.tell({**says, "audio_seconds": 330.0}, depth=0)
+    minute.beat({**says, "audio_seconds": 330.0}, lambda: 0)
     logger.remove(sink)
     assert lines == [
         "3 of 16 rows, 5 jobs run, 7 wait; 0.25 jobs/s, 1.50 audio-s/s",

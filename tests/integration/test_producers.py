@@ -15,8 +15,9 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from composed import REPOSITORY, Composed, free_ports
-from rwkv_tts.client import JobFailedError, TTSClient
+from rwkv_tts.client import TTSClient
 from rwkv_tts.keys import ARGUMENT, FUNCTION
+from rwkv_tts.results import JobFailedError
 from worker.cli.local import local_worker
 from worker.settings import Settings
 

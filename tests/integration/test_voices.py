@@ -12,10 +12,11 @@ import pytest
 from redis import Redis
 
 from recordings import recording
-from rwkv_tts.client import JobFailedError, TTSClient, VoiceError
+from rwkv_tts.client import TTSClient
 from rwkv_tts.keys import VOICES_KEY, audio_key, tokens_key
+from rwkv_tts.results import JobFailedError
 from rwkv_tts.voice_store import VoiceTokens
-from rwkv_tts.voices import dump_raf, load_raf
+from rwkv_tts.voices import VoiceError, dump_raf, load_raf
 from waiting import until
 from worker.cli.local import local_worker
 from worker.settings import Settings
@@ -314,4 +315,4 @@ def test_the_connection_of_a_client_may_be_shared(url: str) -> None:
     connection = Redis.from_url(url)
     connection.delete(VOICES_KEY)
     voice = TTSClient(connection).voices.add(raf())
-    assert TTSClient(connection).voices.list() == [voice] == [load_raf(raf(), None)]
+    assert TTSClient(connection).voices.list() == [voice] == [load_raf(raf())]

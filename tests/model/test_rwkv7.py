@@ -16,7 +16,7 @@ from model.checkpoint import load_checkpoint
 from model.ragged import Ragged
 from model.rwkv7 import RWKV7
 from model.state import State
-from worker.speech.directory import checkpoint_path
+from worker.speech.config import checkpoint_path
 
 Floats = npt.NDArray[np.float64]
 LENGTHS = (1, 7, 64, 1, 33, 2)

@@ -23,7 +23,7 @@ from model.rwkv7 import RWKV7
 from rwkv_tts.attributes import Attributes
 from sampler.decoding import Decoding, FinishReason
 from sampler.prompt import attribute_prompt
-from worker.speech.directory import open_model
+from worker.speech.loading import open_model
 
 TINY = RandomModel(layers=2, width=64, ffn=160, ranks=(8, 12, 16, 20), tokenizer="bytes", dtype="fp32")
 

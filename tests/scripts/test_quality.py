@@ -16,7 +16,7 @@ from quality_signal import SAMPLE_RATE, Audio, as_audio, measure, median_pitch
 from quality_speech import Line, Rendering, Take, speak, teach, with_voices
 from quality_study import QUICK, Plan, Study, attribute_lines, ending_lines, level_lines
 from quality_words import Score, score, transcribe, words_of
-from worker.speech.directory import open_model
+from worker.speech.loading import open_model
 
 needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="flite is missing: apt-get install flite")
 

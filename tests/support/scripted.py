@@ -15,7 +15,8 @@ from rq import get_current_job
 from rq.job import Job
 
 from rwkv_tts.keys import audio_key
-from rwkv_tts.schema import RequestError, SynthesisRequest, parse_request
+from rwkv_tts.refusal import Cause, Refusal, invalid
+from rwkv_tts.schema import SynthesisRequest, parse_request
 from worker.broker.backend import Backend, Ended
 
 ALWAYS = 1_000_000
@@ -58,7 +59,7 @@ class Script:
             RequestError: The request asks to be refused.
         """
         if "refused" in request.metadata:
-            raise RequestError(str(request.metadata["refused"]))
+            raise invalid("", str(request.metadata["refused"]))
         with self._lock:
             self.started.append(request.text)
             self._tries[request.text] += 1
@@ -120,21 +121,22 @@ class ScriptedBackend(Backend):
         self._script, self._ended, self._freed, self._rows = script, ended, freed, rows
         self._lock = threading.Lock()
         self._running: dict[str, tuple[threading.Thread, threading.Event]] = {}
-        self._reasons: dict[str, str] = {}
+        self._refusals: dict[str, Refusal] = {}
         self._count = 0
 
-    def submit(self, job_id: str, request: SynthesisRequest, queued: float, /) -> None:
-        attempt = self._script.start(request)
+    def submit(self, job_id: str, request: Any, queued: float, /) -> None:
+        parsed = parse_request(request)
+        attempt = self._script.start(parsed)
         cancelled = threading.Event()
-        thread = threading.Thread(target=self._run, args=(job_id, request, attempt, cancelled), daemon=True)
+        thread = threading.Thread(target=self._run, args=(job_id, parsed, attempt, cancelled), daemon=True)
         with self._lock:
             self._running[job_id] = thread, cancelled
         thread.start()
 
-    def cancel(self, job_id: str, reason: str, /) -> None:
+    def cancel(self, job_id: str, refusal: Refusal, /) -> None:
         with self._lock:
             if job_id in self._running:
-                self._reasons[job_id] = reason
+                self._refusals[job_id] = refusal
                 self._running[job_id][1].set()
 
     def room(self) -> int:
@@ -153,14 +155,14 @@ class ScriptedBackend(Backend):
 
     def _run(self, job_id: str, request: SynthesisRequest, attempt: int, cancelled: threading.Event) -> None:
         try:
-            ended = Ended(job_id, self._script.finish(request, attempt, cancelled), AUDIO)
+            ended = Ended(job_id, self._script.finish(request, attempt, cancelled), {audio_key(job_id): AUDIO})
         except ScriptError as error:
-            ended = Ended(job_id, error=str(error))
+            ended = Ended(job_id, refusal=Refusal("", Cause.INTERNAL, str(error)))
         with self._lock:
             del self._running[job_id]
-            reason = self._reasons.pop(job_id, None)
+            refusal = self._refusals.pop(job_id, None)
             self._count += 1
-        self._ended(ended if reason is None else Ended(job_id, error=reason))
+        self._ended(ended if refusal is None else Ended(job_id, refusal=refusal))
         self._freed()
 
 

@@ -1,27 +1,14 @@
 """What a batch worker needs of whatever does its jobs."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from rwkv_tts.schema import SynthesisRequest
+from rwkv_tts.refusal import Refusal
 
 
 class BackendBrokenError(RuntimeError):
     """What does the jobs has broken down; only a new process can help."""
-
-
-class Cause(StrEnum):
-    """What a failure comes from."""
-
-    INVALID = "invalid"
-    MODEL = "model"
-    TIMEOUT = "timeout"
-    CANCELLED = "cancelled"
-    ABANDONED = "abandoned"
-    CALLBACK = "callback"
-    INTERNAL = "internal"
 
 
 @dataclass(frozen=True)
@@ -30,35 +17,29 @@ class Ended:
 
     Attributes:
         result: The return value, JSON; None when the job failed.
-        audio: The bytes to store beside the result.
-        tokens: What it takes to keep its voice, ``rwkv_tts.voice_store.VoiceTokens`` as JSON; empty to store none.
-        error: One line that says why there is no result.
-        cause: What the error comes from.
-        retry: Whether another try could end better.
+        attachments: What to store beside the result, by Redis key.
+        refusal: Why there is no result.
     """
 
     job_id: str
     result: dict[str, Any] | None = None
-    audio: bytes = b""
-    tokens: str = ""
-    error: str | None = None
-    cause: Cause = Cause.INTERNAL
-    retry: bool = True
+    attachments: Mapping[str, bytes] = field(default_factory=dict)
+    refusal: Refusal | None = None
 
 
 class Backend(Protocol):
     """Does many jobs at once; every job that was submitted ends exactly once, by a callback from any thread."""
 
-    def submit(self, job_id: str, request: SynthesisRequest, queued: float, /) -> None:
-        """Start a job that waited ``queued`` seconds.
+    def submit(self, job_id: str, request: Any, queued: float, /) -> None:
+        """Start a job that waited ``queued`` seconds; ``request`` is the JSON value that its call brings.
 
         Raises:
             RequestError: The request is not accepted; the job does not end by the callback.
             redis.exceptions.RedisError: Redis is away; the job did not start and does not end by the callback.
         """
 
-    def cancel(self, job_id: str, reason: str, /) -> None:
-        """End a job as soon as possible, with ``reason`` as its error. Unknown ids are ignored."""
+    def cancel(self, job_id: str, refusal: Refusal, /) -> None:
+        """End a job as soon as possible, with this refusal. Unknown ids are ignored."""
 
     def room(self) -> int:
         """Jobs that could start at once."""

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 from loguru import logger
 from rq.webhook import Webhook
 
-from worker.broker.commit import Fate, Outcome
-from worker.broker.jobs import SpeechJob
+from rwkv_tts.refusal import Cause, Refusal
+from worker.broker.jobs import HeldJob
+from worker.broker.outcome import Fate, Outcome
 
 _EVENTS = {Fate.FINISHED: "on_success", Fate.FAILED: "on_failure", Fate.STOPPED: "on_stopped"}
 _THREADS = 4
@@ -41,16 +42,18 @@ class Callbacks:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="callback")
         self._senders = ThreadPoolExecutor(_THREADS, thread_name_prefix="webhook")
 
-    def refusal(self, job: SpeechJob) -> str | None:
+    def refusal(self, job: HeldJob) -> Refusal | None:
         """Why a job must not run: it names a function or an address that is not on the list."""
         for event, name in job.callback_names.items():
             if name not in self._functions:
                 listed = ", ".join(self._functions) or "none (setting callbacks)"
-                return f"{event}: {name[:80]!r} is not on the worker's list; accepted: {listed}"
+                problem = f"{name[:80]!r} is not on the worker's list; accepted: {listed}"
+                return Refusal(event, Cause.INVALID, problem)
         for webhook in job.webhooks:
             if _host(webhook) not in self._hosts:
                 listed = ", ".join(sorted(self._hosts)) or "none (setting webhook_hosts)"
-                return f"webhooks: host {_host(webhook)[:80]!r} is not on the worker's list; accepted: {listed}"
+                problem = f"host {_host(webhook)[:80]!r} is not on the worker's list; accepted: {listed}"
+                return Refusal("webhooks", Cause.INVALID, problem)
         return None
 
     def event_for(self, outcome: Outcome) -> str | None:
@@ -58,7 +61,7 @@ class Callbacks:
         event = _EVENTS.get(outcome.fate)
         return event if event in outcome.claimed.job.callback_names else None
 
-    def start(self, outcome: Outcome, event: str, done: Callable[[str | None], None]) -> None:
+    def start(self, outcome: Outcome, event: str, done: Callable[[Refusal | None], None]) -> None:
         """Run the job's callback in a thread; ``done`` gets None, or what went wrong in it."""
         job = outcome.claimed.job
         function = self._functions[job.callback_names[event]]
@@ -73,7 +76,7 @@ class Callbacks:
                 function(job, job.connection, *arguments)
             except Exception as error:  # noqa: BLE001 - the operator's code; its error is the job's
                 logger.opt(exception=True).warning("job {}: {} failed", job.id, event)
-                done(f"{event}: {type(error).__name__}: {error}")
+                done(Refusal(event, Cause.CALLBACK, f"{type(error).__name__}: {error}"))
             else:
                 done(None)
 

@@ -14,8 +14,9 @@ from rq.suspension import WORKERS_SUSPENDED
 from rq.utils import now, utcformat
 
 from rwkv_tts.keys import DEATHS_PREFIX
-from rwkv_tts.schema import RequestError, SynthesisRequest
-from worker.broker.jobs import RawJob, SpeechJob, read_request, restore_job
+from rwkv_tts.refusal import Cause, Refusal, RequestError
+from worker.broker.jobs import HeldJob, RawJob, read_request, restore_job
+from worker.broker.scripts import lua
 
 HORIZON_SECONDS = 24 * 3600
 """RQ's own tools fail an execution after so long without a heartbeat; leases are watched far more closely."""
@@ -24,73 +25,21 @@ JOB_PREFIX = Job.redis_job_namespace_prefix
 EXECUTION_PREFIX = f"{RQ_KEY_PREFIX}:execution:"
 EXECUTIONS_PREFIX = ExecutionRegistry.key_template.format("")
 
-# KEYS: suspended flag, the worker's executions and hash, then for each queue its list and its started registry.
-# ARGV: count, now, horizon, worker, lease, now as RQ writes it, prefixes of jobs, executions and executions of a
-# job, jobs that run already, deaths of workers that make a job a suspect, prefix of the keys that count them, then
-# an execution id for each job. A suspect runs alone, so that it takes no other job along should it be what kills
-# workers. A job's keys are written by producers, so their types are checked: an error in a script would leave what
-# was written before it. The id leaves its queue last for the same reason.
-_CLAIM = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return {1, 0, 0, 0, {}} end
-local count, now, horizon, worker, lease, iso = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), unpack(ARGV, 4, 6)
-local running, deadly = tonumber(ARGV[10]), tonumber(ARGV[11])
-local claimed, dropped, alone, blocked = {}, 0, 0, 0
-local function runnable(id, job, runs)
-  if not string.match(id, '^[%w_-]+$') or redis.call('TYPE', job).ok ~= 'hash' then return false end
-  if not string.match(redis.call('TYPE', runs).ok, '^[nz]') then redis.call('DEL', runs) end
-  local status = redis.call('HGET', job, 'status')
-  if status == 'started' then return redis.call('ZCOUNT', runs, '(' .. now, '+inf') == 0 end
-  return status ~= 'canceled' and status ~= 'finished'
-end
-for k = 4, #KEYS, 2 do
-  while #claimed < count and alone + blocked == 0 do
-    local id = redis.call('LINDEX', KEYS[k], 0)
-    if not id then break end
-    local job, runs = ARGV[7] .. id, ARGV[9] .. id
-    local fit = runnable(id, job, runs)
-    if fit and (tonumber(redis.call('GET', ARGV[12] .. id)) or 0) >= deadly then
-      if running + #claimed > 0 then
-        blocked = 1
-        break
-      end
-      alone = 1
-    end
-    if fit then
-      local execution = ARGV[13 + #claimed]
-      local member = id .. ':' .. execution
-      claimed[#claimed + 1] = {id, execution, (k - 2) / 2, redis.call('HGETALL', job)}
-      redis.call('HSET', ARGV[8] .. member, 'id', execution, 'job_id', id, 'created_at', now,
-                 'last_heartbeat', now, 'worker_name', worker, 'lease', lease)
-      redis.call('EXPIRE', ARGV[8] .. member, horizon)
-      redis.call('ZADD', runs, now + horizon, execution)
-      redis.call('EXPIRE', runs, horizon)
-      redis.call('ZADD', KEYS[k + 1], now + horizon + #claimed * 1e-6, member)
-      redis.call('SADD', KEYS[2], member)
-      redis.call('HSET', job, 'status', 'started', 'started_at', iso, 'last_heartbeat', iso, 'worker_name', worker)
-      redis.call('PERSIST', job)
-    else
-      dropped = dropped + 1
-    end
-    redis.call('LPOP', KEYS[k])
-  end
-end
-if #claimed > 0 then
-  redis.call('EXPIRE', KEYS[2], horizon)
-  redis.call('HSET', KEYS[3], 'state', 'busy')
-end
-return {0, dropped, alone, blocked, claimed}
-"""
-
 
 @dataclass(frozen=True)
 class Claimed:
-    """A job that this worker has started: with a request to serve, or with the reason why it is refused."""
+    """A job that this worker has started.
 
-    job: SpeechJob
+    Attributes:
+        request: The JSON value that its call brings.
+        refusal: Why it must fail instead of being served.
+    """
+
+    job: HeldJob
     queue: Queue
     execution: Execution
-    request: SynthesisRequest | None
-    refusal: str | None
+    request: Any = None
+    refusal: Refusal | None = None
 
     @property
     def id(self) -> str:
@@ -146,7 +95,7 @@ class Claimer:
         self._connection = connection
         self._queues = queues
         self._worker, self._worker_key, self._lease = worker_name, worker_key, lease
-        self._script = connection.register_script(_CLAIM)
+        self._script = connection.register_script(lua("claim"))
         self._payload_limit, self._deadly = payload_limit, deadly
 
     def claim(self, count: int, running: int = 0) -> Claim:
@@ -205,11 +154,10 @@ class Claimer:
         job.started_at = job.last_heartbeat = execution.created_at
         job.worker_name = self._worker
         job._status = JobStatus.STARTED
-        try:
-            request, refusal = read_request(raw, self._payload_limit), None
-        except RequestError as error:
-            request, refusal = None, str(error)
         if job.unreadable:
-            request = None
-            refusal = f"job: its hash is not readable ({job.unreadable}); accepted: what RQ writes"
-        return Claimed(job, queue, execution, request, refusal)
+            problem = f"its hash is not readable ({job.unreadable}); accepted: what RQ writes"
+            return Claimed(job, queue, execution, refusal=Refusal("job", Cause.INVALID, problem))
+        try:
+            return Claimed(job, queue, execution, read_request(raw, self._payload_limit))
+        except RequestError as error:
+            return Claimed(job, queue, execution, refusal=error.refusal)

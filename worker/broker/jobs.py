@@ -13,7 +13,7 @@ from rq.utils import utcformat
 from rq.webhook import Webhook
 
 from rwkv_tts.keys import ARGUMENT, FUNCTION
-from rwkv_tts.schema import RequestError, SynthesisRequest, parse_request
+from rwkv_tts.refusal import invalid
 
 RawJob = Mapping[bytes, bytes]
 
@@ -29,7 +29,7 @@ _LARGEST = 10**10
 _ESSENTIAL = (b"status", b"origin", b"dependency_ids", b"allow_dependency_failures")
 
 
-class SpeechJob(Job):
+class HeldJob(Job):
     """An RQ job as a worker holds it: without its data, and with nothing that RQ would import.
 
     Reading never fails: ``unreadable`` says what is wrong with the hash. Saving writes only what a worker
@@ -127,17 +127,17 @@ class SpeechJob(Job):
         return self.failure_callback_timeout if event == "on_failure" else self.stopped_callback_timeout
 
 
-def restore_job(job_id: str, raw: RawJob, connection: Redis, queue_name: str) -> SpeechJob:
+def restore_job(job_id: str, raw: RawJob, connection: Redis, queue_name: str) -> HeldJob:
     """Build the RQ job of a hash that was on the queue named ``queue_name``."""
-    job = SpeechJob(job_id, connection=connection)
+    job = HeldJob(job_id, connection=connection)
     job.serializer = JSONSerializer  # as an argument, RQ would check it anew for every job, slowly
     job.restore({b"data": b"", **raw})
     job.origin = job.origin or queue_name
     return job
 
 
-def read_request(raw: RawJob, limit: int) -> SynthesisRequest:
-    """Decode and validate the request of a job hash.
+def read_request(raw: RawJob, limit: int) -> Any:
+    """The JSON value that a job's call brings; what it means is the backend's to say.
 
     Args:
         raw: The fields of the job's hash.
@@ -148,14 +148,14 @@ def read_request(raw: RawJob, limit: int) -> SynthesisRequest:
     """
     call = _decode(raw.get(b"data", b""), limit)
     if not isinstance(call, list) or len(call) != 4:
-        raise RequestError("data: not an RQ call; accepted: [function, null, args, kwargs] as JSON")
+        raise invalid("data", "not an RQ call; accepted: [function, null, args, kwargs] as JSON")
     function, _, args, kwargs = call
     if function != FUNCTION:
         name = function[:80] if isinstance(function, str) else type(function).__name__
-        raise RequestError(f"function: {name!r}; accepted: {FUNCTION}")
+        raise invalid("function", f"{name!r}; accepted: {FUNCTION}")
     if args or not isinstance(kwargs, dict) or set(kwargs) != {ARGUMENT}:
-        raise RequestError(f"arguments: accepted is exactly one keyword argument, {ARGUMENT}")
-    return parse_request(kwargs[ARGUMENT])
+        raise invalid("arguments", f"accepted is exactly one keyword argument, {ARGUMENT}")
+    return kwargs[ARGUMENT]
 
 
 def inflate(data: bytes, limit: int) -> bytes:
@@ -170,10 +170,9 @@ def _decode(data: bytes, limit: int) -> Any:
     """Inflate without passing the limit, then parse JSON."""
     plain = inflate(data, limit + 1)
     if len(plain) > limit:
-        raise RequestError(f"data: larger than {limit} bytes once decoded; accepted: up to {limit} bytes")
+        raise invalid("data", f"larger than {limit} bytes once decoded; accepted: up to {limit} bytes")
     try:
         return json.loads(plain.decode("utf-8"))
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise RequestError(
-            f"data: not readable ({type(error).__name__}); accepted: JSON in UTF-8 (RQ's JSONSerializer)"
-        ) from error
+        problem = f"not readable ({type(error).__name__}); accepted: JSON in UTF-8 (RQ's JSONSerializer)"
+        raise invalid("data", problem) from error

@@ -8,16 +8,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from rwkv_tts.keys import PRESENCE_KEY, lease_key
-
-# KEYS: presence. ARGV: how long it lasts, in ms. The time, by the server's clock, since when some worker has
-# always been heard, in seconds before now.
-_BE_PRESENT = """
-local clock = redis.call('TIME')
-local now = clock[1] + clock[2] / 1000000
-local since = tonumber(redis.call('GET', KEYS[1])) or now
-redis.call('SET', KEYS[1], string.format('%.6f', since), 'PX', ARGV[1])
-return string.format('%.6f', now - since)
-"""
+from worker.broker.scripts import lua
 
 REPLIES = 2
 """Replies of a renewal in its pipeline."""
@@ -46,7 +37,7 @@ class Lease:
         """Queue the sign of life; pass its ``REPLIES`` replies to ``renewed``."""
         pipeline.set(self.key, json.dumps(says), px=round(self.seconds * 1000))
         # Half of it: after a gap that just did not break the presence, every lease still has time to be renewed.
-        pipeline.eval(_BE_PRESENT, 1, PRESENCE_KEY, round(self.seconds * 500))
+        pipeline.eval(lua("be_present"), 1, PRESENCE_KEY, round(self.seconds * 500))
 
     def renewed(self, _: Any, unbroken: bytes) -> None:
         """Take the replies."""

@@ -9,7 +9,7 @@ from rq.rate_limit import RateLimitRegistry
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, ReadyJobRegistry
 from rq.worker_registration import clean_worker_registry
 
-from worker.broker.jobs import SpeechJob
+from worker.broker.jobs import HeldJob
 from worker.broker.recovery import Recovery
 from worker.broker.tolerance import tolerant
 
@@ -34,7 +34,7 @@ def clean(connection: Redis, queues: Sequence[Queue], recovery: Recovery) -> Non
 def _clean_queue(queue: Queue, recovery: Recovery) -> None:
     for registry in (FinishedJobRegistry, FailedJobRegistry, ReadyJobRegistry):
         with tolerant(f"maintenance: {registry.__name__}"):
-            registry(queue=queue, job_class=SpeechJob).cleanup()
+            registry(queue=queue, job_class=HeldJob).cleanup()
     with tolerant("maintenance: workers"):
         clean_worker_registry(queue)
     with tolerant("maintenance: intermediate queue"):

@@ -1,6 +1,9 @@
-"""What a batch worker tells about its jobs, to be counted."""
+"""What a batch worker tells about its jobs, to be counted and written down."""
 
-from worker.broker.commit import Outcome
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from worker.broker.outcome import Outcome
 
 
 class Observer:
@@ -9,14 +12,59 @@ class Observer:
     def claimed(self, jobs: int, /) -> None:
         """So many jobs were taken off the queues."""
 
+    def delivering(self, jobs: int, /) -> None:
+        """The ends of so many jobs are about to be recorded."""
+
+    def delivered(self, seconds: float, /) -> None:
+        """Recording results and attachments in Redis took so long."""
+
     def ended(self, outcome: Outcome, /) -> None:
         """An outcome was recorded: a try has ended, or went back to its queue."""
 
-    def delivered(self, seconds: float, /) -> None:
-        """Recording results and audio in Redis took so long."""
-
-    def lost(self) -> None:
+    def lost(self, job_id: str, /) -> None:
         """The end of a job was decided elsewhere: it was cancelled, deleted, or taken over."""
 
     def recovered(self, put_back: int, abandoned: int, /) -> None:
         """So many jobs of dead workers went back to their queue, and so many are to fail."""
+
+    def beat(self, says: Mapping[str, Any], depth: Callable[[], int], /) -> None:
+        """The worker has given a sign of life; what it says in its lease, and how to ask how many jobs wait."""
+
+
+class Observers(Observer):
+    """Tells several.
+
+    Args:
+        observers: Those to tell, in this order.
+    """
+
+    def __init__(self, observers: Iterable[Observer]) -> None:
+        self._observers = tuple(observers)
+
+    def claimed(self, jobs: int, /) -> None:
+        for one in self._observers:
+            one.claimed(jobs)
+
+    def delivering(self, jobs: int, /) -> None:
+        for one in self._observers:
+            one.delivering(jobs)
+
+    def delivered(self, seconds: float, /) -> None:
+        for one in self._observers:
+            one.delivered(seconds)
+
+    def ended(self, outcome: Outcome, /) -> None:
+        for one in self._observers:
+            one.ended(outcome)
+
+    def lost(self, job_id: str, /) -> None:
+        for one in self._observers:
+            one.lost(job_id)
+
+    def recovered(self, put_back: int, abandoned: int, /) -> None:
+        for one in self._observers:
+            one.recovered(put_back, abandoned)
+
+    def beat(self, says: Mapping[str, Any], depth: Callable[[], int], /) -> None:
+        for one in self._observers:
+            one.beat(says, depth)

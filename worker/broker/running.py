@@ -5,9 +5,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from worker.broker.backend import Cause
+from rq.executions import Execution
+
+from rwkv_tts.refusal import Refusal
 from worker.broker.claim import Claimed
-from worker.broker.commit import Fate, Outcome
+from worker.broker.outcome import Outcome, Verdict
 
 
 @dataclass
@@ -15,13 +17,50 @@ class Running:
     """A job inside a worker.
 
     Attributes:
-        verdict: Why it is to end early, as fate, reason and cause; the first cause counts.
+        verdict: How it is to end early; the first one counts.
         outcome: Its end, while a callback runs for it.
     """
 
     claimed: Claimed
-    verdict: tuple[Fate, str, Cause] | None = None
+    verdict: Verdict | None = None
     outcome: Outcome | None = None
+
+
+class RunningJobs:
+    """All jobs that have entered a worker and have not left it.
+
+    Args:
+        executions: RQ's list of the worker's executions, which is kept up to date.
+    """
+
+    def __init__(self, executions: dict[str, Execution]) -> None:
+        self._executions = executions
+        self._jobs: dict[str, Running] = {}
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __iter__(self) -> Iterator[Running]:
+        """Those that are here now; jobs may enter and leave meanwhile."""
+        return iter(list(self._jobs.values()))
+
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._jobs
+
+    def get(self, job_id: str) -> Running | None:
+        """The job of an id, if it is here."""
+        return self._jobs.get(job_id)
+
+    def enter(self, claimed: Claimed) -> Running:
+        """Take a job in."""
+        running = self._jobs[claimed.id] = Running(claimed)
+        self._executions[claimed.execution.id] = claimed.execution
+        return running
+
+    def leave(self, claimed: Claimed) -> None:
+        """Let a job go."""
+        self._jobs.pop(claimed.id, None)
+        self._executions.pop(claimed.execution.id, None)
 
 
 @dataclass(order=True)
@@ -31,7 +70,7 @@ class Deadline:
     at: float
     running: Running = field(compare=False)
     outcome: Outcome | None = field(compare=False)
-    reason: str = field(compare=False)
+    refusal: Refusal = field(compare=False)
 
     @property
     def met(self) -> bool:
@@ -45,9 +84,10 @@ class Deadlines:
     def __init__(self) -> None:
         self._heap: list[Deadline] = []
 
-    def add(self, running: Running, seconds: float, reason: str) -> None:
-        """Set a deadline for what the job does now: its run, or its callback."""
-        heapq.heappush(self._heap, Deadline(time.monotonic() + seconds, running, running.outcome, reason))
+    def add(self, running: Running, seconds: float, refusal: Refusal) -> None:
+        """Set a deadline for what the job does now, its run or its callback, and say why that ends then."""
+        at = time.monotonic() + seconds
+        heapq.heappush(self._heap, Deadline(at, running, running.outcome, refusal))
 
     def due(self) -> Iterator[Deadline]:
         """Take off those that have passed."""

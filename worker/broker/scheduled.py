@@ -11,32 +11,11 @@ from rq.serializers import JSONSerializer
 from rq.utils import now, utcformat
 
 from worker.broker.claim import JOB_PREFIX
-from worker.broker.jobs import SpeechJob, restore_job
+from worker.broker.jobs import HeldJob, restore_job
+from worker.broker.scripts import lua
 from worker.broker.tolerance import is_malformed
 
 _AT_ONCE = 100
-
-# KEYS: scheduled registry, queue. ARGV: now, limit, prefix of jobs, now as RQ writes it. Returns the jobs with a
-# rate limit, which wait for a slot instead.
-_ENQUEUE_DUE = """
-local limited = {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])) do
-  local job = ARGV[3] .. id
-  local exists = string.match(id, '^[%w_-]+$') and redis.call('TYPE', job).ok == 'hash'
-  if exists and redis.call('HEXISTS', job, 'rate_limit_key') == 1 then
-    limited[#limited + 1] = {id, redis.call('HGETALL', job)}
-  else
-    redis.call('ZREM', KEYS[1], id)
-    if exists then
-      local front = redis.call('HMGET', job, 'enqueue_at_front', 'enqueue_at_front_on_retry', 'ended_at')
-      local first = front[1] == '1' or (front[2] == '1' and front[3] and front[3] ~= '')
-      redis.call('HSET', job, 'status', 'queued', 'enqueued_at', ARGV[4])
-      redis.call(first and 'LPUSH' or 'RPUSH', KEYS[2], id)
-    end
-  end
-end
-return limited
-"""
 
 
 class Scheduler:
@@ -54,7 +33,7 @@ class Scheduler:
             list(queues), connection=connection, logging_level="WARNING", serializer=JSONSerializer
         )
         self._locks._connection = connection  # type: ignore[assignment]
-        self._script = connection.register_script(_ENQUEUE_DUE)
+        self._script = connection.register_script(lua("enqueue_due"))
         self._connection = connection
         self._next = 0.0
 
@@ -93,7 +72,7 @@ class Scheduler:
                     queue._enqueue_job(job, pipeline=pipeline)
                     pipeline.execute()
 
-    def _enqueue_limited(self, queue: Queue, job: SpeechJob) -> bool:
+    def _enqueue_limited(self, queue: Queue, job: HeldJob) -> bool:
         """Let a job wait for a slot; False when it cannot, because the keys of its rate limit are malformed."""
         try:
             with self._connection.pipeline() as pipeline:

@@ -10,12 +10,15 @@ from pydantic import ValidationError
 from redis import Redis
 
 from rwkv_tts.client import TTSClient
-from rwkv_tts.schema import MAX_REFERENCE_BYTES, RequestError
+from rwkv_tts.schema import FORMATS, MAX_REFERENCE_BYTES
 from worker.cli.console import errors
 from worker.cli.local import workers_on
-from worker.delivery.encoding import FORMATS
 from worker.ops import logs
 from worker.settings import Settings, unknown_variables
+
+
+class CommandError(Exception):
+    """A command cannot do what it was told; one line that says why and what is accepted."""
 
 
 def settings_from(given: Mapping[str, Any]) -> Settings:
@@ -86,11 +89,17 @@ def read_recording_file(path: Path) -> bytes:
     """The bytes of a recording to clone, never more than may be sent.
 
     Raises:
-        RequestError: The file is larger than a reference may be.
+        CommandError: The file is larger than a reference may be.
         OSError: It cannot be read.
     """
     with path.open("rb") as file:
         recording = file.read(MAX_REFERENCE_BYTES + 1)
     if len(recording) > MAX_REFERENCE_BYTES:
-        raise RequestError(f"reference: {path}: too large; accepted: up to {MAX_REFERENCE_BYTES} bytes")
+        raise CommandError(f"reference: {path}: too large; accepted: up to {MAX_REFERENCE_BYTES} bytes")
     return recording
+
+
+def public_url(url: str) -> str:
+    """The URL without user, password and options, which may hold a password too."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from rwkv_tts.client import Speech
+from rwkv_tts import JobFailedError, Speech
 
 # A pipe or a log file has no width of its own; tables there must not be folded to 80 columns.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
@@ -21,7 +21,7 @@ class Line:
     """One job as it is shown: where its audio went, or why there is none."""
 
     label: str
-    outcome: Speech | str
+    outcome: Speech | JobFailedError
     path: Path | None = None
 
 
@@ -52,8 +52,8 @@ def jobs_table(lines: Sequence[Line]) -> Table:
 
 
 def _cells(line: Line) -> list[str]:
-    if isinstance(line.outcome, str):
-        return ["-", "-", "-", "-", "-", "failed", line.outcome]
+    if isinstance(line.outcome, JobFailedError):
+        return ["-", "-", "-", "-", "-", "failed", str(line.outcome)]
     result = line.outcome.result
     return [
         f"{result.timings.queued * 1000:.0f}",
@@ -68,7 +68,7 @@ def _cells(line: Line) -> list[str]:
 
 def summary(lines: Sequence[Line], wall: float) -> str:
     """Seconds of audio, wall time and their ratio; RTF here is wall time over all audio."""
-    spoken = [line.outcome for line in lines if not isinstance(line.outcome, str)]
+    spoken = [line.outcome for line in lines if not isinstance(line.outcome, JobFailedError)]
     seconds = sum(speech.result.seconds for speech in spoken)
     failed = len(lines) - len(spoken)
     text = f"{len(spoken)} jobs, {seconds:.2f} s of audio in {wall:.2f} s"

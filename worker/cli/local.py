@@ -12,7 +12,7 @@ from pathlib import Path
 from redis import Redis
 from rq.worker import BaseWorker, Worker
 
-from rwkv_tts.client import JobFailedError, Speech, TTSClient
+from rwkv_tts import Speech, TTSClient
 from worker.cli.embedded import embedded_redis
 from worker.settings import PREFIX, Settings
 
@@ -43,8 +43,9 @@ class LocalWorker:
         self._queue = settings.queue[0]
         overrides = settings.model_dump(exclude={"redis", "redis_password_file"}, exclude_none=True)
         options = [f"--{name.replace('_', '-')}={_option(value)}" for name, value in overrides.items()]
+        # -P: a folder "worker" where the command is run must not be taken for this one.
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-            [sys.executable, "-m", "worker", "worker", "--quiet", *options],
+            [sys.executable, "-P", "-m", "worker", "worker", "--quiet", *options],
             env={**os.environ, f"{PREFIX}REDIS": url},  # not an argument: those are public on the machine
         )
 
@@ -102,10 +103,11 @@ def workers_on(connection: Redis, queue: str) -> list[BaseWorker]:
     return [worker for worker in Worker.all(connection=connection) if queue in worker.queue_names()]
 
 
-def wait(client: TTSClient, job_id: str, worker: LocalWorker | None) -> Speech | str:
-    """The finished speech, or the reason why there is none.
+def wait(client: TTSClient, job_id: str, worker: LocalWorker | None) -> Speech:
+    """The finished speech.
 
     Raises:
+        JobFailedError: There is none; the message is the reason.
         WorkerDiedError: The worker that this command started is gone.
     """
     while True:
@@ -114,5 +116,3 @@ def wait(client: TTSClient, job_id: str, worker: LocalWorker | None) -> Speech |
         except TimeoutError:
             if worker is not None:
                 worker.check()
-        except JobFailedError as error:
-            return str(error)

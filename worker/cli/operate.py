@@ -1,8 +1,10 @@
-"""``rwkv-tts top`` and ``rwkv-tts tune``: how workers do, and changing them while they run."""
+"""``rwkv-tts top``, ``tune`` and ``load``: how workers do, and changing them while they run."""
 
+import json
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -11,27 +13,20 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from rwkv_tts.client import TTSClient, Tuned
-from rwkv_tts.load import WorkerLoad
+from rwkv_tts import TTSClient, Tuned, WorkerLoad
 from rwkv_tts.tuning import Tunable
-from worker.cli.common import client_of
+from worker.cli.common import CommandError, client_of
 from worker.cli.console import console, errors
+from worker.cli.options import QueueOption, RedisOption, with_settings, with_values
+from worker.settings import Settings
 
 _REFRESH_SECONDS = 1.0
-_Redis = Annotated[
-    str | None, typer.Option("--redis", help="Redis URL (env RWKV_TTS_REDIS or REDIS_URL)", show_default=False)
-]
-_Queue = Annotated[str | None, typer.Option("--queue", help="queue of the workers (env RWKV_TTS_QUEUE)")]
-
-
-def _help(name: str) -> str | None:
-    return Tunable.model_fields[name].description
 
 
 def top(
     once: Annotated[bool, typer.Option("--once", help="print one table and exit")] = False,
-    queue: _Queue = None,
-    redis: _Redis = None,
+    queue: QueueOption = None,
+    redis: RedisOption = None,
 ) -> None:
     """Show what the workers of a queue are doing, each second, until interrupted."""
     client = client_of(redis, queue)
@@ -44,31 +39,38 @@ def top(
             live.update(_busy(client), refresh=True)
 
 
+@with_values
 def tune(
+    *,
     worker: Annotated[str | None, typer.Option("--worker", help="name of one worker; default all")] = None,
-    log_level: Annotated[str | None, typer.Option("--log-level", help=_help("log_level"))] = None,
-    token_chunk_size: Annotated[
-        int | None, typer.Option("--token-chunk-size", help=_help("token_chunk_size"))
-    ] = None,
-    max_rows: Annotated[
-        int | None, typer.Option("--max-rows", help=f"{_help('max_rows')}, up to the worker's slots")
-    ] = None,
     reset: Annotated[bool, typer.Option("--reset", help="back to the values of the start first")] = False,
     timeout: Annotated[float, typer.Option("--timeout", min=0, help="seconds to wait for confirmations")] = 10.0,
-    queue: _Queue = None,
-    redis: _Redis = None,
+    queue: QueueOption = None,
+    redis: RedisOption = None,
+    values: dict[str, Any],
 ) -> None:
     """Change values of running workers at once; without a value, show those that they work with."""
     client = client_of(redis, queue)
-    values = {"log_level": log_level, "token_chunk_size": token_chunk_size, "max_rows": max_rows}
-    if not reset and all(value is None for value in values.values()):
+    if not reset and not values:
         console.print(_values(client.busyness().workers))
         return
-    given: dict[str, Any] = {**values, "reset": reset}
-    outcomes = client.tune(worker, **given, timeout=timeout)
+    outcomes = client.tune(worker, reset=reset, timeout=timeout, **values)
     for outcome in outcomes:
         _print_outcome(outcome)
     raise typer.Exit(int(any(outcome.error for outcome in outcomes)))
+
+
+@with_settings
+def load(*, settings: Settings) -> None:
+    """Show how busy the queues are: one JSON line each, with the estimated wait."""
+    url = settings.redis_url()
+    if url is None:
+        raise CommandError("redis: not given; accepted: --redis URL, or the environment variable REDIS_URL")
+    for name in settings.queue:
+        load = TTSClient(url, name).load()
+        console.print_json(
+            json.dumps({"queue": name, **asdict(load), "estimated_wait_seconds": load.estimated_wait}), indent=None
+        )
 
 
 def _busy(client: TTSClient) -> Group:

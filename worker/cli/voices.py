@@ -8,18 +8,15 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from rwkv_tts.schema import RequestError
 from rwkv_tts.voice_store import VoiceStore
 from rwkv_tts.voices import Voice, VoiceError, read_raf
 from worker.cli.common import audio_format, client_of, read_recording_file, warn_without_workers, write_audio
 from worker.cli.console import console, errors
 from worker.cli.local import wait
+from worker.cli.options import QueueOption, RedisOption
 
 voices_app = typer.Typer(help="Keep voices in Redis, where all workers find them.", no_args_is_help=True)
 
-_Redis = Annotated[
-    str | None, typer.Option("--redis", help="Redis URL (env RWKV_TTS_REDIS or REDIS_URL)", show_default=False)
-]
 _Name = Annotated[str, typer.Argument(help="id of the voice", show_default=False)]
 _SHOWN = 40
 
@@ -32,34 +29,32 @@ def add(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="audio file to write the new voice's first words to")
     ] = None,
-    queue: Annotated[str | None, typer.Option("--queue", help="queue of the workers (env RWKV_TTS_QUEUE)")] = None,
-    redis: _Redis = None,
+    queue: QueueOption = None,
+    redis: RedisOption = None,
 ) -> None:
     """Have a worker make a voice from a recording, and keep it."""
     client = client_of(redis, queue)
     warn_without_workers(client.connection, client.queue)
     job_id = client.submit_voice(name, read_recording_file(file), text, format=audio_format(output))
     with errors.status("making the voice"):
-        outcome = wait(client, job_id, None)
-    if isinstance(outcome, str):
-        raise RequestError(outcome)
+        speech = wait(client, job_id, None)
     _print_kept(client.voices.keep(job_id, name))
     if output is not None:
-        write_audio(output, outcome.audio)
+        write_audio(output, speech.audio)
 
 
 @voices_app.command()
 def keep(
     job_id: Annotated[str, typer.Argument(help="a finished job, as enqueue prints it", show_default=False)],
     name: _Name,
-    redis: _Redis = None,
+    redis: RedisOption = None,
 ) -> None:
     """Keep the voice of a finished job."""
     _print_kept(_store(redis).keep(job_id, name))
 
 
 @voices_app.command("list")
-def list_(redis: _Redis = None) -> None:
+def list_(redis: RedisOption = None) -> None:
     """List the voices."""
     store = _store(redis)
     usable = {voice.id: voice for voice in store.list()}
@@ -70,7 +65,7 @@ def list_(redis: _Redis = None) -> None:
 
 
 @voices_app.command()
-def show(name: _Name, redis: _Redis = None) -> None:
+def show(name: _Name, redis: RedisOption = None) -> None:
     """Show one voice."""
     for field, value in _store(redis).get(name):
         shown = f"{len(value)} tokens" if isinstance(value, list) else _line(str(value))
@@ -78,14 +73,14 @@ def show(name: _Name, redis: _Redis = None) -> None:
 
 
 @voices_app.command()
-def rename(old: _Name, new: _Name, redis: _Redis = None) -> None:
+def rename(old: _Name, new: _Name, redis: RedisOption = None) -> None:
     """Give a voice another id."""
     voice = _store(redis).rename(old, new)
     console.print(f"{old} is now {voice.id}", markup=False)
 
 
 @voices_app.command()
-def remove(name: _Name, redis: _Redis = None) -> None:
+def remove(name: _Name, redis: RedisOption = None) -> None:
     """Remove a voice."""
     _store(redis).remove(name)
     console.print(f"{name}: removed", markup=False)
@@ -97,7 +92,7 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="file to write, NAME.raf.json by default", dir_okay=False)
     ] = None,
-    redis: _Redis = None,
+    redis: RedisOption = None,
 ) -> None:
     """Write a voice to a RAF file, byte for byte as it was imported."""
     data = _store(redis).text(name).encode()
@@ -110,7 +105,7 @@ def export(
 @voices_app.command("import")
 def import_(
     files: Annotated[list[Path], typer.Argument(help="RAF files of rwkv-tts-rs or of export", show_default=False)],
-    redis: _Redis = None,
+    redis: RedisOption = None,
 ) -> None:
     """Add the voices of RAF files; those that cannot be added are named, the others are added."""
     store, refused = _store(redis), 0

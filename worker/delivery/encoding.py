@@ -1,15 +1,16 @@
-"""Waveforms to the bytes of an audio file."""
+"""From waves, piece by piece, to the bytes of an audio file."""
 
 import io
-from typing import Literal, get_args
+from collections.abc import Iterable
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
-AudioFormat = Literal["wav", "flac", "ogg", "opus", "mp3", "pcm"]
-FORMATS: tuple[AudioFormat, ...] = get_args(AudioFormat)
+from rwkv_tts.schema import AudioFormat
 
+Wave = npt.NDArray[np.float32]
 _CONTAINERS: dict[AudioFormat, tuple[str, str]] = {
     "wav": ("WAV", "PCM_16"),
     "flac": ("FLAC", "PCM_16"),
@@ -19,20 +20,55 @@ _CONTAINERS: dict[AudioFormat, tuple[str, str]] = {
 }
 
 
-def encode_audio(wave: npt.NDArray[np.float32], sample_rate: int, audio_format: AudioFormat) -> bytes:
-    """Encode mono audio.
+class AudioFile:
+    """A mono audio file in the making; as a context it is finished at the end.
 
     Args:
-        wave: float32 [n] in [-1, 1]; what lies outside is clipped.
         sample_rate: Hz.
         audio_format: ``pcm`` is bare signed 16-bit little-endian samples; the others are files.
+
+    Attributes:
+        content: The bytes; whole when the file is finished.
     """
-    clipped = np.clip(wave, -1.0, 1.0)
-    samples = np.round(clipped * 32767).astype("<i2")  # libsndfile would round down, which adds an offset
-    if audio_format == "pcm":
-        return samples.tobytes()
-    container, subtype = _CONTAINERS[audio_format]
-    file = io.BytesIO()
-    data = samples if subtype == "PCM_16" else clipped
-    soundfile.write(file, data, sample_rate, format=container, subtype=subtype)
-    return file.getvalue()
+
+    def __init__(self, sample_rate: int, audio_format: AudioFormat) -> None:
+        self._bytes = io.BytesIO()
+        self._file: soundfile.SoundFile | None = None
+        self._subtype = "PCM_16"
+        if audio_format != "pcm":
+            container, self._subtype = _CONTAINERS[audio_format]
+            self._file = soundfile.SoundFile(
+                self._bytes, "w", sample_rate, channels=1, format=container, subtype=self._subtype
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    @property
+    def content(self) -> bytes:
+        return self._bytes.getvalue()
+
+    def append(self, wave: Wave) -> None:
+        """Add samples.
+
+        Args:
+            wave: float32 [n] in [-1, 1]; what lies outside is clipped.
+        """
+        clipped = np.clip(wave, -1.0, 1.0)
+        samples = np.round(clipped * 32767).astype("<i2")  # libsndfile would round down, which adds an offset
+        if self._file is None:
+            self._bytes.write(samples.tobytes())
+        else:
+            self._file.write(samples if self._subtype == "PCM_16" else clipped)
+
+
+def encode_audio(waves: Iterable[Wave], sample_rate: int, audio_format: AudioFormat) -> bytes:
+    """Encode mono audio, waves float32 [n] that follow one another, as a whole."""
+    with AudioFile(sample_rate, audio_format) as file:
+        for wave in waves:
+            file.append(wave)
+    return file.content

@@ -28,11 +28,14 @@ from rq.worker import Worker
 from werkzeug.sansio.response import Response as BareResponse
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from rwkv_tts.schema import RequestError
 from worker.broker.jobs import inflate
 
 _EXACT_IN_JAVASCRIPT = 2**53
 _LONGEST_FIELD = 4 << 20
+
+
+class DashboardError(ValueError):
+    """The dashboard cannot be served like this; one line that names the option and what is accepted."""
 
 
 def _unreadable(what: str, error: Exception) -> str:
@@ -146,18 +149,18 @@ def check_access(host: str, username: str | None, password: str | None) -> None:
     """Refuse to show the jobs to a network without a password.
 
     Raises:
-        RequestError: One line that names the option and what is accepted.
+        DashboardError: One line that names the option and what is accepted.
     """
     if password:
         return
     if username:
-        raise RequestError("--username: accepted only with a password (RQ_DASHBOARD_PASSWORD or --password)")
+        raise DashboardError("--username: accepted only with a password (RQ_DASHBOARD_PASSWORD or --password)")
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         loopback = False
     if not loopback:
-        raise RequestError(
+        raise DashboardError(
             f"--host: {host!r} is not a loopback address; accepted: 127.0.0.1, ::1, localhost, "
             "or any address with a password (RQ_DASHBOARD_PASSWORD or --password)"
         )
@@ -208,7 +211,7 @@ def listen(app: Flask, host: str, port: int) -> BaseWSGIServer:
     """A server that has bound its address; port 0 takes a free one.
 
     Raises:
-        RequestError: The address cannot be bound.
+        DashboardError: The address cannot be bound.
     """
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -216,7 +219,7 @@ def listen(app: Flask, host: str, port: int) -> BaseWSGIServer:
         bound = socket.create_server((host, port), family=family)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-        raise RequestError(
+        raise DashboardError(
             f"--host {host} --port {port}: {reason}; accepted: an address of this machine and a free port"
         ) from None
     with bound:

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 
+from rwkv_tts.refusal import Cause
 from rwkv_tts.schema import SynthesisResult
-from worker.broker.backend import Cause
-from worker.broker.commit import Fate, Outcome
 from worker.broker.observer import Observer
+from worker.broker.outcome import Fate, Outcome
 
 PREFIX = "rwkv_tts_"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
@@ -93,16 +93,20 @@ class Metrics(Observer):
         elif outcome.fate is Fate.PUT_BACK:
             self._put_back.inc()
         elif outcome.tries_again:
-            self._retried[outcome.cause].inc()
+            self._retried[_cause(outcome)].inc()
         else:
-            self._failed[outcome.cause].inc()
+            self._failed[_cause(outcome)].inc()
 
     def delivered(self, seconds: float, /) -> None:
         self._delivery.inc(seconds)
 
-    def lost(self) -> None:
+    def lost(self, _: str, /) -> None:
         self._lost.inc()
 
     def recovered(self, put_back: int, abandoned: int, /) -> None:
         self._recovered["put_back"].inc(put_back)
         self._recovered["abandoned"].inc(abandoned)
+
+
+def _cause(outcome: Outcome) -> Cause:
+    return outcome.refusal.cause if outcome.refusal else Cause.INTERNAL

@@ -1,7 +1,7 @@
 """What a worker reads for Prometheus when it is asked: the engine's numbers, the queues, the device."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 
 import torch
@@ -65,10 +65,10 @@ class StageReadings(Collector):
     """The stages around the engine.
 
     Args:
-        busy_seconds: What each of them has worked.
+        busy_seconds: Tells what each of them has worked.
     """
 
-    def __init__(self, busy_seconds: Mapping[str, float]) -> None:
+    def __init__(self, busy_seconds: Callable[[], Mapping[str, float]]) -> None:
         self._busy_seconds = busy_seconds
 
     def collect(self) -> Iterator[Metric]:
@@ -76,7 +76,7 @@ class StageReadings(Collector):
             CounterMetricFamily(
                 PREFIX + "stage_busy_seconds", "Time in which a stage beside the engine worked.", labels=["stage"]
             ),
-            self._busy_seconds,
+            self._busy_seconds(),
         )
 
 

@@ -1,4 +1,4 @@
-"""From reference audio, as it came in a request, to the tokens of its voice; what was encoded is remembered."""
+"""From a recording, as it came in a request, to the tokens of its voice; what was encoded is remembered."""
 
 import hashlib
 from collections import OrderedDict
@@ -14,21 +14,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from codec.features import SemanticFeatures
-from codec.recording import RecordingError, read_recording
+from codec.recording import RecordingError, RecordingLimits, read_recording
 from codec.voice_encoder import EncodedVoice, VoiceEncoder
+from rwkv_tts.refusal import Cause, Refusal
+from rwkv_tts.schema import MAX_REFERENCE_BYTES
 
 CACHE_SIZE = 256
 """Voices that are remembered; one with the tokens of a minute's speech takes 100 kB, others 1 kB."""
 
-REFUSED = "reference: "
-"""How the reason begins when the audio itself is at fault, so that no other try can help."""
+_LIMITS = RecordingLimits(max_bytes=MAX_REFERENCE_BYTES)
 
 Audio = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Reference:
-    """Reference audio of a request.
+class Recording:
+    """A recording whose voice is wanted.
 
     Attributes:
         audio: An audio file.
@@ -48,7 +49,7 @@ class _Key:
 
 
 class Cloner:
-    """Encodes references in batches; not thread-safe, one thread uses it.
+    """Encodes recordings in batches; not thread-safe, one thread uses it.
 
     Semantic tokens, and so wav2vec 2.0, are only asked for where a transcript is there to go with them.
 
@@ -62,20 +63,20 @@ class Cloner:
         self._capacity = capacity
         self._voices: OrderedDict[_Key, EncodedVoice] = OrderedDict()
 
-    def __call__(self, references: Sequence[Reference]) -> list[EncodedVoice | str]:
-        """The voice of each reference, or one line that says why it has none; equal ones are encoded once.
+    def __call__(self, recordings: Sequence[Recording]) -> list[EncodedVoice | Refusal]:
+        """The voice of each recording, or why it has none; equal ones are encoded once.
 
         Raises:
             torch.AcceleratorError: The device cannot be used any more.
         """
-        keys = [_Key(hashlib.sha256(one.audio).digest(), one.transcript) for one in references]
+        keys = [_Key(hashlib.sha256(one.audio).digest(), one.transcript) for one in recordings]
         known = {key: self._voices[key] for key in keys if key in self._voices}
-        new = {key: one.audio for key, one in zip(keys, references, strict=True) if key not in known}
-        outcomes: dict[_Key, EncodedVoice | str] = {**known, **self._encode(new)}
+        new = {key: one.audio for key, one in zip(keys, recordings, strict=True) if key not in known}
+        outcomes: dict[_Key, EncodedVoice | Refusal] = {**known, **self._encode(new)}
         self._remember(outcomes)
         return [outcomes[key] for key in keys]
 
-    def _remember(self, outcomes: Mapping[_Key, EncodedVoice | str]) -> None:
+    def _remember(self, outcomes: Mapping[_Key, EncodedVoice | Refusal]) -> None:
         for key, outcome in outcomes.items():
             if isinstance(outcome, EncodedVoice):
                 self._voices[key] = outcome
@@ -83,47 +84,50 @@ class Cloner:
         while len(self._voices) > self._capacity:
             self._voices.popitem(last=False)
 
-    def _encode(self, files: Mapping[_Key, bytes]) -> dict[_Key, EncodedVoice | str]:
-        read = {key: _read(audio, self._encoder.codec.sample_rate) for key, audio in files.items()}
-        outcomes: dict[_Key, EncodedVoice | str] = {key: one for key, one in read.items() if isinstance(one, str)}
-        for transcript in (False, True):
-            waves = {
-                key: one for key, one in read.items() if not isinstance(one, str) and key.transcript == transcript
-            }
-            outcomes |= zip(waves, self._encode_waves(list(waves.values()), transcript), strict=True)
+    def _encode(self, files: Mapping[_Key, bytes]) -> dict[_Key, EncodedVoice | Refusal]:
+        outcomes: dict[_Key, EncodedVoice | Refusal] = {}
+        waves: dict[bool, dict[_Key, Audio]] = {False: {}, True: {}}
+        for key, audio in files.items():
+            read = _read(audio, self._encoder.codec.sample_rate)
+            if isinstance(read, Refusal):
+                outcomes[key] = read
+            else:
+                waves[key.transcript][key] = read
+        for transcript, some in waves.items():
+            outcomes |= zip(some, self._encode_waves(list(some.values()), transcript), strict=True)
         return outcomes
 
-    def _encode_waves(self, waves: list[Audio], transcript: bool) -> list[EncodedVoice | str]:
+    def _encode_waves(self, waves: list[Audio], transcript: bool) -> list[EncodedVoice | Refusal]:
         """Encode a batch; if it fails, each alone, so that only the faulty fail."""
         if not waves:
             return []
         found = self._attempt(waves, transcript)
-        if isinstance(found, str):
+        if isinstance(found, Refusal):
             # Not where the error was caught: it would keep the failed batch's tensors in memory.
             return [found] if len(waves) == 1 else [self._encode_waves([one], transcript)[0] for one in waves]
         return [*found]
 
-    def _attempt(self, waves: list[Audio], transcript: bool) -> list[EncodedVoice] | str:
+    def _attempt(self, waves: list[Audio], transcript: bool) -> list[EncodedVoice] | Refusal:
         """Encode a batch, or say why that failed."""
         try:
             return self._encoder(waves, semantic=transcript)
         except torch.AcceleratorError:  # the device is lost to this process
             raise
-        except Exception as error:  # noqa: BLE001 - one reference's fault must not end the thread
+        except Exception as error:  # noqa: BLE001 - one recording's fault must not end the thread
             if len(waves) == 1:
                 logger.exception("the voice encoder failed")
-            return f"voice encoder: {_line(error)}"
+            return Refusal("voice encoder", Cause.INTERNAL, _line(error))
 
 
-def _read(audio: bytes, sample_rate: int) -> Audio | str:
+def _read(audio: bytes, sample_rate: int) -> Audio | Refusal:
     """The samples of a file, or why there are none."""
     try:
-        return read_recording(audio, sample_rate=sample_rate)
+        return read_recording(audio, _LIMITS, sample_rate)
     except RecordingError as error:
-        return f"{REFUSED}{error}"
-    except Exception as error:  # noqa: BLE001 - one reference's fault must not end the thread
-        logger.exception("reading a reference failed")
-        return f"{REFUSED}{_line(error)}"
+        return Refusal("reference", Cause.INVALID, str(error))
+    except Exception as error:  # noqa: BLE001 - one recording's fault must not end the thread
+        logger.exception("reading a recording failed")
+        return Refusal("reference", Cause.INVALID, _line(error))
 
 
 def _line(error: Exception) -> str:

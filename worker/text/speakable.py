@@ -5,9 +5,15 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rwkv_tts.schema import MAX_TEXT, RequestError
 from worker.text.characters import UnreadableError
 from worker.text.english import read_aloud
+
+MOST_SPOKEN = 20_000
+"""Characters that a text may have once it is in words."""
+
+
+class UnspeakableError(ValueError):
+    """A text that the model cannot say; one line that names the problem and what is accepted."""
 
 
 class TextConfig(BaseModel):
@@ -32,16 +38,16 @@ def speakable(text: str, config: TextConfig) -> Speakable:
     """Normalise a request's text as its model needs it.
 
     Raises:
-        RequestError: The model cannot say it: letters of other scripts, nothing to speak, too long in words.
+        UnspeakableError: The model cannot say it: letters of other scripts, nothing to speak, too long in words.
     """
     warnings = []
     if config.normalizer == "english":
         text, dropped = _english(text)
         if dropped:
-            warnings.append(f"text: characters that cannot be spoken were left out: {dropped}")
+            warnings.append(f"characters that cannot be spoken were left out: {dropped}")
     if config.longest is not None and len(text) > config.longest:
         warnings.append(
-            f"text: {len(text)} characters; this model was trained on up to {config.longest}, words may get lost; "
+            f"{len(text)} characters; this model was trained on up to {config.longest}, words may get lost; "
             "shorter texts are safer"
         )
     return Speakable(text, warnings)
@@ -52,9 +58,9 @@ def _english(text: str) -> tuple[str, str]:
     try:
         spoken, dropped = read_aloud(text)
     except UnreadableError as error:
-        raise RequestError(f"text: {error}; accepted: English text in Latin letters") from None
-    if len(spoken) > MAX_TEXT:
-        raise RequestError(
-            f"text: {len(spoken)} characters once numbers and symbols are words; accepted: up to {MAX_TEXT}"
+        raise UnspeakableError(f"{error}; accepted: English text in Latin letters") from None
+    if len(spoken) > MOST_SPOKEN:
+        raise UnspeakableError(
+            f"{len(spoken)} characters once numbers and symbols are words; accepted: up to {MOST_SPOKEN}"
         )
     return spoken, " ".join(char if char.isprintable() else f"U+{ord(char):04X}" for char in dropped[:20])

@@ -10,18 +10,20 @@ from rq.repeat import Repeat
 
 from hands import Hand, MakeHand, enqueue, fetch, leftovers, status
 from rwkv_tts.keys import audio_key, tokens_key
-from worker.broker.commit import Fate, Outcome
+from rwkv_tts.refusal import Cause, Refusal
+from worker.broker.outcome import Fate, Outcome
 
 RESULT = {"seconds": 1.5, "text": "é"}
 AUDIO = bytes(range(256)) * 10
 
 
 def finished(claimed: object) -> Outcome:
-    return Outcome(claimed, Fate.FINISHED, result=RESULT, audio=AUDIO)  # type: ignore[arg-type]
+    job_id = claimed.id  # type: ignore[attr-defined]
+    return Outcome(claimed, Fate.FINISHED, RESULT, {audio_key(job_id): AUDIO})  # type: ignore[arg-type]
 
 
-def failed(claimed: object, **options: object) -> Outcome:
-    return Outcome(claimed, Fate.FAILED, reason="it broke", **options)  # type: ignore[arg-type]
+def failed(claimed: object, cause: Cause = Cause.INTERNAL) -> Outcome:
+    return Outcome(claimed, Fate.FAILED, refusal=Refusal("", cause, "it broke"))  # type: ignore[arg-type]
 
 
 def test_many_outcomes_in_one_round_trip(hand: Hand, queue: Queue, connection: Redis) -> None:
@@ -56,7 +58,9 @@ def test_who_lost_the_job_writes_nothing(hand: Hand, make_hand: MakeHand, queue:
     queue.connection.lpush(queue.key, job_id)  # ... and the job went back
     other = make_hand()
     (theirs,) = other.claim()
-    assert other.committer.commit([Outcome(theirs, Fate.FINISHED, result={"by": "other"}, audio=b"o")]) == [True]
+    assert other.committer.commit(
+        [Outcome(theirs, Fate.FINISHED, {"by": "other"}, {audio_key(job_id): b"o"})]
+    ) == [True]
     assert hand.committer.commit([finished(late)]) == [False]
     job = fetch(queue, job_id)
     assert (job.return_value(), len(job.results())) == ({"by": "other"}, 1)
@@ -114,7 +118,7 @@ def test_retry_takes_one_of_the_retries(hand: Hand, queue: Queue) -> None:
 
 def test_what_no_retry_can_help_is_not_retried(hand: Hand, queue: Queue) -> None:
     job_id = enqueue(queue, retry=Retry(max=5))
-    hand.committer.commit([failed(c, retry=False) for c in hand.claim()])
+    hand.committer.commit([failed(c, Cause.INVALID) for c in hand.claim()])
     assert (status(queue, job_id), queue.count) == (JobStatus.FAILED, 0)
 
 
@@ -123,7 +127,7 @@ def test_a_repeated_commit_after_an_error_takes_one_retry_or_repeat_only(hand: H
     jobs = enqueue(queue, retry=Retry(max=3)), enqueue(queue, repeat=Repeat(times=3))
     first, second = hand.claim()
     for outcome in (failed(first), finished(second)):
-        hand.committer._commands(outcome)
+        hand.committer._recorder.commands(outcome)
         hand.committer.commit([outcome])
     assert fetch(queue, jobs[0]).retries_left == 2
     assert fetch(queue, jobs[1]).repeats_left == 2
@@ -178,23 +182,25 @@ def test_binary_audio_and_large_results_survive(hand: Hand, queue: Queue) -> Non
     audio = bytes(range(256)) * 4096
     (claimed,) = hand.claim()
     value = {"list": list(range(5000))}
-    hand.committer.commit([Outcome(claimed, Fate.FINISHED, result=value, audio=audio)])
+    hand.committer.commit([Outcome(claimed, Fate.FINISHED, value, {audio_key(job_id): audio})])
     assert queue.connection.get(audio_key(job_id)) == audio
     assert fetch(queue, job_id).return_value() == value
 
 
 @pytest.mark.parametrize(("ttl", "lives"), [(60, True), (-1, True), (0, False)])
-def test_tokens_live_as_long_as_the_audio(
+def test_attachments_live_as_long_as_the_result(
     hand: Hand, queue: Queue, connection: Redis, ttl: int, lives: bool
 ) -> None:
     job_id = enqueue(queue, result_ttl=ttl)
     (claimed,) = hand.claim()
-    assert hand.committer.commit([replace(finished(claimed), tokens="{}")]) == [True]
+    assert hand.committer.commit(
+        [replace(finished(claimed), attachments={audio_key(job_id): AUDIO, tokens_key(job_id): b"{}"})]
+    ) == [True]
     assert connection.get(tokens_key(job_id)) == (b"{}" if lives else None)
     assert connection.ttl(tokens_key(job_id)) == connection.ttl(audio_key(job_id))
 
 
-def test_an_outcome_without_tokens_stores_none(hand: Hand, queue: Queue, connection: Redis) -> None:
+def test_nothing_is_stored_that_was_not_attached(hand: Hand, queue: Queue, connection: Redis) -> None:
     job_id = enqueue(queue)
     hand.committer.commit([finished(claimed) for claimed in hand.claim()])
     assert connection.exists(audio_key(job_id), tokens_key(job_id)) == 1

@@ -17,8 +17,9 @@ from redis import Redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from rwkv_tts.schema import RequestError, SynthesisRequest, parse_request
-from worker.broker.jobs import SpeechJob, read_request, restore_job
+from rwkv_tts.refusal import RequestError
+from rwkv_tts.schema import SynthesisRequest, parse_request
+from worker.broker.jobs import HeldJob, read_request, restore_job
 
 LIMIT = 1 << 20
 FUNCTION = "worker.tasks.synthesize"
@@ -34,7 +35,7 @@ def packed(value: Any) -> bytes:
 
 
 def read(data: bytes, limit: int = LIMIT) -> SynthesisRequest:
-    return read_request({b"data": data}, limit)
+    return parse_request(read_request({b"data": data}, limit))
 
 
 def refusal(data: bytes, limit: int = LIMIT) -> str:
@@ -58,7 +59,7 @@ def test_what_rq_itself_writes_is_read() -> None:
     job = Job.create(FUNCTION, kwargs={"request": REQUEST}, connection=NOWHERE, serializer=JSONSerializer)
     raw = {str(key).encode(): value for key, value in job.to_dict().items()}
     assert zlib.decompress(raw[b"data"]).startswith(b"[")
-    assert read_request(raw, LIMIT) == parse_request(REQUEST)
+    assert read_request(raw, LIMIT) == REQUEST
 
 
 @pytest.mark.parametrize(
@@ -203,7 +204,7 @@ def test_callbacks_are_never_looked_up(trap_module: Path) -> None:
     raw = {name.encode(): b"trap_on_import.speak" for name in names}
     raw |= RAW
     job = restore_job("id", raw, NOWHERE, "tts")
-    assert isinstance(job, SpeechJob)
+    assert isinstance(job, HeldJob)
     assert set(job.callback_names.values()) == {"trap_on_import.speak"}
     assert (job.success_callback, job.failure_callback, job.stopped_callback) == (None, None, None)
     assert not trap_module.exists()

@@ -14,7 +14,7 @@ from rq.queue import Queue
 
 from hands import enqueue, fetch, leftovers, status
 from rwkv_tts.keys import DEATHS_PREFIX
-from rwkv_tts.schema import SynthesisRequest
+from rwkv_tts.refusal import Refusal
 from waiting import until
 from worker.broker.backend import Backend, Ended
 from worker.broker.batch_worker import BatchWorker, ExitCode
@@ -28,10 +28,10 @@ class Echo(Backend):
     def __init__(self, ended: Callable[[Ended], None]) -> None:
         self._ended = ended
 
-    def submit(self, job_id: str, request: SynthesisRequest, queued: float, /) -> None:
-        self._ended(Ended(job_id, {"said": request.text}, b"audio"))
+    def submit(self, job_id: str, request: Any, queued: float, /) -> None:
+        self._ended(Ended(job_id, {"said": request["text"]}))
 
-    def cancel(self, job_id: str, reason: str, /) -> None:
+    def cancel(self, job_id: str, refusal: Refusal, /) -> None:
         """Too late for all of them."""
 
     def room(self) -> int:
@@ -84,7 +84,8 @@ def test_a_claim_without_an_answer_loses_no_job(
     jobs = [enqueue(queue) for _ in range(6)]
 
     def prepare(worker: BatchWorker) -> None:
-        worker._claimer.claim = once(worker._claimer.claim, error, before=before)  # type: ignore[method-assign]
+        claimer = worker._crew.intake._claimer
+        claimer.claim = once(claimer.claim, error, before=before)  # type: ignore[method-assign]
 
     with working(redis_url, queue, prepare) as worker:
         until(lambda: {status(queue, i) for i in jobs} == {JobStatus.FINISHED})
@@ -101,7 +102,7 @@ def test_a_commit_without_an_answer_is_sent_again_and_counts_once(
     jobs = [enqueue(queue) for _ in range(6)]
 
     def prepare(worker: BatchWorker) -> None:
-        committer = worker._committer
+        committer = worker._crew.endings._committer
         error = RedisTimeoutError("no answer")
         committer.commit = once(committer.commit, error, before=before)  # type: ignore[method-assign]
 
@@ -118,7 +119,8 @@ def test_a_job_whose_voice_could_not_be_looked_up_goes_back_and_ends(
     jobs = [enqueue(queue) for _ in range(6)]
 
     def prepare(worker: BatchWorker) -> None:
-        worker._backend.submit = once(worker._backend.submit, error, before=True)  # type: ignore[method-assign]
+        backend = worker._crew.backend
+        backend.submit = once(backend.submit, error, before=True)  # type: ignore[method-assign]
 
     with working(redis_url, queue, prepare):
         until(lambda: {status(queue, i) for i in jobs} == {JobStatus.FINISHED})

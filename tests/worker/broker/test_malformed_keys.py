@@ -12,8 +12,9 @@ from rq.rate_limit import RateLimit
 
 from hands import Hand, enqueue, leftovers, status
 from rwkv_tts.keys import RECOVERY_PREFIX, lease_key
+from rwkv_tts.refusal import Cause, Refusal
 from worker.broker.batch_worker import BatchWorker
-from worker.broker.commit import Fate, Outcome
+from worker.broker.outcome import Fate, Outcome
 from worker.broker.recovery import Recovery
 from worker.broker.rules import Rules
 from worker.broker.scheduled import Scheduler
@@ -111,7 +112,9 @@ def test_entries_of_the_started_registry(hand: Hand, queue: Queue, member: bytes
     recovery = Recovery(connection, hand.name, lease_key(hand.name), 1, hand.claimer)
     connection.delete(RECOVERY_PREFIX + queue.name)
     _, exhausted = recovery.run(queue, 1.0)
-    hand.committer.commit([Outcome(one.claimed, Fate.FAILED, reason="dead") for one in exhausted])
+    hand.committer.commit(
+        [Outcome(one.claimed, Fate.FAILED, refusal=Refusal("", Cause.ABANDONED, "dead")) for one in exhausted]
+    )
     found = raw_status(connection, "id")
     connection.delete(key, job, b"rq:worker:\xff:executions")
     assert leftovers(queue, hand) == []
@@ -138,7 +141,7 @@ def test_entries_of_the_scheduled_registry(connection: Redis, queue: Queue) -> N
 def test_messages_of_the_workers_channel(connection: Redis, queue: Queue, data: bytes) -> None:
     rules = Rules(queue=(queue.name,))
     worker = BatchWorker(connection, lambda *_: None, rules, max_jobs=1)  # type: ignore[arg-type]
-    worker.handle_payload({"data": data})
+    worker._commands.handle_command({"data": data})
 
 
 def test_an_error_of_redis_is_not_the_data() -> None:

@@ -35,7 +35,7 @@ class Desk:
             lambda ended, freed: ScriptedBackend(self.script, ended, freed, rows=8),
             Rules(queue=(queue.name,), lease_timeout=0.5, drain_timeout=0, max_attempts=2),
             max_jobs=8,
-            observer=self.metrics,
+            observers=(self.metrics,),
         )
 
     def submit(self, job_id: str, *, retry: Retry | None = None, timeout: int = 60, **wishes: object) -> str:

@@ -9,9 +9,14 @@ from rq.queue import Queue
 
 from hands import Hand, MakeHand, enqueue, fetch, leftovers, status
 from rwkv_tts.keys import PRESENCE_KEY, RECOVERY_PREFIX, lease_key
-from worker.broker.commit import Fate, Outcome
+from rwkv_tts.refusal import Cause, Refusal
 from worker.broker.lease import Lease
+from worker.broker.outcome import Fate, Outcome
 from worker.broker.recovery import Recovery
+
+
+def gone(reason: str) -> Refusal:
+    return Refusal("", Cause.ABANDONED, reason)
 
 
 def recover(hand: Hand, max_attempts: int = 3) -> tuple[int, list[str]]:
@@ -19,7 +24,7 @@ def recover(hand: Hand, max_attempts: int = 3) -> tuple[int, list[str]]:
     recovery = Recovery(hand.connection, hand.name, lease_key(hand.name), max_attempts, hand.claimer)
     hand.connection.delete(RECOVERY_PREFIX + hand.queue.name)
     back, exhausted = recovery.run(hand.queue, 1.0)
-    hand.committer.commit([Outcome(one.claimed, Fate.FAILED, reason=one.last_worker) for one in exhausted])
+    hand.committer.commit([Outcome(one.claimed, Fate.FAILED, refusal=gone(one.last_worker)) for one in exhausted])
     return back, [one.claimed.id for one in exhausted]
 
 
@@ -106,7 +111,7 @@ def test_a_job_that_ends_starts_counting_anew(make_hand: MakeHand, queue: Queue)
     victim.die()
     recover(alive, max_attempts=2)
     (claimed,) = alive.claim()
-    alive.committer.commit([Outcome(claimed, Fate.FAILED, reason="for another reason")])
+    alive.committer.commit([Outcome(claimed, Fate.FAILED, refusal=gone("for another reason"))])
     fetch(queue, job_id).requeue()
     victim = make_hand()
     victim.claim()

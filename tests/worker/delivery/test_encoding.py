@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from worker.delivery.encoding import FORMATS, AudioFormat, encode_audio
+from rwkv_tts.schema import FORMATS, AudioFormat
+from worker.delivery.encoding import encode_audio
 
 RATE = 16_000
 STEP = 1 / 32767

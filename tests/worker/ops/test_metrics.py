@@ -19,6 +19,7 @@ from rwkv_tts.client import TTSClient
 from rwkv_tts.schema import SynthesisResult, Timings
 from sampler.decoding import Decoding, Phase
 from scraping import Samples, ask, scrape, shown
+from worker.backend import SpeechBackend
 from worker.broker.batch_worker import BatchWorker
 from worker.broker.connection import worker_connection
 from worker.broker.lease import Lease
@@ -27,9 +28,9 @@ from worker.cli.embedded import embedded_redis
 from worker.ops.health import Health, HealthServer
 from worker.ops.metrics import Metrics
 from worker.ops.readings import DeviceReadings, EngineReadings, QueueReadings
-from worker.service import SpeechBackend
 from worker.settings import Settings
-from worker.speech.directory import SpeechModel, open_model
+from worker.speech.loading import open_model
+from worker.speech.model import SpeechModel
 
 
 def result(**changes: object) -> SynthesisResult:
@@ -247,4 +248,5 @@ def test_warm_up_speaks_with_any_model_and_is_not_counted(tmp_path: Path, eos_lo
     one.warm_up()
     one.close()
     assert one.progress() is None
-    assert (one.stats.sizes, one.stats.tokens, one.stats.busy_seconds) == ([0] * 5, [0, 0, 0], 0)
+    stats = one.pipeline.stats
+    assert (stats.sizes, stats.tokens, stats.busy_seconds) == ([0] * 5, [0, 0, 0], 0)

@@ -16,8 +16,11 @@ from codec.features import SemanticFeatures
 from codec.recording import read_recording
 from codec.voice_encoder import EncodedVoice, VoiceEncoder
 from recordings import recording
-from worker.speech.cloning import REFUSED, Cloner, Reference
-from worker.speech.directory import SpeechModel, describe, open_model
+from rwkv_tts.refusal import Cause, Refusal
+from worker.speech.cloning import Cloner, Recording
+from worker.speech.describe import describe
+from worker.speech.loading import open_model
+from worker.speech.model import SpeechModel
 
 VOICES = 8
 JUNK = b"text, by the name of voice.wav"
@@ -56,27 +59,27 @@ def counted(monkeypatch: pytest.MonkeyPatch, encoder: VoiceEncoder) -> Counted:
     return Counted(monkeypatch, encoder)
 
 
-def plain(number: int, seconds: float = 1.5) -> Reference:
-    return Reference(recording(number, seconds), transcript=False)
+def plain(number: int, seconds: float = 1.5) -> Recording:
+    return Recording(recording(number, seconds), transcript=False)
 
 
-def spoken(number: int, seconds: float = 1.5) -> Reference:
-    return Reference(recording(number, seconds), transcript=True)
+def spoken(number: int, seconds: float = 1.5) -> Recording:
+    return Recording(recording(number, seconds), transcript=True)
 
 
-def voice(outcome: EncodedVoice | str) -> EncodedVoice:
+def voice(outcome: EncodedVoice | Refusal) -> EncodedVoice:
     assert isinstance(outcome, EncodedVoice), outcome
     return outcome
 
 
-def different(make: Callable[[int, float], Reference]) -> list[Reference]:
+def different(make: Callable[[int, float], Recording]) -> list[Recording]:
     """Eight voices of unequal length, shorter and longer than a clip."""
     return [make(number, 0.4 + 0.9 * number) for number in range(VOICES)]
 
 
 @pytest.mark.parametrize("make", [plain, spoken])
 def test_each_of_eight_in_a_batch_is_what_it_is_alone(
-    encoder: VoiceEncoder, make: Callable[[int, float], Reference]
+    encoder: VoiceEncoder, make: Callable[[int, float], Recording]
 ) -> None:
     references = different(make)
     alone = [voice(Cloner(encoder)([one])[0]) for one in references]
@@ -140,11 +143,11 @@ def test_more_at_once_than_are_remembered_all_get_their_voice(encoder: VoiceEnco
 )
 def test_a_refused_file_fails_alone_with_its_reason(encoder: VoiceEncoder, audio: bytes, reason: str) -> None:
     good = [plain(1), spoken(2)]
-    bad, *others = Cloner(encoder)([Reference(audio, transcript=True), *good])
-    assert isinstance(bad, str)
-    assert bad.startswith(REFUSED)
-    assert reason in bad
-    assert "\n" not in bad
+    bad, *others = Cloner(encoder)([Recording(audio, transcript=True), *good])
+    assert isinstance(bad, Refusal)
+    assert (bad.field, bad.cause) == ("reference", Cause.INVALID)
+    assert reason in bad.message
+    assert "\n" not in bad.message
     assert others == Cloner(encoder)(good)
 
 
@@ -164,7 +167,11 @@ def test_a_batch_that_fails_is_encoded_one_by_one(encoder: VoiceEncoder, monkeyp
     cloner = Cloner(encoder)
     found = cloner(references)
     assert sizes == [3, 1, 1, 1]
-    assert found == [expected[0], "voice encoder: OutOfMemoryError: no memory", expected[2]]
+    assert found == [
+        expected[0],
+        Refusal("voice encoder", Cause.INTERNAL, "OutOfMemoryError: no memory"),
+        expected[2],
+    ]
     assert cloner(references) == expected, "a failure is not remembered"
 
 
@@ -209,7 +216,7 @@ def write_wav2vec2(directory: Path, width: int) -> None:
     transformers.Wav2Vec2Model(config).save_pretrained(directory)
 
 
-def encode(speech: SpeechModel, references: Sequence[Reference]) -> list[EncodedVoice | str]:
+def encode(speech: SpeechModel, references: Sequence[Recording]) -> list[EncodedVoice | Refusal]:
     assert speech.voice_encoder is not None
     return Cloner(speech.voice_encoder)(references)
 
@@ -244,8 +251,9 @@ def test_a_broken_wav2vec2_fails_transcripts_only(random_model: Path, tmp_path: 
     (directory / "wav2vec2" / "model.safetensors").unlink()
     good, bad = encode(open_model(directory), [plain(1), spoken(1)])
     assert isinstance(good, EncodedVoice)
-    assert isinstance(bad, str)
-    assert bad.startswith("voice encoder: OSError: ")
+    assert isinstance(bad, Refusal)
+    assert str(bad).startswith("voice encoder: OSError: ")
+    assert bad.cause is Cause.INTERNAL
 
 
 def test_without_wav2vec2_references_work_but_no_transcripts(random_model: Path, tmp_path: Path) -> None:

@@ -19,9 +19,11 @@ from loguru import logger
 from batching.engine import Engine
 from batching.row import Row
 from rwkv_tts.schema import parse_request
-from worker.speech.directory import SpeechModel, open_model
+from worker.speech.loading import open_model
+from worker.speech.model import SpeechModel
 from worker.speech.pipeline import Pipeline
-from worker.speech.synthesis import Utterance, make_utterance
+from worker.speech.preparation import make_utterance
+from worker.speech.utterance import Utterance
 
 REPOSITORY = Path(__file__).parents[3]
 OURS = tuple(str(REPOSITORY / package) for package in ("batching", "sampler", "model", "worker", "tests"))
@@ -131,7 +133,7 @@ def decode(speech: SpeechModel, audit: Audit, most: int) -> int:
     for seed in range(6):  # with a flat distribution EOS is one of 8193: they run to their limit
         request = parse_request({**flat, "seed": seed, "max_seconds": most / 50})
         pipeline.submit(make_utterance(speech, str(seed), request))
-    assert [ended.get(timeout=60).error for _ in range(6)] == [None] * 6
+    assert [ended.get(timeout=60).refusal for _ in range(6)] == [None] * 6
     pipeline.close()
     return pipeline.figures().steps
 

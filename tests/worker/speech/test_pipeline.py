@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -17,7 +18,7 @@ import torch
 from loguru import logger
 from torch import Tensor
 
-import worker.speech.pipeline
+import worker.speech.encode_stage
 from batching.row import Row
 from codec.vocoder import Vocoder
 from codec.voice_encoder import EncodedVoice
@@ -26,16 +27,21 @@ from model.rwkv7 import RWKV7
 from model.state import State
 from recordings import recording, reference
 from rwkv_tts.attributes import Attributes
-from rwkv_tts.schema import RequestError, SynthesisResult, parse_request
+from rwkv_tts.refusal import Refusal, RequestError
+from rwkv_tts.schema import FORMATS, SynthesisRequest, SynthesisResult, parse_request
 from sampler.decoding import Decoding, FinishReason
 from sampler.prompt import voice_prompt
+from utterances import reason, row, told, wave
 from waiting import until
-from worker.broker.backend import BackendBrokenError
-from worker.delivery.encoding import FORMATS, encode_audio
-from worker.speech.cloning import REFUSED, Cloner, Reference
-from worker.speech.directory import SpeechModel, open_model
-from worker.speech.pipeline import Pipeline
-from worker.speech.synthesis import Utterance, make_result, make_utterance
+from worker.delivery.encoding import encode_audio
+from worker.ops.profiling import StepProfile
+from worker.speech.cloning import Cloner, Recording
+from worker.speech.loading import open_model
+from worker.speech.model import SpeechModel
+from worker.speech.pipeline import Pipeline, StageBrokenError
+from worker.speech.preparation import make_utterance
+from worker.speech.summary import make_result
+from worker.speech.utterance import Part, Utterance
 
 HOP = 320
 RATE = 16_000
@@ -97,7 +103,7 @@ def requests() -> dict[str, dict[str, Any]]:
 
 
 def result(utterance: Utterance) -> SynthesisResult:
-    assert utterance.error is None
+    assert utterance.refusal is None
     return make_result(utterance, RATE)
 
 
@@ -108,13 +114,12 @@ def decoded(utterance: Utterance) -> tuple[np.ndarray[Any, Any], int]:
     return samples, rate
 
 
-def wave(utterance: Utterance) -> np.ndarray[Any, Any]:
-    assert utterance.wave is not None
-    return utterance.wave
-
-
 def trace(utterance: Utterance) -> tuple[list[int], list[int], str]:
-    return utterance.row.decoding.globals_, utterance.row.decoding.semantic, result(utterance).trace_sha256
+    return (
+        row(utterance).decoding.globals_,
+        row(utterance).decoding.semantic,
+        result(utterance).trace_sha256,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +137,7 @@ def test_every_utterance_comes_back_once_with_its_audio(alone: dict[str, Utteran
     assert alone.keys() == requests().keys()
     assert {utterance.request.format for utterance in alone.values()} == set(FORMATS)
     for utterance in alone.values():
-        tokens = len(utterance.row.decoding.semantic)
+        tokens = len(row(utterance).decoding.semantic)
         samples, rate = decoded(utterance)
         assert rate == RATE
         if utterance.request.format in ("wav", "flac", "pcm"):
@@ -153,7 +158,7 @@ def test_company_changes_neither_tokens_nor_audio(
         for key, fields in reversed(requests().items()):
             shared.submit(key, **fields)
         found = shared.collect(len(alone))
-    assert max(utterance.row.mean_batch for utterance in found.values()) > 1
+    assert max(row(utterance).mean_batch for utterance in found.values()) > 1
     for key, utterance in found.items():
         assert trace(utterance) == trace(alone[key])
         assert np.allclose(wave(utterance), wave(alone[key]), rtol=0, atol=1e-5)
@@ -186,13 +191,19 @@ def test_times_and_sums_fit_together(alone: dict[str, Utterance]) -> None:
     assert result(alone["one"]).seconds == 0.02
 
 
+def by_hand(key: str, request: SynthesisRequest, *decodings: Decoding) -> Utterance:
+    """An utterance of rows that no request leads to."""
+    rows = [Row(f"{key}/{number}", decoding) for number, decoding in enumerate(decodings)]
+    return Utterance(key, request, [Part(row) for row in rows])
+
+
 def broken_voice(speech: SpeechModel, key: str, voice: Sequence[int]) -> Utterance:
     """An utterance whose global tokens the model can read but the codec must refuse."""
     request = parse_request({"text": "Hello.", "max_seconds": 0.2})
     prompt = voice_prompt(
         speech.layout, speech.encode_text(request.text), speech.voices.get("first").global_tokens
     )
-    return Utterance(request, Row(key, Decoding(speech.layout, prompt, list(voice), seed=1, limit=10)))
+    return by_hand(key, request, Decoding(speech.layout, prompt, list(voice), seed=1, limit=10))
 
 
 @pytest.mark.parametrize("voice", [[4096] * 32, [-1] * 32, [1] * 31, [1] * 33])
@@ -206,11 +217,11 @@ def test_voice_that_the_codec_refuses_fails_alone(speech: SpeechModel, voice: li
         for number in range(3):
             shared.submit(f"good{number}", seed=number, **flat)
         shared.pipeline.submit(broken_voice(speech, "bad", voice))
-        wait_until(lambda: shared.pipeline._to_vocoder.qsize() == 4)
+        wait_until(lambda: shared.pipeline._vocoder.inbox.qsize() == 4)
         held.set()
         found = shared.collect(5)
         assert batches == [1, 4, 1, 1, 1, 1]
-        error = found.pop("bad").error
+        error = reason(found.pop("bad"))
         assert error is not None
         assert error.startswith("vocoder: ValueError")
         assert all(len(decoded(utterance)[0]) == 10 * HOP for utterance in found.values())
@@ -218,7 +229,7 @@ def test_voice_that_the_codec_refuses_fails_alone(speech: SpeechModel, voice: li
 
 def hold_vocoder(pipeline: Pipeline, held: threading.Event) -> list[int]:
     """Make the vocoder wait before it decodes, so that what follows forms a batch; lists its batches' sizes."""
-    vocoder = pipeline._vocoder
+    stage, vocoder = pipeline._vocoder, pipeline._vocoder._vocoder
     batches: list[int] = []
 
     def late(semantic: Any, voices: Any) -> Any:
@@ -226,7 +237,7 @@ def hold_vocoder(pipeline: Pipeline, held: threading.Event) -> list[int]:
         held.wait(PATIENCE)
         return vocoder(semantic, voices)
 
-    pipeline._vocoder = late  # type: ignore[assignment]
+    stage._vocoder = late  # type: ignore[assignment]
     return batches
 
 
@@ -243,30 +254,30 @@ def test_running_utterance_is_cancelled(speech: SpeechModel) -> None:
     with desk(speech) as one:
         long = one.submit("long", **{**LONG, "max_seconds": 40})
         short = one.submit("short", seed=1)
-        wait_until(lambda: len(long.row.decoding.semantic) > 3)
+        wait_until(lambda: len(row(long).decoding.semantic) > 3)
         one.pipeline.cancel("long")
         one.pipeline.cancel("nobody")
         found = one.collect(2)
-    assert found["long"].error == "cancelled on request"
-    assert long.row.finished is FinishReason.CANCELLED
+    assert reason(found["long"]) == "cancelled on request"
+    assert row(long).finished is FinishReason.CANCELLED
     assert long.audio == b""
     assert found["short"] is short
-    assert short.error is None
+    assert reason(short) is None
 
 
 def test_waiting_utterance_is_cancelled_without_being_run(speech: SpeechModel) -> None:
     with desk(speech, max_rows=1) as one:
         first = one.submit("first", **{**LONG, "max_seconds": 40})
         waiting = one.submit("waiting")
-        wait_until(lambda: len(first.row.decoding.semantic) > 0)
+        wait_until(lambda: len(row(first).decoding.semantic) > 0)
         one.pipeline.cancel("waiting")
-        assert one.collect(1)["waiting"].error == "cancelled on request"
-        assert waiting.row.steps == 0
-        assert first.row.finished is None
+        assert reason(one.collect(1)["waiting"]) == "cancelled on request"
+        assert row(waiting).steps == 0
+        assert row(first).finished is None
         one.pipeline.cancel("first")
         one.collect(1)
         one.submit("next")
-        assert one.collect(1)["next"].error is None
+        assert reason(one.collect(1)["next"]) is None
 
 
 def test_cancel_of_what_has_ended_changes_nothing(speech: SpeechModel) -> None:
@@ -291,32 +302,32 @@ def test_utterance_is_cancelled_while_it_waits_for_the_vocoder(speech: SpeechMod
         wait_until(lambda: batches == [1])
         for key in ("late", "other"):
             one.submit(key, seed=2, **FLAT)
-        wait_until(lambda: one.pipeline._to_vocoder.qsize() == 2)
-        one.pipeline.cancel("late", "timeout: 3 s")
-        one.pipeline.cancel("late", "the first reason counts")
+        wait_until(lambda: one.pipeline._vocoder.inbox.qsize() == 2)
+        one.pipeline.cancel("late", told("timeout: 3 s"))
+        one.pipeline.cancel("late", told("the first reason counts"))
         held.set()
         found = one.collect(3)
         assert batches == [1, 1], "what is cancelled is not vocoded"
-    assert {key: utterance.error for key, utterance in found.items()} == {
+    assert {key: reason(utterance) for key, utterance in found.items()} == {
         "first": None,
         "late": "timeout: 3 s",
         "other": None,
     }
-    assert found["late"].wave is None
-    assert found["late"].row.finished is FinishReason.LENGTH
+    assert found["late"].parts[0].wave is None
+    assert row(found["late"]).finished is FinishReason.LENGTH
 
 
 def test_utterance_is_cancelled_while_it_is_vocoded(speech: SpeechModel, monkeypatch: pytest.MonkeyPatch) -> None:
     encode = Mock(return_value=b"audio")
-    monkeypatch.setattr(worker.speech.pipeline, "encode_audio", encode)
+    monkeypatch.setattr(worker.speech.encode_stage, "encode_audio", encode)
     with desk(speech) as one:
         held = threading.Event()
         batches = hold_vocoder(one.pipeline, held)
         one.submit("first", seed=1, **FLAT)
         wait_until(lambda: batches == [1])
-        one.pipeline.cancel("first", "timeout: 3 s")
+        one.pipeline.cancel("first", told("timeout: 3 s"))
         held.set()
-        assert one.collect(1)["first"].error == "timeout: 3 s"
+        assert reason(one.collect(1)["first"]) == "timeout: 3 s"
     encode.assert_not_called()
 
 
@@ -330,18 +341,18 @@ def test_utterance_is_cancelled_while_it_is_encoded_or_waits_for_that(
         held.wait(PATIENCE)
         return b"audio"
 
-    monkeypatch.setattr(worker.speech.pipeline, "encode_audio", late)
+    monkeypatch.setattr(worker.speech.encode_stage, "encode_audio", late)
     with desk(speech) as one:
         one.submit("encoded", seed=1, **FLAT)
         assert encoding.acquire(timeout=PATIENCE)
         for key in ("waiting", "kept"):
             one.submit(key, seed=2, **FLAT)
-        wait_until(lambda: one.pipeline._to_encoder.qsize() == 2)
+        wait_until(lambda: one.pipeline._encoder.inbox.qsize() == 2)
         for key in ("encoded", "waiting"):
-            one.pipeline.cancel(key, "timeout: 3 s")
+            one.pipeline.cancel(key, told("timeout: 3 s"))
         held.set()
         found = one.collect(3)
-    assert {key: (utterance.error, utterance.audio) for key, utterance in found.items()} == {
+    assert {key: (reason(utterance), utterance.audio) for key, utterance in found.items()} == {
         "encoded": ("timeout: 3 s", b""),
         "waiting": ("timeout: 3 s", b""),
         "kept": (None, b"audio"),
@@ -352,24 +363,24 @@ def test_reason_of_a_cancel_is_the_error_in_the_engine_too(speech: SpeechModel) 
     with desk(speech, max_rows=1) as one:
         running = one.submit("running", **{**LONG, "max_seconds": 40})
         one.submit("waiting", seed=1)
-        wait_until(lambda: running.row.steps > 3)
+        wait_until(lambda: row(running).steps > 3)
         for key in ("waiting", "running"):
-            one.pipeline.cancel(key, f"{key} too long")
+            one.pipeline.cancel(key, told(f"{key} too long"))
         found = one.collect(2)
-    assert {utterance.error for utterance in found.values()} == {"running too long", "waiting too long"}
+    assert {reason(utterance) for utterance in found.values()} == {"running too long", "waiting too long"}
 
 
 def test_running_utterance_is_cancelled_while_the_pipeline_closes(speech: SpeechModel) -> None:
     one = Desk(speech)
     running = one.submit("long", **{**LONG, "max_seconds": 40})
-    wait_until(lambda: running.row.steps > 3)
+    wait_until(lambda: row(running).steps > 3)
     closing = threading.Thread(target=one.pipeline.close)
     closing.start()
-    wait_until(lambda: one.pipeline._closed and one.pipeline._to_engine.empty())
-    one.pipeline.cancel("long", "shutdown")
+    wait_until(lambda: one.pipeline._closed and one.pipeline._engine.inbox.empty())
+    one.pipeline.cancel("long", told("shutdown"))
     closing.join(PATIENCE)
-    assert one.collect(1)["long"].error == "shutdown"
-    assert running.row.finished is FinishReason.CANCELLED
+    assert reason(one.collect(1)["long"]) == "shutdown"
+    assert row(running).finished is FinishReason.CANCELLED
 
 
 def test_cancels_from_many_threads_return_each_utterance_once(speech: SpeechModel) -> None:
@@ -380,7 +391,7 @@ def test_cancels_from_many_threads_return_each_utterance_once(speech: SpeechMode
 
         def cancel(mine: Sequence[str]) -> None:
             for key in mine:
-                one.pipeline.cancel(key, "stop")
+                one.pipeline.cancel(key, told("stop"))
 
         parts = (keys[::2], keys[::3], keys[::-4])
         threads = [threading.Thread(target=cancel, args=(part * 20,)) for part in parts]
@@ -389,7 +400,7 @@ def test_cancels_from_many_threads_return_each_utterance_once(speech: SpeechMode
         found = one.collect(12)
         for thread in threads:
             thread.join()
-    assert {utterance.error for utterance in found.values()} <= {None, "stop"}
+    assert {reason(utterance) for utterance in found.values()} <= {None, "stop"}
     assert not one.pipeline._inside
 
 
@@ -401,17 +412,17 @@ def test_callbacks_that_raise_end_no_thread(speech: SpeechModel) -> None:
         raise OSError("freed")
 
     with desk(speech, freed=freed) as one:
-        done = one.pipeline._done
+        done = one.pipeline._encoder._done
 
         def faulty(utterance: Utterance) -> None:
             done(utterance)
             raise OSError("done")
 
-        one.pipeline._done = faulty
+        one.pipeline._encoder._done = faulty
         for key in ("a", "b"):
             one.submit(key, seed=1, **FLAT)
-            assert one.collect(1)[key].error is None
-        assert all(thread.is_alive() for thread in one.pipeline._threads)
+            assert reason(one.collect(1)[key]) is None
+        assert all(stage._thread.is_alive() for stage in one.pipeline._stages)
     logger.remove(sink)
     assert sorted(lines) == ["the callback 'done' failed"] * 2 + ["the callback 'freed' failed"] * 2
 
@@ -431,16 +442,16 @@ def test_progress_follows_every_stage(speech: SpeechModel, monkeypatch: pytest.M
         encoding.wait(PATIENCE)
         return encode(*args)
 
-    monkeypatch.setattr(worker.speech.pipeline, "encode_audio", late)
+    monkeypatch.setattr(worker.speech.encode_stage, "encode_audio", late)
     with desk(speech) as one:
         assert one.pipeline.progress() is None
         vocoding = threading.Event()
         batches = hold_vocoder(one.pipeline, vocoding)
         long = one.submit("long", **{**LONG, "max_seconds": 40})
-        wait_until(lambda: long.row.steps > 0)
+        wait_until(lambda: row(long).steps > 0)
         for _ in range(3):
-            steps, before = long.row.steps, one.pipeline.progress()
-            wait_until(lambda: long.row.steps > steps + 1)  # noqa: B023
+            steps, before = row(long).steps, one.pipeline.progress()
+            wait_until(lambda: row(long).steps > steps + 1)  # noqa: B023
             assert before is not None
             assert (one.pipeline.progress() or 0) > before
         one.pipeline.cancel("long")
@@ -448,7 +459,7 @@ def test_progress_follows_every_stage(speech: SpeechModel, monkeypatch: pytest.M
         assert one.pipeline.progress() is None
         for key in ("first", "second"):
             one.submit(key, seed=1, **FLAT)
-        wait_until(lambda: batches == [1] and one.pipeline._to_vocoder.qsize() == 1)
+        wait_until(lambda: batches == [1] and one.pipeline._vocoder.inbox.qsize() == 1)
         wait_until(lambda: one.pipeline.free_rows() == 4)
         stuck = [one.pipeline.progress() for _ in range(20) if not threading.Event().wait(0.005)]
         assert len(set(stuck)) == 1, "nothing moves while the vocoder stands"
@@ -464,9 +475,9 @@ def test_close_finishes_what_is_inside(speech: SpeechModel) -> None:
     for number in range(5):
         one.submit(str(number), seed=number, max_seconds=0.2)
     one.pipeline.close()
-    assert all(utterance.error is None for utterance in one.collect(5).values())
+    assert all(reason(utterance) is None for utterance in one.collect(5).values())
     assert one.ended.empty()
-    assert not [thread for thread in one.pipeline._threads if thread.is_alive()]
+    assert not [stage for stage in one.pipeline._stages if stage._thread.is_alive()]
 
 
 def test_free_rows_come_back_and_are_announced(speech: SpeechModel) -> None:
@@ -474,7 +485,7 @@ def test_free_rows_come_back_and_are_announced(speech: SpeechModel) -> None:
     with desk(speech, max_rows=3, freed=freed.release) as one:
         assert one.pipeline.free_rows() == 3
         running = one.submit("long", **{**LONG, "max_seconds": 40})
-        wait_until(lambda: running.row.steps > 0)
+        wait_until(lambda: row(running).steps > 0)
         assert one.pipeline.free_rows() == 2
         one.pipeline.cancel("long")
         assert freed.acquire(timeout=PATIENCE)
@@ -505,14 +516,14 @@ def test_failed_step_fails_a_lone_row_and_restarts_several(
     monkeypatch.setattr(speech.model, "forward", forward)
     with desk(speech, max_rows=6) as one:
         lone = one.submit("lone", **{**LONG, "max_seconds": 40})
-        wait_until(lambda: len(lone.row.decoding.semantic) > 3)
+        wait_until(lambda: len(row(lone).decoding.semantic) > 3)
         forward.armed.set()
-        reason = one.collect(1)["lone"].error
-        assert reason is not None
-        assert reason.startswith("engine: ")
+        told_of = reason(one.collect(1)["lone"])
+        assert told_of is not None
+        assert told_of.startswith("engine: ")
         assert one.pipeline.free_rows() == 6
         running = {key: one.submit(key, **fields) for key, fields in requests().items()}
-        wait_until(lambda: running["default"].row.steps > 0)
+        wait_until(lambda: row(running["default"]).steps > 0)
         forward.armed.set()
         for key, utterance in one.collect(6).items():
             assert trace(utterance) == trace(alone[key])
@@ -538,13 +549,13 @@ def test_free_rows_follow_the_ceiling_that_out_of_memory_leaves(
     monkeypatch.setattr(speech.model, "forward", limited)
     with desk(speech, max_rows=4) as one:
         first = one.submit("first", **{**LONG, "max_seconds": 40})
-        wait_until(lambda: first.row.steps > 3)
+        wait_until(lambda: row(first).steps > 3)
         for key, fields in requests().items():
             one.submit(key, **fields)
         wait_until(lambda: one.pipeline.free_rows() == 1 - 7)
         one.pipeline.cancel("first")
         found = one.collect(7)
-        assert found.pop("first").error == "cancelled on request"
+        assert reason(found.pop("first")) == "cancelled on request"
         assert {key: trace(utterance) for key, utterance in found.items()} == {
             key: trace(utterance) for key, utterance in alone.items()
         }
@@ -553,14 +564,14 @@ def test_free_rows_follow_the_ceiling_that_out_of_memory_leaves(
 
 def test_row_with_a_bad_token_fails_alone(speech: SpeechModel, alone: dict[str, Utterance]) -> None:
     request = parse_request({"text": "Hello."})
-    bad = Utterance(request, Row("bad", Decoding(speech.layout, [1, 2, 1_000_000])))
+    bad = by_hand("bad", request, Decoding(speech.layout, [1, 2, 1_000_000]))
     with desk(speech, max_rows=7, token_chunk_size=1000) as one:
         for key, fields in requests().items():
             one.submit(key, **fields)
         one.pipeline.submit(bad)
         found = one.collect(7)
         assert one.pipeline.free_rows() == 7
-    error = found.pop("bad").error
+    error = reason(found.pop("bad"))
     assert error is not None
     assert error.startswith("engine: IndexError: index 1000000")
     for key, utterance in found.items():
@@ -582,7 +593,7 @@ def test_model_that_ends_at_once_is_an_error_with_advice(
     monkeypatch.setattr(speech.model, "logits", eos_wins)
     with desk(speech) as one:
         one.submit("silent", temperature=0)
-        error = one.collect(1)["silent"].error
+        error = reason(one.collect(1)["silent"])
     assert error is not None
     assert "another seed or text" in error
 
@@ -596,7 +607,7 @@ def test_attributes_reach_the_prompt(speech: SpeechModel) -> None:
     layout = speech.layout
     utterance = make_utterance(speech, "key", parse_request({"text": "a", "gender": "Male", "age": "child"}))
     controls = [layout.control_offset + n for n in (0, 13, 47, 22, 7, 3)]
-    assert list(utterance.row.decoding.prompt)[:6] == controls
+    assert list(row(utterance).decoding.prompt)[:6] == controls
     assert Attributes().control_numbers() != [0, 13, 47, 22, 7, 3]
 
 
@@ -618,7 +629,7 @@ def test_a_lost_device_is_told_by_progress(
         monkeypatch.setattr(Vocoder, "__call__", lost)
     one = Desk(speech)
     one.submit("a", **({"reference": reference(1)} if stage == "cloner" else {}))
-    with pytest.raises(BackendBrokenError, match=f"{stage}: AcceleratorError: device-side assert"):
+    with pytest.raises(StageBrokenError, match=f"{stage}: AcceleratorError: device-side assert"):
         until(lambda: one.pipeline.progress() is None)
     assert one.ended.empty()
 
@@ -653,14 +664,14 @@ def cloned_alone(speech: SpeechModel) -> dict[str, Utterance]:
 def heard(speech: SpeechModel, number: int, *, transcript: bool = False) -> EncodedVoice:
     """What a recording is encoded to."""
     assert speech.voice_encoder is not None
-    (voice,) = Cloner(speech.voice_encoder)([Reference(recording(number, 0.5 + 0.8 * number), transcript)])
+    (voice,) = Cloner(speech.voice_encoder)([Recording(recording(number, 0.5 + 0.8 * number), transcript)])
     assert isinstance(voice, EncodedVoice)
     return voice
 
 
 def test_cloned_voices_are_their_recordings(speech: SpeechModel, cloned_alone: dict[str, Utterance]) -> None:
     for number, utterance in enumerate(cloned_alone.values()):
-        voice, decoding = heard(speech, number, transcript=number % 2 == 1), utterance.row.decoding
+        voice, decoding = heard(speech, number, transcript=number % 2 == 1), row(utterance).decoding
         assert list(decoding.globals_) == voice.globals_
         assert bool(voice.semantic) == (number % 2 == 1)
         assert list(decoding.prompt)[-len(voice.semantic) :] == voice.semantic or not voice.semantic
@@ -686,7 +697,7 @@ def test_eight_voices_in_one_batch_each_keep_their_own(
         found = shared.collect(14)
     assert sum(sizes) == 8
     assert max(sizes) >= clone_batch / 2
-    assert max(found[key].row.mean_batch for key in cloned_alone) > 2
+    assert max(row(found[key]).mean_batch for key in cloned_alone) > 2
     for key, utterance in {**alone, **cloned_alone}.items():
         assert trace(found[key]) == trace(utterance), key
         assert np.allclose(wave(found[key]), wave(utterance), rtol=0, atol=1e-5)
@@ -694,16 +705,16 @@ def test_eight_voices_in_one_batch_each_keep_their_own(
 
 def hold_cloner(pipeline: Pipeline, held: threading.Event) -> list[int]:
     """Make the cloner wait before it encodes, so that what follows forms a batch; lists its batches' sizes."""
-    cloner = pipeline._cloner
+    stage, cloner = pipeline._cloner, pipeline._cloner._cloner
     assert cloner is not None
     batches: list[int] = []
 
-    def late(references: Sequence[Reference]) -> list[EncodedVoice | str]:
-        batches.append(len(references))
+    def late(recordings: Sequence[Recording]) -> list[EncodedVoice | Refusal]:
+        batches.append(len(recordings))
         held.wait(PATIENCE)
-        return cloner(references)
+        return cloner(recordings)
 
-    pipeline._cloner = late  # type: ignore[assignment]
+    stage._cloner = late  # type: ignore[assignment]
     return batches
 
 
@@ -722,7 +733,7 @@ def test_requests_without_reference_do_not_wait_for_the_cloner(
             key: trace(utterance) for key, utterance in alone.items()
         }
         held.set()
-        assert one.collect(1)["cloned"].error is None
+        assert reason(one.collect(1)["cloned"]) is None
 
 
 def test_a_bad_reference_fails_alone_and_frees_its_row(
@@ -742,9 +753,9 @@ def test_a_bad_reference_fails_alone_and_frees_its_row(
         found = one.collect(4)
         assert batches == [1, 3]
         wait_until(lambda: one.pipeline.free_rows() == 4)
-    assert {key for key, utterance in found.items() if utterance.error} == {"bad", "worse"}
-    assert (found["bad"].error or "").startswith(f"{REFUSED}recording in an unknown format")
-    assert (found["worse"].error or "").startswith(f"{REFUSED}recording of 0.05 s")
+    assert {key for key, utterance in found.items() if reason(utterance)} == {"bad", "worse"}
+    assert (reason(found["bad"]) or "").startswith("reference: recording in an unknown format")
+    assert (reason(found["worse"]) or "").startswith("reference: recording of 0.05 s")
     for key in ("0", "1"):
         assert trace(found[key]) == trace(cloned_alone[key])
 
@@ -758,17 +769,17 @@ def test_utterance_is_cancelled_while_it_is_cloned_or_waits_for_that(speech: Spe
         waiting = one.submit("waiting", reference=reference(2))
         one.submit("kept", reference=reference(3))
         for key in ("cloned", "waiting"):
-            one.pipeline.cancel(key, "timeout: 3 s")
+            one.pipeline.cancel(key, told("timeout: 3 s"))
         held.set()
         found = one.collect(3)
         assert batches == [1, 1], "what is cancelled is not encoded"
         wait_until(lambda: one.pipeline.free_rows() == 4)
-    assert {key: utterance.error for key, utterance in found.items()} == {
+    assert {key: reason(utterance) for key, utterance in found.items()} == {
         "cloned": "timeout: 3 s",
         "waiting": "timeout: 3 s",
         "kept": None,
     }
-    assert cloned.row.steps == waiting.row.steps == 0
+    assert row(cloned).steps == row(waiting).steps == 0
 
 
 def test_limits_change_while_it_runs_and_are_told_when_they_hold(speech: SpeechModel) -> None:
@@ -780,14 +791,14 @@ def test_limits_change_while_it_runs_and_are_told_when_they_hold(speech: SpeechM
         one.pipeline.limit(1, 7, done.release)
         assert done.acquire(timeout=PATIENCE)
         figures = one.pipeline.figures()
-        assert (figures.most_rows, one.pipeline._engine.scheduler.token_chunk_size) == (1, 7)
+        assert (figures.most_rows, one.pipeline.scheduler.token_chunk_size) == (1, 7)
         assert one.pipeline.free_rows() == 1 - 4
         for number in range(4):
             one.pipeline.cancel(str(number))
         assert one.collect(4).keys() == {"0", "1", "2", "3"}
         waiting = [one.submit(f"next {number}") for number in range(3)]
         one.collect(3)
-        assert {utterance.row.mean_batch for utterance in waiting} == {1.0}
+        assert {row(utterance).mean_batch for utterance in waiting} == {1.0}
         one.pipeline.limit(4, 64, done.release)
         assert done.acquire(timeout=PATIENCE)
         assert one.pipeline.free_rows() == 4
@@ -799,9 +810,9 @@ def test_figures_count_rows_tokens_and_audio(speech: SpeechModel) -> None:
         submitted = [one.submit(name, **fields) for name, fields in requests().items()]
         one.collect(len(submitted))
         figures = one.pipeline.figures()
-        assert figures.row_steps == sum(utterance.row.steps for utterance in submitted)
+        assert figures.row_steps == sum(row(utterance).steps for utterance in submitted)
         assert figures.steps < figures.row_steps
-        assert figures.tokens >= sum(len(utterance.row.decoding.semantic) for utterance in submitted)
+        assert figures.tokens >= sum(len(row(utterance).decoding.semantic) for utterance in submitted)
         assert figures.audio_seconds == pytest.approx(sum(len(wave(utterance)) / RATE for utterance in submitted))
 
 
@@ -815,7 +826,7 @@ def test_a_profile_holds_as_many_steps_as_were_asked_for(
         plain = one.submit("plain", seed=1)
         one.collect(1)
         before = one.pipeline.figures().steps
-        one.pipeline.profile(asked, path)
+        one.pipeline.replace_step(partial(StepProfile, steps=asked, path=path))
         profiled = one.submit("profiled", seed=1)
         one.collect(1)
         seen = one.pipeline.figures().steps - before + 1  # closing is a step without rows
@@ -829,9 +840,9 @@ def test_a_profile_that_cannot_be_written_does_not_end_the_engine(speech: Speech
     lines: list[str] = []
     sink = logger.add(lambda message: lines.append(message.record["message"]), level="ERROR")
     with desk(speech) as one:
-        one.pipeline.profile(1, tmp_path / "no" / "trace.json")
+        one.pipeline.replace_step(partial(StepProfile, steps=1, path=tmp_path / "no" / "trace.json"))
         one.submit("one")
-        assert one.collect(1)["one"].error is None
+        assert reason(one.collect(1)["one"]) is None
     logger.remove(sink)
     assert lines == [f"profile: {tmp_path / 'no' / 'trace.json'} cannot be written"]
 
@@ -839,9 +850,9 @@ def test_a_profile_that_cannot_be_written_does_not_end_the_engine(speech: Speech
 def test_cloned_utterance_is_cancelled_in_the_engine(speech: SpeechModel) -> None:
     with desk(speech) as one:
         long = one.submit("long", **{**LONG, "max_seconds": 40}, reference=reference(1))
-        wait_until(lambda: long.row.steps > 3)
-        one.pipeline.cancel("long", "enough")
-        assert one.collect(1)["long"].error == "enough"
+        wait_until(lambda: row(long).steps > 3)
+        one.pipeline.cancel("long", told("enough"))
+        assert reason(one.collect(1)["long"]) == "enough"
 
 
 def test_a_batch_of_nothing_but_cancelled_ones_is_no_batch(speech: SpeechModel) -> None:
@@ -856,7 +867,7 @@ def test_a_batch_of_nothing_but_cancelled_ones_is_no_batch(speech: SpeechModel) 
         held.set()
         found = one.collect(3)
     assert batches == [1]
-    assert [found[key].error for key in ("first", "a", "b")] == [None] + ["cancelled on request"] * 2
+    assert [reason(found[key]) for key in ("first", "a", "b")] == [None] + ["cancelled on request"] * 2
 
 
 def test_progress_stands_still_while_the_cloner_does(speech: SpeechModel) -> None:
@@ -916,8 +927,8 @@ def test_close_finishes_what_waits_for_the_cloner(speech: SpeechModel) -> None:
     held.set()
     closing.join(PATIENCE)
     assert not closing.is_alive()
-    assert all(utterance.error is None for utterance in one.collect(4).values())
-    assert not [thread for thread in one.pipeline._threads if thread.is_alive()]
+    assert all(reason(utterance) is None for utterance in one.collect(4).values())
+    assert not [stage for stage in one.pipeline._stages if stage._thread.is_alive()]
 
 
 def test_recordings_are_let_go_of(speech: SpeechModel) -> None:
@@ -925,7 +936,7 @@ def test_recordings_are_let_go_of(speech: SpeechModel) -> None:
         for key, audio in {"good": reference(1), "bad": "QUJD"}.items():
             one.submit(key, reference=audio)
         found = one.collect(2)
-    assert [utterance.reference for utterance in found.values()] == [None, None]
+    assert [utterance.recording for utterance in found.values()] == [None, None]
 
 
 def test_equal_references_are_encoded_once(speech: SpeechModel, monkeypatch: pytest.MonkeyPatch) -> None:

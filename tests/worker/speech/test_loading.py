@@ -17,20 +17,17 @@ from model.ragged import Ragged
 from model.rwkv7 import RWKV7
 from random_bicodec import SMALL_CONFIG, write_random_bicodec
 from rwkv_tts.attributes import AGE, ATTRIBUTES, EMOTION, Attributes
-from rwkv_tts.schema import RequestError, parse_request
+from rwkv_tts.refusal import RequestError
+from rwkv_tts.schema import parse_request
 from sampler.prompt import attribute_prompt, voice_prompt
-from worker.settings import EngineName
-from worker.speech import directory
-from worker.speech.directory import (
-    AttributeConfig,
-    ModelConfig,
-    ModelError,
-    SpeechModel,
-    open_model,
-    read_config,
-    write_config,
-)
-from worker.speech.synthesis import Utterance, make_utterance
+from utterances import row
+from worker.speech import loading
+from worker.speech.config import AttributeConfig, ModelConfig, ModelError, read_config, write_config
+from worker.speech.engines import EngineName
+from worker.speech.loading import open_model
+from worker.speech.model import SpeechModel
+from worker.speech.preparation import make_utterance
+from worker.speech.utterance import Utterance
 from worker.text.speakable import TextConfig
 
 TRAINED = AttributeConfig(
@@ -98,15 +95,6 @@ def test_a_wrong_field_is_named(tmp_path: Path, fields: Mapping[str, Any], reaso
         read_config(tmp_path)
 
 
-def test_only_the_missing_default_model_gets_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModelError) as other:
-        read_config(tmp_path)
-    assert "--model" not in str(other.value)
-    monkeypatch.setattr("worker.speech.directory.DEFAULT_MODEL", tmp_path)
-    with pytest.raises(ModelError, match=r"a clone of the repository.*--model DIR"):
-        read_config(tmp_path)
-
-
 def test_features_that_the_encoder_does_not_take_are_refused(random_model: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(random_model, model)
@@ -120,16 +108,16 @@ def test_features_that_the_encoder_does_not_take_are_refused(random_model: Path,
 def test_text_is_normalised_before_it_is_tokenised_and_limited(speech: SpeechModel) -> None:
     words = "five kilograms"
     utterance = spoken(speech, text="5 kg")
-    assert list(utterance.row.decoding.prompt) == prompt(speech, words)
-    assert utterance.row.decoding.limit == spoken(speech, text=words).row.decoding.limit
-    assert utterance.row.decoding.limit > spoken(speech, text="a kg").row.decoding.limit
+    assert list(row(utterance).decoding.prompt) == prompt(speech, words)
+    assert row(utterance).decoding.limit == row(spoken(speech, text=words)).decoding.limit
+    assert row(utterance).decoding.limit > row(spoken(speech, text="a kg")).decoding.limit
     assert utterance.warnings == []
 
 
 def test_text_in_a_stored_voice_is_normalised_too(speech: SpeechModel) -> None:
     tokens = speech.voices.get("first").global_tokens
     utterance = spoken(speech, text="5 kg", voice="first")
-    assert list(utterance.row.decoding.prompt) == voice_prompt(speech.layout, list(b"five kilograms"), tokens)
+    assert list(row(utterance).decoding.prompt) == voice_prompt(speech.layout, list(b"five kilograms"), tokens)
 
 
 def test_text_it_cannot_say_is_refused(speech: SpeechModel) -> None:
@@ -164,7 +152,7 @@ def test_an_untrained_value_gives_way_to_the_nearest_with_a_warning(
     speech: SpeechModel, fields: Mapping[str, str], used: Mapping[str, str], warning: str
 ) -> None:
     utterance = spoken(speech, **fields)
-    assert list(utterance.row.decoding.prompt) == prompt(speech, "Hello.", Attributes(**used))
+    assert list(row(utterance).decoding.prompt) == prompt(speech, "Hello.", Attributes(**used))
     (given,) = utterance.warnings
     assert given.startswith(warning)
 
@@ -172,14 +160,14 @@ def test_an_untrained_value_gives_way_to_the_nearest_with_a_warning(
 def test_trained_values_defaults_and_stored_voices_get_no_warning(speech: SpeechModel) -> None:
     trained = {"age": "middle-aged", "gender": "male", "pitch": "low_pitch", "speed": "slow"}
     utterance = spoken(speech, **trained)
-    assert list(utterance.row.decoding.prompt) == prompt(speech, "Hello.", Attributes(**trained))
+    assert list(row(utterance).decoding.prompt) == prompt(speech, "Hello.", Attributes(**trained))
     assert utterance.warnings == spoken(speech).warnings == spoken(speech, voice="first").warnings == []
 
 
 def test_a_model_trained_on_everything_takes_every_value(random_model: Path) -> None:
     speech = open_model(random_model)
     utterance = spoken(speech, emotion="happy", age="child")
-    assert list(utterance.row.decoding.prompt) == prompt(
+    assert list(row(utterance).decoding.prompt) == prompt(
         speech, "Hello.", Attributes(emotion="happy", age="child")
     )
     assert utterance.warnings == []
@@ -212,17 +200,17 @@ def test_the_fast_engine_wants_a_cuda_device(random_model: Path) -> None:
 def test_auto_says_why_a_gpu_is_not_used_well(
     there: bool, compiler: bool, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory, "find_spec", lambda _: object() if there else None)
+    monkeypatch.setattr(loading, "find_spec", lambda _: object() if there else None)
     monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/cc" if compiler else None)
     said: list[str] = []
     sink = logger.add(said.append, format="{level} {message}")
     try:
-        assert not directory._is_fast("auto", "cuda")
+        assert not loading._is_fast("auto", "cuda")
     finally:
         logger.remove(sink)
     assert said == [f"WARNING engine: plain torch, many times slower than engine 'cuda', because {reason}\n"]
     with pytest.raises(ModelError, match=reason):
-        directory._is_fast("cuda", "cuda")
+        loading._is_fast("cuda", "cuda")
 
 
 def test_8_bit_matrices_decode_nearly_the_same(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,20 +14,19 @@ from batching.engine import Engine
 from codec.voice_encoder import EncodedVoice
 from make_random_model import RandomModel, write_random_model
 from rwkv_tts.attributes import Attributes
-from rwkv_tts.schema import MAX_REFERENCE_TEXT, RequestError, parse_request
-from rwkv_tts.voices import Voice, VoiceLibrary
+from rwkv_tts.refusal import RequestError
+from rwkv_tts.schema import MAX_REFERENCE_TEXT, parse_request
+from rwkv_tts.voices import Voice
 from sampler.decoding import FinishReason
 from sampler.prompt import attribute_prompt, voice_prompt
-from worker.speech.directory import AttributeConfig, SpeechModel, open_model
-from worker.speech.synthesis import (
-    MOST_REFERENCE_TOKENS,
-    Utterance,
-    join_texts,
-    kept_tokens,
-    make_result,
-    make_utterance,
-    with_voice,
-)
+from utterances import row
+from worker.speech.catalogue import VoiceCatalogue
+from worker.speech.config import AttributeConfig
+from worker.speech.loading import open_model
+from worker.speech.model import SpeechModel
+from worker.speech.preparation import MOST_TRANSCRIPT_TOKENS, join_texts, make_utterance, with_voice
+from worker.speech.summary import kept_tokens, make_result
+from worker.speech.utterance import Utterance
 from worker.text.speakable import TextConfig
 
 RECORDING = bytes(range(256)) * 3
@@ -41,7 +40,7 @@ def opened(directory: Path) -> SpeechModel:
     """A random model, whose first voice knows what it said."""
     speech = open_model(directory)
     first: Voice = speech.voices.get("first").model_copy(update={"prompt_text": "I am the first."})
-    return replace(speech, voices=VoiceLibrary({"first": first}))
+    return replace(speech, voices=VoiceCatalogue([first], speech.layout))
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +64,9 @@ def spoken(speech: SpeechModel, key: str = "key", **fields: Any) -> Utterance:
 def prompt(speech: SpeechModel, **fields: Any) -> list[int]:
     """The prompt of a request; of a reference, that of the cloned voice."""
     utterance = spoken(speech, **fields)
-    if utterance.reference is not None:
+    if utterance.recording is not None:
         with_voice(utterance, speech, CLONED)
-    return list(utterance.row.decoding.prompt)
+    return list(row(utterance).decoding.prompt)
 
 
 def refusal(speech: SpeechModel, **fields: Any) -> str:
@@ -87,13 +86,13 @@ def english(speech: SpeechModel, longest: int | None = None) -> SpeechModel:
 def with_stored(speech: SpeechModel, **fields: Any) -> SpeechModel:
     """The model with a voice ``other`` that differs from its first in the given fields."""
     other: Voice = speech.voices.get("first").model_copy(update={"id": "other", **fields})
-    return replace(speech, voices=VoiceLibrary({"other": other}))
+    return replace(speech, voices=VoiceCatalogue([other], speech.layout))
 
 
 def run(speech: SpeechModel, utterances: Iterable[Utterance]) -> None:
     engine = Engine(speech.model, speech.layout, max_rows=8, token_chunk_size=64)
     for utterance in utterances:
-        engine.add(utterance.row)
+        engine.add(row(utterance))
     while len(engine.scheduler):
         engine.step()
 
@@ -101,9 +100,9 @@ def run(speech: SpeechModel, utterances: Iterable[Utterance]) -> None:
 def finished(speech: SpeechModel, utterance: Utterance) -> Utterance:
     """An utterance after its row has run, with silence for a wave."""
     run(speech, [utterance])
-    tokens = len(utterance.row.decoding.semantic)
-    utterance.wave = np.zeros(tokens * speech.codec.hop, np.float32)
-    utterance.done_at = utterance.row.finished_at
+    tokens = len(row(utterance).decoding.semantic)
+    utterance.parts[0].wave = np.zeros(tokens * speech.codec.hop, np.float32)
+    utterance.done_at = row(utterance).finished_at
     return utterance
 
 
@@ -154,7 +153,7 @@ def test_attributes_of_a_given_voice_are_the_trained_ones(speech: SpeechModel) -
     assert spoken(narrow, voice="first").warnings == []
     utterance = spoken(narrow, voice="first", emotion="happy")
     used = Attributes(age="elderly", gender="male", pitch="low_pitch")
-    assert list(utterance.row.decoding.prompt)[:6] == attribute_prompt(speech.layout, [1], used)[:6]
+    assert list(row(utterance).decoding.prompt)[:6] == attribute_prompt(speech.layout, [1], used)[:6]
     assert any(warning.startswith("emotion 'happy': ") for warning in utterance.warnings)
 
 
@@ -162,7 +161,7 @@ def test_attributes_of_a_given_voice_are_the_trained_ones(speech: SpeechModel) -
 def test_the_limit_is_that_of_the_text_to_speak(speech: SpeechModel, more: dict[str, str]) -> None:
     utterance = spoken(speech, **REFERENCE, **more)
     with_voice(utterance, speech, CLONED)
-    assert utterance.row.decoding.limit == spoken(speech).row.decoding.limit
+    assert row(utterance).decoding.limit == row(spoken(speech)).decoding.limit
 
 
 # References on their way.
@@ -171,16 +170,16 @@ def test_the_limit_is_that_of_the_text_to_speak(speech: SpeechModel, more: dict[
 def test_a_reference_waits_for_its_voice(speech: SpeechModel) -> None:
     """The row stays the same object, the one that the stages know; the recording is let go of."""
     utterance = spoken(speech, **TRANSCRIBED, temperature=0.5, max_seconds=1, seed=9)
-    row = utterance.row
-    assert (utterance.id, utterance.reference) == ("key", RECORDING)
-    assert (list(row.decoding.prompt), row.decoding.globals_) == ([], [])
+    only = row(utterance)
+    assert (utterance.id, utterance.recording) == ("key", RECORDING)
+    assert (list(only.decoding.prompt), only.decoding.globals_) == ([], [])
     with_voice(utterance, speech, CLONED)
-    assert utterance.row is row
-    assert (utterance.reference, utterance.voice) == (None, CLONED)
-    assert (row.decoding.globals_, row.decoding.semantic) == (CLONED.globals_, [])
-    assert (row.decoding.seed, row.decoding.limit) == (9, 50)
-    assert row.decoding.semantic_sampling.temperature == 0.5
-    assert row.decoding.remaining == len(row.decoding.prompt) > 0
+    assert row(utterance) is only
+    assert (utterance.recording, utterance.voice) == (None, CLONED)
+    assert (only.decoding.globals_, only.decoding.semantic) == (CLONED.globals_, [])
+    assert (only.decoding.seed, only.decoding.limit) == (9, 50)
+    assert only.decoding.semantic_sampling.temperature == 0.5
+    assert only.decoding.remaining == len(only.decoding.prompt) > 0
 
 
 def test_a_transcript_needs_semantic_tokens(speech: SpeechModel) -> None:
@@ -204,9 +203,9 @@ def test_tokens_that_are_not_the_models_are_refused(speech: SpeechModel, voice: 
 def test_what_the_model_cannot_serve_is_refused(speech: SpeechModel, field: str) -> None:
     limited = replace(speech, refusals={field: "why; accepted: what"})
     assert refusal(limited, **TRANSCRIBED) == f"{field}: why; accepted: what"
-    assert spoken(limited, voice="first").row.decoding.prompt
+    assert spoken(limited, voice="first").parts[0].row.decoding.prompt
     if field == "reference_text":
-        assert spoken(limited, **REFERENCE).reference == RECORDING
+        assert spoken(limited, **REFERENCE).recording == RECORDING
 
 
 # Transcripts.
@@ -216,15 +215,15 @@ def test_what_the_model_cannot_serve_is_refused(speech: SpeechModel, field: str)
 def test_a_stored_voice_may_have_no_transcript(speech: SpeechModel, fields: dict[str, Any]) -> None:
     other = with_stored(speech, **fields)
     assert refusal(other, voice="other", use_transcript=True).startswith("use_transcript: voice 'other' has no")
-    assert spoken(other, voice="other").row.decoding.prompt
+    assert spoken(other, voice="other").parts[0].row.decoding.prompt
 
 
 @pytest.mark.parametrize(
     ("characters", "tokens", "fits"),
     [
-        (MAX_REFERENCE_TEXT, MOST_REFERENCE_TOKENS, True),
+        (MAX_REFERENCE_TEXT, MOST_TRANSCRIPT_TOKENS, True),
         (MAX_REFERENCE_TEXT + 1, 1, False),
-        (1, MOST_REFERENCE_TOKENS + 1, False),
+        (1, MOST_TRANSCRIPT_TOKENS + 1, False),
     ],
 )
 def test_a_stored_transcript_is_no_longer_than_a_reference(
@@ -294,15 +293,18 @@ def test_texts_are_joined(transcript: str, text: str, joined: str) -> None:
 def test_guarded_speech_ends_no_sooner_than_in_the_rust_system(hasty: SpeechModel, text: str, first: int) -> None:
     free, guarded = spoken(hasty, voice="first", text=text), spoken(hasty, "guarded", text=text, **GUARDED)
     run(hasty, [free, guarded])
-    assert (free.row.finished, free.row.decoding.semantic) == (FinishReason.EOS, [])
-    assert (guarded.row.finished, len(guarded.row.decoding.semantic)) == (FinishReason.EOS, first)
-    assert hasty.layout.eos not in guarded.row.decoding.semantic
+    assert (row(free).finished, row(free).decoding.semantic) == (FinishReason.EOS, [])
+    assert (row(guarded).finished, len(row(guarded).decoding.semantic)) == (
+        FinishReason.EOS,
+        first,
+    )
+    assert hasty.layout.eos not in row(guarded).decoding.semantic
 
 
 def test_the_guard_counts_the_text_without_its_transcript(speech: SpeechModel) -> None:
     alone = spoken(speech, text="a" * 20, **GUARDED)
     after = spoken(speech, text="a" * 20, **GUARDED, use_transcript=True)
-    assert alone.row.decoding.first_eos == after.row.decoding.first_eos == 36
+    assert row(alone).decoding.first_eos == row(after).decoding.first_eos == 36
 
 
 def test_guarded_rows_share_a_batch_with_others(hasty: SpeechModel) -> None:
@@ -325,14 +327,17 @@ def test_guarded_rows_share_a_batch_with_others(hasty: SpeechModel) -> None:
     run(hasty, together)
     for utterance in alone:
         run(hasty, [utterance])
-    assert [one.row.decoding for one in together] == [one.row.decoding for one in alone]
-    assert [len(one.row.decoding.semantic) for one in together] == [12, 0, 0, 29, 38, 12]
+    assert [row(one).decoding for one in together] == [row(one).decoding for one in alone]
+    assert [len(row(one).decoding.semantic) for one in together] == [12, 0, 0, 29, 38, 12]
 
 
 def test_the_limit_wins_over_the_guard(hasty: SpeechModel) -> None:
     utterance = spoken(hasty, **GUARDED, max_seconds=0.1)
     run(hasty, [utterance])
-    assert (utterance.row.finished, len(utterance.row.decoding.semantic)) == (FinishReason.LENGTH, 5)
+    assert (row(utterance).finished, len(row(utterance).decoding.semantic)) == (
+        FinishReason.LENGTH,
+        5,
+    )
 
 
 # Results.
@@ -351,7 +356,7 @@ def test_a_result_tells_its_mode_and_the_time_of_cloning(
     result = make_result(finished(speech, utterance), 16_000)
     assert result.mode == mode
     assert result.timings.clone == pytest.approx(0.25 if mode == "reference" else 0.0)
-    assert result.tokens.semantic == len(utterance.row.decoding.semantic)
+    assert result.tokens.semantic == len(row(utterance).decoding.semantic)
     json.dumps(result.model_dump(mode="json"), allow_nan=False)
 
 
@@ -366,14 +371,14 @@ def test_what_is_kept_of_a_reference_is_the_reference(speech: SpeechModel) -> No
 
 def test_what_is_kept_of_other_voices_is_their_speech(speech: SpeechModel) -> None:
     utterance = finished(speech, spoken(english(speech), text="5 kg"))
-    decoding = utterance.row.decoding
+    decoding = row(utterance).decoding
     kept = kept_tokens(utterance, 16_000)
-    assert utterance.row.finished is FinishReason.EOS
+    assert row(utterance).finished is FinishReason.EOS
     assert (kept.globals, kept.semantic, kept.text) == (decoding.globals_, decoding.semantic, "5 kg")
     assert kept.seconds == len(decoding.semantic) / 50
 
 
 def test_speech_that_was_cut_has_no_transcript(speech: SpeechModel) -> None:
     utterance = finished(speech, spoken(speech, max_seconds=0.1))
-    assert utterance.row.finished is FinishReason.LENGTH
+    assert row(utterance).finished is FinishReason.LENGTH
     assert kept_tokens(utterance, 16_000).text == ""

@@ -1,173 +1,43 @@
-"""A model directory: one folder with everything that a worker needs to speak.
+"""Loads a model directory onto a device."""
 
-``config.json`` (this module's ``ModelConfig``), ``rwkv7.*`` (any checkpoint format), ``bicodec/`` (as
-published with Spark-TTS), ``voices/*.raf.json`` and, for transcripts of references, ``wav2vec2/``.
-"""
-
-import json
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from loguru import logger
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from codec.bicodec import ENCODER_KEYS, WEIGHTS_FILE, BiCodec
 from codec.voice_encoder import VoiceEncoder
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.rwkv7 import RWKV7
-from model.tokenizer import Encode, TokenizerName, load_tokenizer
-from rwkv_tts.attributes import ATTRIBUTES, Attributes, canonical_attribute
-from rwkv_tts.voices import VoiceLibrary, Voices
+from model.tokenizer import load_tokenizer
+from rwkv_tts.attributes import ATTRIBUTES
+from rwkv_tts.voice_store import VoiceStore
 from sampler.layout import TokenLayout
-from worker.settings import DEFAULT_MODEL, EngineName
+from worker.speech.catalogue import VoiceCatalogue, read_voices
 from worker.speech.cloning import LazyFeatures
-from worker.text.speakable import TextConfig
+from worker.speech.config import ModelConfig, ModelError, checkpoint_path, read_config
+from worker.speech.engines import EngineName
+from worker.speech.model import SpeechModel
 
 if TYPE_CHECKING:
     from model.fast.forward import FastRWKV7
 
-CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".st")
-
-
-class ModelError(ValueError):
-    """A model directory cannot be used; the message says which file and why."""
-
-
-class TokenConfig(BaseModel):
-    """Sizes of the token blocks; the defaults are the published ones."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    semantic_size: int = Field(default=8192, gt=0)
-    global_size: int = Field(default=4096, gt=0)
-    globals_per_voice: int = Field(default=32, gt=0)
-    tokenizer: TokenizerName = "world"
-
-
-def _values(name: str) -> AfterValidator:
-    return AfterValidator(lambda values: tuple(canonical_attribute(name, value) for value in values))
-
-
-_Values = Annotated[tuple[str, ...], Field(min_length=1)]
-
-
-class AttributeConfig(BaseModel):
-    """The attribute values that a model was trained on."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    age: Annotated[_Values, _values("age")]
-    gender: Annotated[_Values, _values("gender")]
-    emotion: Annotated[_Values, _values("emotion")]
-    pitch: Annotated[_Values, _values("pitch")]
-    speed: Annotated[_Values, _values("speed")]
-
-    def trained(self, name: str) -> tuple[str, ...]:
-        """The values of one attribute."""
-        values: tuple[str, ...] = getattr(self, name)
-        return values
-
-    def nearest(self, name: str, value: str) -> str:
-        """The trained value to use for ``value``: the closest on a scale, else the default where that is one."""
-        trained, order = self.trained(name), list(ATTRIBUTES[name])
-        default: str = getattr(Attributes(), name)
-        if value in trained:
-            return value
-        if name in _SCALES:
-            return min(trained, key=lambda other: abs(order.index(other) - order.index(value)))
-        return default if default in trained else trained[0]
-
-
-_SCALES = ("age", "pitch", "speed")
 _OTHER_VOICES = "voice, or the attributes " + ", ".join(ATTRIBUTES)
 
 
-class ModelConfig(BaseModel):
-    """``config.json`` of a model directory."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    tokens: TokenConfig = TokenConfig()
-    codec: Literal["bicodec"] = "bicodec"
-    features: Literal["wav2vec2", "mel"] = "wav2vec2"
-    trained: bool = True
-    text: TextConfig = TextConfig()
-    attributes: AttributeConfig | None = None
-    """None: the model was trained on all values."""
-    licence: str
-    provenance: str
-
-
-@dataclass(frozen=True)
-class SpeechModel:
-    """A loaded model directory.
-
-    Attributes:
-        voice_encoder: None when no reference can be used.
-        refusals: Fields of a request that the model cannot serve, with the reason and what is accepted.
-    """
-
-    config: ModelConfig
-    layout: TokenLayout
-    encode_text: Encode
-    model: "RWKV7 | FastRWKV7"
-    codec: BiCodec
-    voices: VoiceLibrary | Voices
-    voice_encoder: VoiceEncoder | None = None
-    refusals: Mapping[str, str] = field(default_factory=dict)
-
-
-def read_config(directory: Path) -> ModelConfig:
-    """Read ``config.json``.
-
-    Raises:
-        ModelError: The directory or the file is missing, or a field is wrong.
-    """
-    path = directory / "config.json"
-    if not path.is_file():
-        hint = (
-            "; a clone of the repository has one there, elsewhere name one: --model DIR"
-            if directory == DEFAULT_MODEL
-            else ""
-        )
-        raise ModelError(f"{directory}: not a model directory, it has no config.json{hint}")
-    try:
-        return ModelConfig.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ModelError(f"{path}: {where}: {first['msg']}") from error
-
-
-def write_config(directory: Path, config: ModelConfig) -> None:
-    """Write ``config.json``."""
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.json").write_text(json.dumps(config.model_dump(), indent=2, ensure_ascii=False) + "\n")
-
-
-def checkpoint_path(directory: Path) -> Path:
-    """The one ``rwkv7.*`` file.
-
-    Raises:
-        ModelError: There is none, or more than one.
-    """
-    found = [path for suffix in CHECKPOINT_SUFFIXES if (path := directory / f"rwkv7{suffix}").is_file()]
-    if len(found) != 1:
-        names = ", ".join(f"rwkv7{suffix}" for suffix in CHECKPOINT_SUFFIXES)
-        raise ModelError(f"{directory}: found {len(found)} checkpoints; expected exactly one of {names}")
-    return found[0]
-
-
 def open_model(
-    directory: Path, device: str = "cpu", threads: int = 1, *, clone: bool = True, engine: EngineName = "auto"
+    directory: Path,
+    device: str = "cpu",
+    threads: int = 1,
+    *,
+    clone: bool = True,
+    engine: EngineName = "auto",
+    kept_voices: VoiceStore | None = None,
 ) -> SpeechModel:
     """Load a model directory onto a device.
 
@@ -175,9 +45,10 @@ def open_model(
         directory: The model directory.
         device: A torch device.
         threads: CPU threads of each thread that computes; set for the whole process.
-        clone: Whether references in requests are to be used, where the directory has what that needs.
+        clone: Whether recordings in requests are to be used, where the directory has what that needs.
         engine: Which forward decodes; auto takes the fast one on a CUDA device where Triton is there, int8 is the
             reference with 8-bit matrices on a CPU.
+        kept_voices: The voices that are kept in Redis.
 
     Raises:
         ModelError: Something in it is missing, its parts do not fit together, there is no such device, or the
@@ -198,7 +69,7 @@ def open_model(
         checkpoint = load_checkpoint(checkpoint_path(directory))
         encoder = clone and _has_encoder(directory / "bicodec")
         codec = BiCodec.load(directory / "bicodec", device, encoder=encoder)
-        voices = VoiceLibrary.load(directory / "voices", layout)
+        voices = VoiceCatalogue(read_voices(directory / "voices", layout), layout, kept_voices)
     except (ValueError, FileNotFoundError) as error:
         raise ModelError(f"{directory}: {error}") from error
     _check_fit(directory, checkpoint, codec, layout)
@@ -312,38 +183,3 @@ def _check_fit(directory: Path, checkpoint: Checkpoint, codec: BiCodec, layout: 
             f"{directory}: tokens (semantic, global, globals per voice) are {ours} in config.json "
             f"but {theirs} in bicodec/"
         )
-
-
-def describe(directory: Path) -> dict[str, str]:
-    """What a model directory holds, as lines for people.
-
-    Raises:
-        ModelError: Something in it is missing, or its parts do not fit together.
-    """
-    speech = open_model(directory)
-    config, sizes, codec = speech.config, speech.model.sizes, speech.codec
-    return {
-        "name": config.name,
-        "trained": "yes" if config.trained else "no: random weights, noise instead of speech",
-        "licence": config.licence,
-        "provenance": config.provenance,
-        "rwkv-7": f"{sizes.layers} layers x {sizes.width}, {speech.model.parameters / 1e6:.1f} M parameters",
-        "state": f"{speech.model.state(1).nbytes() / 2**20:.2f} MiB for each row",
-        "vocabulary": f"{config.tokens.tokenizer} text, {sizes.vocabulary} in, {sizes.head_rows} out",
-        "codec": f"{config.codec}, {codec.sample_rate} Hz, {codec.sample_rate / codec.hop:g} tokens a second",
-        "text": _text_line(config.text),
-        "attributes": _attributes_line(config.attributes),
-        "voices": ", ".join(voice.id for voice in speech.voices) or "none",
-        "cloning": "; ".join(f"{name}: {reason}" for name, reason in speech.refusals.items()) or "yes",
-    }
-
-
-def _text_line(text: TextConfig) -> str:
-    kind = "as it comes" if text.normalizer == "none" else f"{text.normalizer}, numbers and symbols become words"
-    return kind if text.longest is None else f"{kind}; trained on up to {text.longest} characters"
-
-
-def _attributes_line(attributes: AttributeConfig | None) -> str:
-    if attributes is None:
-        return "all"
-    return "; ".join(f"{name} {', '.join(attributes.trained(name))}" for name in ATTRIBUTES)

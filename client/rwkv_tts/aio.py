@@ -1,0 +1,159 @@
+"""The client for asyncio: the same verbs, awaited.
+
+What takes one or two round trips runs in a thread, with the code of ``TTSClient``. What waits for a job blocks in
+Redis itself, on a connection of the event loop, and holds no thread.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from redis import asyncio as redis_asyncio
+
+from rwkv_tts.client import PREVIEW, TTSClient
+from rwkv_tts.load import Busyness, QueueLoad
+from rwkv_tts.results import BLOCK_SECONDS, Speech, fetch_job, look, results_key
+from rwkv_tts.tuner import Tuned
+from rwkv_tts.voices import Voice
+
+_Value = TypeVar("_Value")
+
+
+class AsyncVoiceStore:
+    """The voices kept in Redis, with the methods of ``VoiceStore``."""
+
+    def __init__(self, client: TTSClient) -> None:
+        self._voices = client.voices
+
+    async def add(self, voice: str | Voice) -> Voice:
+        """As ``VoiceStore.add``."""
+        return await asyncio.to_thread(self._voices.add, voice)
+
+    async def get(self, voice_id: str) -> Voice:
+        """As ``VoiceStore.get``."""
+        return await asyncio.to_thread(self._voices.get, voice_id)
+
+    async def list(self) -> "list[Voice]":
+        """As ``VoiceStore.list``."""
+        return await asyncio.to_thread(self._voices.list)
+
+    async def rename(self, old: str, new: str) -> Voice:
+        """As ``VoiceStore.rename``."""
+        return await asyncio.to_thread(self._voices.rename, old, new)
+
+    async def remove(self, voice_id: str) -> None:
+        """As ``VoiceStore.remove``."""
+        await asyncio.to_thread(self._voices.remove, voice_id)
+
+    async def keep(self, job_id: str, name: str) -> Voice:
+        """As ``VoiceStore.keep``."""
+        return await asyncio.to_thread(self._voices.keep, job_id, name)
+
+
+class AsyncTTSClient:
+    """Talks to the workers of one queue; each method does what that of ``TTSClient`` does, and raises the same.
+
+    Close it, or use it as ``async with AsyncTTSClient(url) as client``. Every job that is waited for holds one
+    connection to Redis.
+
+    Args:
+        redis: A Redis URL.
+        queue: Queue name.
+        max_queue: Jobs that may wait; the limit that the workers announce when None.
+
+    Attributes:
+        voices: The voices kept in this Redis.
+    """
+
+    def __init__(self, redis: str, queue: str = "tts", max_queue: int | None = None) -> None:
+        self._client = TTSClient(redis, queue, max_queue)
+        self._waiting: redis_asyncio.Redis = redis_asyncio.Redis.from_url(redis)
+        self.queue = queue
+        self.voices = AsyncVoiceStore(self._client)
+
+    async def __aenter__(self) -> "AsyncTTSClient":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections; jobs go on."""
+        await self._waiting.aclose()
+        await asyncio.to_thread(self._client.connection.close)
+
+    async def submit(
+        self,
+        text: str,
+        *,
+        result_ttl: int | None = None,
+        job_options: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> str:
+        """Queue a request and return its job id, as ``TTSClient.submit``."""
+        return await self._run(
+            lambda: self._client.submit(text, result_ttl=result_ttl, job_options=job_options, **fields)
+        )
+
+    async def enqueue(
+        self, request: Any, *, result_ttl: int | None = None, job_options: Mapping[str, Any] | None = None
+    ) -> str:
+        """Queue a request for the worker to judge, as ``TTSClient.enqueue``."""
+        return await self._run(
+            lambda: self._client.enqueue(request, result_ttl=result_ttl, job_options=job_options)
+        )
+
+    async def submit_voice(
+        self, name: str, recording: bytes, transcript: str | None = None, *, preview: str = PREVIEW, **fields: Any
+    ) -> str:
+        """Queue a short text in a recording's voice, as ``TTSClient.submit_voice``."""
+        return await self._run(
+            lambda: self._client.submit_voice(name, recording, transcript, preview=preview, **fields)
+        )
+
+    async def add_voice(
+        self, name: str, recording: bytes, transcript: str | None = None, *, timeout: float | None = None
+    ) -> Voice:
+        """Have a worker make a voice from a recording, and keep it, as ``TTSClient.add_voice``."""
+        job_id = await self.submit_voice(name, recording, transcript)
+        await self.result(job_id, timeout)
+        return await self.voices.keep(job_id, name)
+
+    async def load(self) -> QueueLoad:
+        """How busy the queue is."""
+        return await self._run(self._client.load)
+
+    async def busyness(self) -> Busyness:
+        """How busy the queue and each of its live workers are."""
+        return await self._run(self._client.busyness)
+
+    async def tune(
+        self, worker: str | None = None, *, reset: bool = False, timeout: float = 10.0, **values: Any
+    ) -> list[Tuned]:
+        """Change values of running workers, as ``TTSClient.tune``."""
+        return await self._run(lambda: self._client.tune(worker, reset=reset, timeout=timeout, **values))
+
+    async def result(self, job_id: str, timeout: float | None = None) -> Speech:
+        """Wait for a job to end, as ``TTSClient.result``; when the waiting is cancelled, the job goes on."""
+        try:
+            return await asyncio.wait_for(self._result(job_id), timeout)
+        except asyncio.TimeoutError:
+            raise TimeoutError(f"job {job_id} has not ended within {timeout} s") from None
+
+    async def cancel(self, job_id: str) -> None:
+        """Take a queued job off its queue, or stop it where it runs."""
+        await self._run(lambda: self._client.cancel(job_id))
+
+    async def _result(self, job_id: str) -> Speech:
+        job = await self._run(lambda: fetch_job(self._client.connection, job_id))
+        while (speech := await self._run(lambda: look(job))) is None:
+            await self._ended(job_id)
+        return speech
+
+    def _ended(self, job_id: str) -> Awaitable[object]:
+        """Block in Redis until the job has ended, or for some seconds."""
+        return self._waiting.xread({results_key(job_id): "0-0"}, count=1, block=round(1000 * BLOCK_SECONDS))
+
+    @staticmethod
+    async def _run(call: Callable[[], _Value]) -> _Value:
+        return await asyncio.to_thread(call)

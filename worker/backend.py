@@ -1,0 +1,174 @@
+"""What the broker needs, done by speech: requests become utterances, finished utterances become results."""
+
+import queue
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from loguru import logger
+
+from rwkv_tts.refusal import Cause, Refusal, RequestError
+from rwkv_tts.schema import SynthesisRequest, SynthesisResult, parse_request
+from rwkv_tts.tuning import Tunable, TuningError, changed
+from worker.broker.backend import BackendBrokenError, Ended
+from worker.delivery.attachments import attachments
+from worker.ops import logs
+from worker.ops.meter import Meter
+from worker.settings import Settings
+from worker.speech.model import SpeechModel
+from worker.speech.pipeline import Pipeline, StageBrokenError
+from worker.speech.preparation import make_utterance
+from worker.speech.summary import kept_tokens, make_result
+from worker.speech.utterance import Utterance
+
+_RECORDINGS_AT_ONCE = 8
+_PARTS_AT_ONCE = 64  # more are vocoded no faster, and all are padded to the longest
+_WARM_UP = SynthesisRequest(text="One.", max_seconds=0.4, seed=0)
+_WARM_UP_ID = "warm up"
+"""Ids of jobs have no blanks."""
+
+
+class WarmUpError(RuntimeError):
+    """The model cannot speak."""
+
+
+class SpeechBackend:
+    """Speaks.
+
+    Args:
+        speech: The loaded model.
+        settings: Of the pipeline.
+        ended: Called with every job that has ended.
+        freed: Called when there is room again.
+        spoken: Called with every result.
+
+    Attributes:
+        pipeline: The threads that speak; to be read only.
+    """
+
+    def __init__(
+        self,
+        speech: SpeechModel,
+        settings: Settings,
+        ended: Callable[[Ended], None],
+        freed: Callable[[], None],
+        spoken: Callable[[SynthesisResult], None] = lambda _: None,
+    ) -> None:
+        self._ended, self._spoken = ended, spoken
+        self._warmed: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
+        self._start = self._values = Tunable(**settings.model_dump(include=set(Tunable.model_fields)))
+        self._meter = Meter(counters=4)
+        self.pipeline = Pipeline(
+            speech,
+            max_rows=settings.max_rows,
+            token_chunk_size=settings.token_chunk_size,
+            done=self._done,
+            freed=freed,
+            vocoder_batch=1 if settings.device == "cpu" else _PARTS_AT_ONCE,
+            clone_batch=1 if settings.device == "cpu" else _RECORDINGS_AT_ONCE,
+        )
+        self.cancel = self.pipeline.cancel
+        self.room = self.pipeline.free_rows
+        self.close = self.pipeline.close
+
+    def submit(self, job_id: str, request: Any, queued: float) -> None:
+        """Start a job that waited ``queued`` seconds.
+
+        Raises:
+            RequestError: The request is wrong, the voice is unknown, or the model cannot say the text or clone the
+                recording.
+            redis.exceptions.RedisError: Redis is away, and with it the voices.
+        """
+        parsed = parse_request(request)
+        self.pipeline.submit(make_utterance(self.pipeline.speech, job_id, parsed, queued))
+
+    def progress(self) -> int | None:
+        """A number that changes whenever any job advances; None when there is nothing to do.
+
+        Raises:
+            BackendBrokenError: Jobs will not advance any more.
+        """
+        try:
+            return self.pipeline.progress()
+        except StageBrokenError as error:
+            raise BackendBrokenError(str(error)) from error
+
+    def says(self) -> Mapping[str, Any]:
+        """Its values, and how busy it was lately."""
+        now = self.pipeline.figures()
+        counters = (now.steps, now.row_steps, now.tokens, now.audio_seconds)
+        seconds, (steps, row_steps, tokens, audio_seconds) = self._meter.grown(counters)
+        return {
+            **self._values.model_dump(),
+            "slots": self._start.max_rows,
+            "rows": now.rows,
+            "most_rows": now.most_rows,
+            "mean_batch": round(row_steps / steps, 2) if steps else 0.0,
+            "tokens_per_second": round(tokens / seconds, 1),
+            "audio_seconds_per_second": round(audio_seconds / seconds, 2),
+            "audio_seconds": round(now.audio_seconds, 2),
+        }
+
+    def tune(self, change: Mapping[str, Any], done: Callable[[str | None], None], /) -> None:
+        """Change log level, chunk size and rows, all or nothing; ``done`` is told when the engine has taken it."""
+        try:
+            values = changed(self._values, self._start, change)
+        except TuningError as error:
+            logger.warning("tune: {}; nothing is changed", error)
+            done(str(error))
+            return
+        self._values = values
+        logs.set_level(values.log_level)
+        self.pipeline.limit(values.max_rows, values.token_chunk_size, lambda: done(None))
+        logger.info("tune: from now on {}", values)
+
+    def warm_up(self) -> None:
+        """Speak a word through all stages, before there are jobs; it is not counted.
+
+        Raises:
+            WarmUpError: The word did not become audio.
+        """
+        try:
+            utterance = make_utterance(self.pipeline.speech, _WARM_UP_ID, _WARM_UP)
+            for part in utterance.parts:
+                # A model that ends at once is no reason not to start: the word has its full length.
+                part.row.decoding = replace(part.row.decoding, first_eos=part.row.decoding.limit)
+            self.pipeline.submit(utterance)
+            self._wait_for_warm_up()
+        except (RequestError, StageBrokenError) as error:
+            raise WarmUpError(str(error)) from error
+        if utterance.refusal is not None:
+            raise WarmUpError(str(utterance.refusal))
+        self.pipeline.forget_stats()
+
+    def _wait_for_warm_up(self) -> None:
+        while True:
+            try:
+                self._warmed.get(timeout=1.0)
+            except queue.Empty:
+                self.pipeline.progress()  # raises when a stage has ended
+            else:
+                return
+
+    def _done(self, utterance: Utterance) -> None:
+        if utterance.id == _WARM_UP_ID:
+            self._warmed.put(utterance)
+        elif utterance.refusal is not None:
+            self._ended(Ended(utterance.id, refusal=utterance.refusal))
+        else:
+            try:
+                ended, result = finished(utterance, self.pipeline.sample_rate)
+            except Exception as error:  # noqa: BLE001 - or the job would never end
+                logger.exception("a result cannot be summed up")
+                problem = f"{type(error).__name__}: {error}"
+                self._ended(Ended(utterance.id, refusal=Refusal("result", Cause.INTERNAL, problem)))
+                return
+            self._ended(ended)
+            self._spoken(result)
+
+
+def finished(utterance: Utterance, sample_rate: int) -> tuple[Ended, SynthesisResult]:
+    """What to record of an utterance that has its audio."""
+    result = make_result(utterance, sample_rate)
+    stored = attachments(utterance.id, utterance.audio, kept_tokens(utterance, sample_rate))
+    return Ended(utterance.id, result.model_dump(mode="json"), stored), result

@@ -1,0 +1,167 @@
+"""How jobs enter a worker: watched for, claimed, and handed to the backend."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq.queue import Queue
+from rq.utils import now
+
+from rwkv_tts.refusal import Cause, Refusal, RequestError
+from worker.broker.backend import Backend
+from worker.broker.callbacks import Callbacks
+from worker.broker.claim import Claim, Claimed, Claimer
+from worker.broker.endings import AT_ONCE, Endings
+from worker.broker.observer import Observer
+from worker.broker.outcome import Fate, Outcome
+from worker.broker.running import RunningJobs
+from worker.broker.watcher import QueueWatcher
+
+_LOST_RACE_SECONDS = 0.05
+_DEFAULT_TIMEOUT = 180
+_NOTHING = Claim(suspended=False, dropped=0, alone=False, blocked=False, claimed=())
+
+
+class Intake:
+    """Takes as many jobs as there is room for.
+
+    Args:
+        claimer: Claims jobs.
+        jobs: Those that run; claimed ones are added.
+        most: How many may.
+        backend: Does them.
+        endings: Gets those that are refused.
+        callbacks: Those that jobs may name.
+        observer: Is told of claims.
+
+    Attributes:
+        emptied: The last look found fewer jobs than there was room for.
+    """
+
+    def __init__(
+        self,
+        claimer: Claimer,
+        jobs: RunningJobs,
+        most: int,
+        backend: Backend,
+        endings: Endings,
+        callbacks: Callbacks,
+        observer: Observer,
+    ) -> None:
+        self._claimer, self._jobs, self._most = claimer, jobs, most
+        self._backend, self._endings = backend, endings
+        self._callbacks, self._observer = callbacks, observer
+        self._watchers: list[QueueWatcher] = []
+        self._last = _NOTHING
+        self._notified = False
+        self._may_arm_at = 0.0
+        self.emptied = False
+
+    @property
+    def suspended(self) -> bool:
+        """Workers are suspended, as far as the last look tells."""
+        return self._last.suspended
+
+    @property
+    def blocked(self) -> bool:
+        """The next job must run alone and waits for the end of those that run."""
+        return self._last.blocked
+
+    def room(self) -> int:
+        """Jobs that may be claimed now: what the backend has room for, as long as finished ones are taken off."""
+        if self._last.alone and self._jobs:
+            return 0
+        return min(self._backend.room(), self._most - len(self._jobs))
+
+    def claim(self) -> None:
+        """Claim and run as many jobs as there is room for."""
+        room, total = self.room(), 0
+        while room > 0:
+            self._last = self._claimer.claim(min(room, AT_ONCE), len(self._jobs))
+            self._observer.claimed(len(self._last.claimed))
+            started = self._start(self._last.claimed)
+            total += started
+            self.emptied = started < min(room, AT_ONCE)
+            if self.emptied:
+                break
+            room = self.room()
+        if self._notified and total == 0:
+            # Another worker was faster, or workers are suspended: do not spin on the job that is still there.
+            self._may_arm_at = time.monotonic() + _LOST_RACE_SECONDS
+        self._notified = False
+
+    def put_back_unknown(self, queue: Queue) -> None:
+        """After an error a claim may have happened without its answer: such jobs go back, unharmed."""
+        known = {running.claimed.member for running in self._jobs}
+        for claimed in self._claimer.owned(queue, known):
+            self._endings.put_back([claimed])
+
+    def _start(self, batch: Sequence[Claimed]) -> int:
+        """Hand jobs to the backend; returns how many.
+
+        A job that was taken from us while we were silent, and has not ended here yet, goes back for now: the
+        end of its earlier execution would be taken for that of this one.
+        """
+        fresh = [claimed for claimed in batch if claimed.id not in self._jobs]
+        still_here = [claimed for claimed in batch if claimed.id in self._jobs]
+        for claimed in fresh:
+            self._jobs.enter(claimed)
+        for claimed in fresh:
+            self._hand_over(claimed)
+        if still_here:
+            self._endings.put_back(reversed(still_here))
+        return len(fresh)
+
+    def _hand_over(self, claimed: Claimed) -> None:
+        refusal = claimed.refusal or self._callbacks.refusal(claimed.job)
+        if refusal is not None:
+            self._endings.end(Outcome(claimed, Fate.FAILED, refusal=refusal))
+            return
+        job = claimed.job
+        queued = (now() - job.enqueued_at).total_seconds() if job.enqueued_at else 0.0
+        try:
+            self._backend.submit(job.id, claimed.request, max(0.0, queued))
+        except RequestError as error:
+            self._endings.end(Outcome(claimed, Fate.FAILED, refusal=error.refusal))
+        except RedisError as error:  # what the backend asks of Redis could not be read
+            away = Refusal("redis", Cause.INTERNAL, f"{type(error).__name__}: {error}")
+            self._endings.end(Outcome(claimed, Fate.PUT_BACK, refusal=away))
+        else:
+            self._set_deadline(claimed)
+
+    def _set_deadline(self, claimed: Claimed) -> None:
+        running, timeout = self._jobs.get(claimed.id), claimed.job.timeout or _DEFAULT_TIMEOUT
+        if running is not None and timeout > 0:
+            late = Refusal("timeout", Cause.TIMEOUT, f"the job ran for more than {timeout:g} s")
+            self._endings.deadlines.add(running, timeout, late)
+
+    # Waiting for jobs.
+
+    def watch(self, connection: Redis, queues: Sequence[Queue], notify: Callable[[], None]) -> None:
+        """Start the threads that wait for jobs; they call ``notify``, once for each time they are armed."""
+        self._watchers = [QueueWatcher(connection, queue.key, notify) for queue in queues]
+        for watcher in self._watchers:
+            watcher.start()
+
+    def noticed(self) -> None:
+        """A watcher has seen a job."""
+        self._notified = True
+
+    def patience(self) -> float:
+        """Seconds until the queues are to be looked at again; infinity when a watcher tells, or without room."""
+        if self.blocked or self.room() <= 0:
+            return float("inf")
+        moment = time.monotonic()
+        if moment < self._may_arm_at:
+            return self._may_arm_at - moment
+        if not self.emptied:
+            return 0.0
+        for watcher in self._watchers:
+            watcher.arm()
+        return float("inf")
+
+    def stop(self) -> None:
+        """Stop the threads that wait for jobs."""
+        for watcher in self._watchers:
+            watcher.stop()

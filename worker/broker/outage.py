@@ -1,0 +1,56 @@
+"""A Redis that is away: when to try again, and when to give up."""
+
+import time
+
+from loguru import logger
+from redis.exceptions import RedisError
+
+_LONGEST_PAUSE_SECONDS = 2.0
+
+
+class Outage:
+    """Knows since when Redis is away.
+
+    Args:
+        most_seconds: For how long it may be.
+        doubt_seconds: For how long after an error a claim may have happened without its answer.
+    """
+
+    def __init__(self, most_seconds: float, doubt_seconds: float) -> None:
+        self._most_seconds, self._doubt_seconds = most_seconds, doubt_seconds
+        self._since: float | None = None
+        self._pause = 0.0
+        self._unsure_until = 0.0
+        self.retry_at = 0.0
+        """When to try again, monotonic seconds; 0 while Redis is there."""
+
+    @property
+    def pausing(self) -> bool:
+        """Whether it is too early to try again."""
+        return time.monotonic() < self.retry_at
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a claim may have happened without its answer."""
+        return time.monotonic() < self._unsure_until
+
+    @property
+    def too_long(self) -> bool:
+        """Whether it is time to give up."""
+        return self._since is not None and time.monotonic() - self._since > self._most_seconds
+
+    def over(self) -> None:
+        """Redis has answered."""
+        self._since, self._pause, self.retry_at = None, 0.0, 0.0
+
+    def met(self, error: RedisError, waiting: int) -> None:
+        """Redis has not; so many results wait."""
+        moment = time.monotonic()
+        self._since = self._since or moment
+        self._pause = min(_LONGEST_PAUSE_SECONDS, 2 * self._pause or 0.1)
+        self.retry_at = moment + self._pause
+        self._unsure_until = moment + self._doubt_seconds
+        kind = type(error).__name__
+        logger.warning("redis: {}: {}; {} results wait; again in {:.1f} s", kind, error, waiting, self._pause)
+        if self.too_long:
+            logger.error("redis: away for more than {} s; giving up", self._most_seconds)

@@ -1,0 +1,153 @@
+"""What RQ writes when a job ends, as commands that a script can run under a condition."""
+
+from datetime import timedelta
+from typing import Any
+
+from loguru import logger
+from redis import Redis
+from redis.client import Pipeline
+from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE
+from rq.job import JobStatus
+from rq.repeat import Repeat
+from rq.results import Result
+from rq.utils import now
+
+from rwkv_tts.keys import DEATHS_PREFIX
+from worker.broker.claim import EXECUTION_PREFIX, EXECUTIONS_PREFIX, Claimed
+from worker.broker.outcome import Fate, Outcome
+from worker.broker.tolerance import is_malformed
+
+Commands = list[list[Any]]
+
+
+class Recorder:
+    """Records the commands that RQ's own methods would send.
+
+    Args:
+        connection: Redis; nothing is sent.
+        worker_name: RQ's name of the worker.
+        worker_key: Redis key of the worker's hash, which counts its jobs.
+        result_ttl: Seconds that a result is kept where the job does not say.
+    """
+
+    def __init__(self, connection: Redis, worker_name: str, worker_key: str, result_ttl: int) -> None:
+        self._connection = connection
+        self._worker, self._worker_key = worker_name, worker_key
+        self._executions_key = WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker_name)
+        self._result_ttl = result_ttl
+
+    def commands(self, outcome: Outcome) -> Commands:
+        """The commands that record an outcome; a failure where RQ stumbles over the job."""
+        try:
+            return self._of(outcome)
+        except Exception as error:
+            if not is_malformed(error):
+                raise
+            logger.error("job {}: its outcome cannot be recorded: {!r}", outcome.claimed.id, error)
+            return self.defect(outcome, f"{type(error).__name__}: {str(error)[:200]!r}")
+
+    def defect(self, outcome: Outcome, error: str) -> Commands:
+        """The commands that fail a job in the plainest way, because Redis or RQ does not take its outcome."""
+        job = outcome.claimed.job
+        reason = f"storage: {error}; the job's keys in Redis are not what RQ writes"
+        with self._connection.pipeline() as pipeline:
+            pipeline.hset(job.key, mapping={"status": JobStatus.FAILED.value, "exc_info": reason})
+            pipeline.zadd(outcome.claimed.queue.failed_job_registry.key, {job.id: "+inf"})
+            self._end(outcome.claimed, pipeline)
+            return take(pipeline)
+
+    def end(self, claimed: Claimed) -> Commands:
+        """The commands that forget an execution."""
+        with self._connection.pipeline() as pipeline:
+            self._end(claimed, pipeline)
+            return take(pipeline)
+
+    def _of(self, outcome: Outcome) -> Commands:
+        with self._connection.pipeline() as pipeline:
+            if outcome.fate is Fate.FINISHED:
+                self._record_success(outcome, pipeline)
+            elif outcome.fate is Fate.PUT_BACK:
+                outcome.claimed.queue._enqueue_job(outcome.claimed.job, pipeline=pipeline, at_front=True)
+            elif outcome.tries_again:
+                self._record_retry(outcome, pipeline)
+            else:
+                self._record_failure(outcome, pipeline)
+            if outcome.fate is not Fate.PUT_BACK:
+                pipeline.delete(DEATHS_PREFIX + outcome.claimed.id)
+            self._end(outcome.claimed, pipeline)
+            return take(pipeline)
+
+    def _record_success(self, outcome: Outcome, pipeline: Pipeline) -> None:
+        job, queue = outcome.claimed.job, outcome.claimed.queue
+        job.ended_at = now()
+        self._count("successful_job_count", outcome, pipeline)
+        ttl = job.get_result_ttl(self._result_ttl)
+        if ttl != 0:
+            for key, content in outcome.attachments.items():
+                pipeline.set(key, content, ex=ttl if ttl > 0 else None)
+            job._status = JobStatus.FINISHED
+            job.save(pipeline=pipeline)
+            self._record_result(outcome, Result.Type.SUCCESSFUL, ttl, pipeline)
+            queue.finished_job_registry.add(job, ttl, pipeline)
+        if (job.repeats_left or 0) > 0:
+            repeats = job.repeats_left, job.repeat_intervals
+            Repeat.schedule(job, queue, pipeline=pipeline)
+            job.repeats_left, job.repeat_intervals = repeats
+        else:
+            job.cleanup(ttl, pipeline=pipeline, remove_from_queue=False)
+            job._status = JobStatus.FINISHED
+
+    def _record_retry(self, outcome: Outcome, pipeline: Pipeline) -> None:
+        """As ``Job.retry``, which would write the status before the transaction."""
+        job, queue = outcome.claimed.job, outcome.claimed.queue
+        self._count("failed_job_count", outcome, pipeline)
+        job.ended_at = now()
+        interval, left = job.get_retry_interval(), job.retries_left
+        job.retries_left = (left or 0) - 1
+        if interval:
+            queue.schedule_job(job, now() + timedelta(seconds=interval), pipeline=pipeline)
+        else:
+            queue._enqueue_job(job, pipeline=pipeline, at_front=job.enqueue_at_front_on_retry)
+        job.retries_left = left
+
+    def _record_failure(self, outcome: Outcome, pipeline: Pipeline) -> None:
+        job, queue = outcome.claimed.job, outcome.claimed.queue
+        job.ended_at = now()
+        self._count("failed_job_count", outcome, pipeline)
+        job.set_status(outcome.fate.value, pipeline=pipeline)
+        queue.failed_job_registry.add(job, ttl=job.failure_ttl, exc_string=outcome.reason, pipeline=pipeline)
+        self._record_result(outcome, Result.Type.FAILED, job.failure_ttl, pipeline)
+
+    def _record_result(self, outcome: Outcome, kind: Result.Type, ttl: int | None, pipeline: Pipeline) -> None:
+        job, execution = outcome.claimed.job, outcome.claimed.execution
+        Result.create(
+            job,
+            kind,
+            ttl,
+            return_value=outcome.result,
+            exc_string=outcome.reason or None,
+            worker_name=self._worker,
+            pipeline=pipeline,
+            execution_id=execution.id,
+            execution_started_at=execution.created_at,
+            execution_ended_at=job.ended_at,
+        )
+
+    def _end(self, claimed: Claimed, pipeline: Pipeline) -> None:
+        """Forget the execution; the fence itself falls last."""
+        pipeline.delete(EXECUTION_PREFIX + claimed.member)
+        pipeline.zrem(EXECUTIONS_PREFIX + claimed.id, claimed.execution.id)
+        pipeline.srem(self._executions_key, claimed.member)
+        pipeline.zrem(claimed.queue.started_job_registry.key, claimed.member)
+
+    def _count(self, field: str, outcome: Outcome, pipeline: Pipeline) -> None:
+        pipeline.hincrby(self._worker_key, field, 1)
+        worked = now() - outcome.claimed.execution.created_at
+        pipeline.hincrbyfloat(self._worker_key, "total_working_time", worked.total_seconds())
+
+
+def take(pipeline: Pipeline) -> Commands:
+    """The commands that were recorded on a pipeline, which forgets them."""
+    commands = [list(args) for args, _ in pipeline.command_stack]
+    pipeline.command_stack.clear()
+    return commands

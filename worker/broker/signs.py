@@ -1,0 +1,114 @@
+"""A worker's signs of life: its lease, what it says in it, and whether its jobs are still its own."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rq.worker import BaseWorker
+from rq.worker.base import WorkerStatus
+from rq.worker_registration import register
+
+from rwkv_tts.refusal import Cause, Refusal
+from worker.broker.backend import Backend
+from worker.broker.endings import Endings
+from worker.broker.lease import REPLIES, Lease
+from worker.broker.messages import Tuned
+from worker.broker.outcome import Fate, Verdict
+from worker.broker.running import RunningJobs
+
+_SILENT_SECONDS = 60
+"""RQ's tools list a dead worker for so long."""
+
+_ANSWERS = 8
+"""Answers to changes of values that the lease repeats, so that everyone who asks has the time to read theirs."""
+
+_TAKEN = Verdict(Fate.PUT_BACK, Refusal("", Cause.CANCELLED, "cancelled on request"))
+
+
+class SignsOfLife:
+    """Says at every beat that the worker lives, and finds out which jobs were taken from it.
+
+    Args:
+        worker: The RQ worker that lives.
+        lease: Its lease.
+        jobs: Those that it runs.
+        backend: Says more.
+        endings: Ends jobs that were taken.
+        max_queue: Jobs that may wait, which the lease announces.
+        suspended: Whether workers are suspended.
+
+    Attributes:
+        next_at: When the next beat is due, monotonic seconds.
+        recovered: Jobs of dead workers that this one has put back.
+    """
+
+    def __init__(
+        self,
+        worker: BaseWorker,
+        lease: Lease,
+        jobs: RunningJobs,
+        backend: Backend,
+        endings: Endings,
+        max_queue: int | None,
+        suspended: Callable[[], bool],
+    ) -> None:
+        self._worker, self._lease, self._jobs = worker, lease, jobs
+        self._backend, self._endings = backend, endings
+        self._max_queue, self._suspended = max_queue, suspended
+        self._answers: dict[str, str | None] = {}
+        self.next_at = 0.0
+        self.recovered = 0
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for a beat."""
+        return time.monotonic() >= self.next_at
+
+    def beat(self) -> None:
+        """Renew the lease, and see which jobs were taken from us."""
+        running = list(self._jobs)
+        with self._worker.connection.pipeline(transaction=False) as pipeline:
+            self._lease.renew(self.says(), pipeline)
+            self._worker.heartbeat(_SILENT_SECONDS, pipeline=pipeline)
+            self._worker.set_state(self._state(), pipeline=pipeline)
+            for one in running:
+                pipeline.zscore(one.claimed.queue.started_job_registry.key, one.claimed.member)
+            replies = pipeline.execute()
+        self.next_at = time.monotonic() + self._lease.interval
+        self._lease.renewed(*replies[:REPLIES])
+        if replies[REPLIES]:
+            self._register_again()
+        for one, score in zip(running, replies[REPLIES + 4 :], strict=True):
+            if score is None:  # cancelled, deleted or recovered: decided by others, so no callback is told
+                self._endings.stop_early(one, _TAKEN)
+
+    def says(self) -> dict[str, Any]:
+        """What the lease tells."""
+        return {
+            "max_queue": self._max_queue,
+            "running": len(self._jobs),
+            "jobs_per_second": round(self._endings.throughput.per_second(), 3),
+            "recovered": self.recovered,
+            "answers": self._answers,
+            **self._backend.says(),
+        }
+
+    def answer(self, tuned: Tuned) -> None:
+        """Repeat an answer in the lease, from now on, until newer ones have taken its place."""
+        self._answers[tuned.id] = tuned.error
+        if len(self._answers) > _ANSWERS:
+            del self._answers[next(iter(self._answers))]
+        self.next_at = 0.0
+
+    def _state(self) -> WorkerStatus:
+        if self._jobs:
+            return WorkerStatus.BUSY
+        return WorkerStatus.SUSPENDED if self._suspended() else WorkerStatus.IDLE
+
+    def _register_again(self) -> None:
+        """The worker's hash had expired, as after a long outage."""
+        worker = self._worker
+        with worker.connection.pipeline() as pipeline:
+            pipeline.hset(worker.key, mapping=worker.serialize())
+            register(worker, pipeline)
+            pipeline.execute()

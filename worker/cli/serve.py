@@ -1,0 +1,100 @@
+"""``rwkv-tts worker`` and ``rwkv-tts dashboard``: the processes that stay."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from loguru import logger
+from redis import Redis
+from rich.markup import escape
+
+from worker.cli.common import CommandError, public_url, settings_from
+from worker.cli.console import errors
+from worker.cli.local import redis_server
+from worker.cli.options import RedisOption, with_settings
+from worker.settings import Settings, read_secret
+
+_UNUSABLE = 2
+"""Exit code of a worker that cannot start as it is set up."""
+
+
+@with_settings
+def worker(
+    *,
+    burst: Annotated[bool, typer.Option("--burst", help="exit when the queue is empty")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="print no line at the start")] = False,
+    profile: Annotated[
+        int,
+        typer.Option("--profile", min=0, help="torch profiler trace of so many steps, to ./profile-PID.json"),
+    ] = 0,
+    settings: Settings,
+) -> None:
+    """Drain a queue until told to stop: SIGTERM finishes what is running first."""
+    from worker.service import UnusableError, run_worker  # imports torch
+
+    with redis_server(settings, data=Path("redis-data")) as url:
+        if not quiet:
+            errors.print(
+                f"model {settings.model}, device {settings.device}, queue {','.join(settings.queue)} "
+                f"on {public_url(url)}, token_chunk_size {settings.token_chunk_size}, max_rows {settings.max_rows}"
+            )
+        try:
+            code = int(run_worker(settings, url, burst=burst, profile_steps=profile))
+        except UnusableError as error:
+            errors.print(f"[red]{error.what}:[/] {escape(error.reason)}")
+            code = _UNUSABLE
+    _end_process(code)
+
+
+def dashboard(
+    *,
+    host: Annotated[str, typer.Option("--host", help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="port to listen on")] = 9181,
+    redis: RedisOption = None,
+    username: Annotated[
+        str | None, typer.Option("--username", envvar="RQ_DASHBOARD_USERNAME", help="login name, default admin")
+    ] = None,
+    password: Annotated[
+        str | None,
+        typer.Option("--password", envvar="RQ_DASHBOARD_PASSWORD", help="login password; safer as a variable"),
+    ] = None,
+    password_file: Annotated[
+        Path | None,
+        typer.Option("--password-file", envvar="RQ_DASHBOARD_PASSWORD_FILE", help="file with the login password"),
+    ] = None,
+) -> None:
+    """Show queues, jobs and workers in a browser (rq-dashboard)."""
+    try:
+        from worker.ops.dashboard import check_access, create_app, listen
+    except ModuleNotFoundError as error:
+        hint = "pip install 'rwkv-tts-worker[dashboard]'"
+        raise CommandError(f"dashboard: {error.name} is not installed; {hint}") from None
+
+    try:
+        if password_file is not None:
+            password = read_secret("--password-file", password_file)
+        check_access(host, username, password)
+        url = settings_from({"redis": redis}).redis_url()
+        if url is None:
+            raise CommandError(
+                "--redis: no Redis to show; accepted: a URL here, in RWKV_TTS_REDIS or in REDIS_URL"
+            )
+        connection = Redis.from_url(url)
+        connection.ping()
+        login = (username or "admin", password) if password else None
+        server = listen(create_app(connection, public_url(url), login), host, port)
+    except ValueError as error:  # of the password's file, the access or the address
+        raise CommandError(str(error)) from None
+    shown = f"[{host}]" if ":" in host else host
+    errors.print(f"dashboard of {public_url(url)} on http://{shown}:{server.port}/", markup=False)
+    server.serve_forever()
+
+
+def _end_process(code: int) -> None:
+    """Exit at once: after jobs were put back, threads may still be inside torch, which aborts at a normal exit."""
+    logger.complete()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,127 @@
+"""``rwkv-tts say`` and ``rwkv-tts enqueue``: from texts to audio files."""
+
+import base64
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rwkv_tts import JobFailedError, RequestError, TTSClient
+from worker.cli.common import CommandError, audio_format, read_recording_file, warn_without_workers, write_audio
+from worker.cli.console import Line, console, errors, jobs_table, progress_bar, save, summary
+from worker.cli.local import LocalWorker, local_worker, redis_server, wait
+from worker.cli.options import with_request, with_settings
+from worker.settings import Settings
+
+
+@with_settings
+@with_request
+def say(
+    *,
+    text: Annotated[str, typer.Argument(show_default=False)],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="audio file to write")] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="a recording of the voice to speak in", dir_okay=False)
+    ] = None,
+    use_transcript: Annotated[
+        bool, typer.Option("--use-transcript", help="go on from the stored voice's recording and its words")
+    ] = False,
+    fields: dict[str, Any],
+    settings: Settings,
+) -> None:
+    """Speak one text through the queue and write the audio file."""
+    request = {"format": audio_format(output)} | fields
+    if reference is not None:
+        request["reference"] = base64.b64encode(read_recording_file(reference)).decode()
+    if use_transcript:
+        request["use_transcript"] = True
+
+    def speak(client: TTSClient, local: LocalWorker | None) -> int:
+        start = time.monotonic()
+        with errors.status("speaking"):
+            speech = wait(client, client.submit(text, **request), local)
+        path = output or Path(f"speech.{speech.result.format}")
+        write_audio(path, speech.audio)
+        for warning in speech.result.warnings:
+            errors.print(f"[yellow]warning:[/] {warning}")
+        line = summary([Line("", speech, path)], time.monotonic() - start)
+        console.print(f"{path}: {line}, seed {speech.result.seed}, finish {speech.result.finish_reason}")
+        return 0
+
+    _with_worker(settings, speak)
+
+
+@with_settings
+def enqueue(
+    *,
+    file: Annotated[Path, typer.Argument(help="one JSON request a line", exists=True, dir_okay=False)],
+    out: Annotated[Path | None, typer.Option("--out", help="wait, and write audio files here")] = None,
+    settings: Settings,
+) -> None:
+    """Queue many requests; prints their job ids, or waits and writes audio files (always so without a Redis)."""
+    target = out if settings.redis_url() is not None else out or Path("out")
+
+    def submit(client: TTSClient, local: LocalWorker | None) -> int:
+        start = time.monotonic()
+        jobs, refused = _submit_lines(client, file)
+        if target is None:
+            for label, job_id in jobs:
+                console.print(json.dumps({"line": int(label), "job_id": job_id}))
+            return int(refused > 0)
+        lines = _collect(client, jobs, target, local)
+        console.print(jobs_table(lines))
+        console.print(summary(lines, time.monotonic() - start))
+        return int(refused > 0 or any(line.path is None for line in lines))
+
+    _with_worker(settings, submit)
+
+
+def _submit_lines(client: TTSClient, file: Path) -> tuple[list[tuple[str, str]], int]:
+    """Queue each line; returns (line number, job id) pairs and how many lines were refused."""
+    jobs, refused = [], 0
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            fields = json.loads(line)
+            if not isinstance(fields, dict):
+                raise CommandError("request: accepted is a JSON object")
+            jobs.append((str(number), client.submit(fields.pop("text", ""), **fields)))
+        except (RequestError, CommandError, json.JSONDecodeError, TypeError) as error:
+            refused += 1
+            errors.print(f"[red]line {number}:[/] {error}")
+    return jobs, refused
+
+
+def _collect(client: TTSClient, jobs: list[tuple[str, str]], out: Path, local: LocalWorker | None) -> list[Line]:
+    """Wait for jobs in order and write their audio files."""
+    lines = []
+    with progress_bar() as bar:
+        for label, job_id in bar.track(jobs, description="speaking"):
+            lines.append(_line(client, label, job_id, out, local))
+    return lines
+
+
+def _line(client: TTSClient, label: str, job_id: str, out: Path, local: LocalWorker | None) -> Line:
+    try:
+        speech = wait(client, job_id, local)
+    except JobFailedError as error:
+        return Line(label, error)
+    return Line(label, speech, save(speech, out, label))
+
+
+def _with_worker(settings: Settings, act: Callable[[TTSClient, LocalWorker | None], int]) -> None:
+    """Run ``act`` against the configured Redis and its workers, or against a server and a worker of our own."""
+    with redis_server(settings) as url:
+        client = TTSClient(url, settings.queue[0])
+        if settings.redis_url() is not None:
+            warn_without_workers(client.connection, settings.queue[0])
+            raise typer.Exit(act(client, None))
+        with local_worker(settings, url) as local:
+            with errors.status("starting a worker"):
+                local.wait_until_ready()
+            code = act(client, local)
+        raise typer.Exit(code)

@@ -1,0 +1,9 @@
+"""Where audio goes: beside the job's result in Redis, under keys of its own that live as long."""
+
+from rwkv_tts.keys import audio_key, tokens_key
+from rwkv_tts.voice_store import VoiceTokens
+
+
+def attachments(job_id: str, audio: bytes, voice: VoiceTokens) -> dict[str, bytes]:
+    """What to store with a finished job, by Redis key: its audio, and what it takes to keep its voice."""
+    return {audio_key(job_id): audio, tokens_key(job_id): voice.model_dump_json().encode()}
