@@ -5,7 +5,7 @@ import socket
 import threading
 from pathlib import Path
 
-from chaos_plan import Kind
+from chaos.plan import Kind
 
 _BUFFER = 1 << 16
 

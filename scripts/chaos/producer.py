@@ -1,4 +1,4 @@
-"""A producer process of chaos.py, which starts it: submits jobs, good ones and bad ones, and writes down which.
+"""A producer process of a chaos run: submits jobs, good ones and bad ones, and writes down which.
 
 The ledger gets a line once Redis has confirmed a job. A submit that got no answer is tried again under the same
 id, made up beforehand; that the id is there already means that the answer was lost, not the job.

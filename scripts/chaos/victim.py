@@ -1,4 +1,4 @@
-"""A worker process of chaos.py, which starts it: the product's worker, with points where it can be told to die.
+"""A worker process of a chaos run: the product's worker, with points where it can be told to die.
 
 The name of a fault point on standard input arms it; at one of the next times that the worker passes it with jobs
 in its hands, it kills itself with SIGKILL. The end of standard input ends the process.
@@ -19,7 +19,7 @@ from typing import Any
 import typer
 from loguru import logger
 
-from chaos_plan import Kind
+from chaos.plan import Kind
 from rwkv_tts.schema import RequestError, SynthesisRequest
 from worker.broker.backend import Backend, Ended, MakeBackend
 from worker.broker.batch_worker import BatchWorker

@@ -13,7 +13,7 @@ from rq.queue import Queue
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
-from chaos_producer import PHANTOM, POISON, TWICE
+from chaos.producer import PHANTOM, POISON, TWICE
 from rwkv_tts.keys import audio_key
 from worker.broker.claim import EXECUTION_PREFIX, EXECUTIONS_PREFIX
 

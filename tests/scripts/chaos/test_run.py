@@ -13,19 +13,19 @@ from rq.queue import Queue
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
-from chaos_ledger import audit
-from chaos_plan import OF_THE_SERVER, Amounts, Kind, make_plan
-from chaos_recovery import percentile
+from chaos.ledger import audit
+from chaos.plan import OF_THE_SERVER, Amounts, Kind, make_plan
+from chaos.recovery import percentile
 from rwkv_tts.keys import audio_key
 from worker.cli.embedded import embedded_redis
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "chaos.py"
+ROOM = Path(__file__).parents[3] / "scripts" / "chaos"
 AMOUNTS = Amounts(kills=30, zombies=4, cuts=4, restarts=5, pauses=3)
 
 
 @pytest.mark.slow
 def test_quick_run() -> None:
-    done = subprocess.run([sys.executable, str(SCRIPT), "--quick"], capture_output=True, text=True, timeout=110)
+    done = subprocess.run([sys.executable, str(ROOM), "--quick"], capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
     assert (figures["lost"], figures["duplicated"], figures["wrong"], figures["leftovers"]) == (0, 0, 0, 0)

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import cycle, islice
+from pathlib import Path
 from random import Random
 
 
@@ -53,8 +54,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Amounts:
-    """How many faults of each kind; a quarter of the kills is at random instants,
-    the others are at fault points."""
+    """How many faults of each kind; a quarter of the kills is at random instants, the others at fault points."""
 
     kills: int
     zombies: int
@@ -68,6 +68,21 @@ class Amounts:
         workers = [*kills, *[Kind.ZOMBIE] * self.zombies, *islice(cycle(CUTS), self.cuts)]
         restarts = islice(cycle((Kind.CRASH, Kind.RESTART)), self.restarts)
         return workers, [*restarts, *[Kind.PAUSE] * self.pauses]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Size of a run."""
+
+    jobs: int
+    seconds: float
+    producers: int
+    workers: int
+    rows: int
+    lease: float
+    seed: int
+    model: Path | None
+    amounts: Amounts
 
 
 def make_plan(amounts: Amounts, seconds: float, workers: int, lease: float, seed: int) -> list[Fault]:
