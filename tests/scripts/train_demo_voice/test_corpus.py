@@ -15,6 +15,8 @@ from train_demo_voice.corpus import HOP, SAMPLE_RATE, Order, Shard, Utterance, t
 from train_demo_voice.held_out import HELD_OUT, HELD_OUT_WRITTEN
 from train_demo_voice.speakers import PHONES, PITCHES, SPEAKERS, SPEEDS, Speaker
 
+pytestmark = pytest.mark.train
+
 SENTENCES = ("The garden was quiet before the storm.", "Would you please close the window near the old piano?")
 needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="the program flite is not installed")
 

@@ -4,7 +4,7 @@ import copy
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,8 @@ from train_demo_voice.cuda_graph import (
 from train_demo_voice.speakers import PHONES
 from train_demo_voice.tokens import Tokeniser, tokenise
 
+pytestmark = pytest.mark.train
+
 CPU = torch.device("cpu")
 MOST_BYTES = 7_750_000
 READS = 3  # of the clock, in one step
@@ -63,14 +65,6 @@ HOST_OPERATIONS = {
     f"aten.{name}"
     for name in ("_local_scalar_dense", "nonzero", "bincount", "_unique2", "lift_fresh", "masked_select")
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def vowels(frames: int, pitch: float, rng: np.random.Generator) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:

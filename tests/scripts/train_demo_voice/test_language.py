@@ -3,7 +3,6 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import count, pairwise
@@ -70,19 +69,13 @@ from train_demo_voice.language_training import (
 )
 from train_demo_voice.muon import FlatOptimizer, FlatParameters, Rates, orthogonalize
 
+pytestmark = pytest.mark.train
+
 SIZES = ModelSizes(
     layers=3, width=128, ffn=192, rank_w=8, rank_a=12, rank_v=6, rank_g=10, phone_block=2, dropout=0.1
 )
 TEXTS = ("Hello there.", "One two three!", "Why?", "Grüße, Jo.")
 Tokens = tuple[NDArray[np.int16], NDArray[np.int16]]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make_shard(n: int, seed: int = 0) -> tuple[Shard, Tokens]:
