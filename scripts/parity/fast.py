@@ -16,8 +16,8 @@ from model.fast.batch import Batch, Shape
 from model.fast.forward import FastRWKV7
 from model.fast.selftest import single_row
 from model.fast.state import FastState
-from parity_report import Arrays, Report, make_report
-from parity_rwkv7 import GOLDEN_FILE, checkpoint_files
+from parity.report import Arrays, Report, make_report
+from parity.rwkv7 import GOLDEN_FILE, checkpoint_files
 
 TOLERANCES = {"logits": 0.6, "rms": 0.03, "top1_missed": 0.03, "greedy_tokens": 0.0}
 """Of float16 weights and activations, as the golden vectors' README has them."""

@@ -27,7 +27,7 @@ from codec.features import LAYERS, SemanticFeatures, standardize
 from codec.layers import loaded
 from codec.vocos import FrameDecoder
 from codec.weights import load_weights
-from parity_report import ArrayError, Arrays, Report, make_report
+from parity.report import ArrayError, Arrays, Report, make_report
 from random_bicodec import PUBLISHED_CONFIG
 
 DEFAULT_TOLERANCE = 1e-4

@@ -1,16 +1,18 @@
 """Compare this implementation with directories of golden vectors made by independent ones.
 
-    python scripts/parity.py ../shared/golden/*
-    python scripts/parity.py --engine cuda ../shared/golden/rwkv7_*
+    python scripts/parity [rwkv7|bicodec|bicodec-full|DIRECTORY]...
+    python scripts/parity --engine cuda rwkv7
 
-With ``--engine cuda`` RWKV-7 runs in the fast engine, with the tolerances of float16; other directories as ever.
-Prints one JSON line for each directory; arguments that are files are passed over. Exits 0 when every array is
-within its tolerance, 1 when one is not, and 2 when an argument is no directory of a known kind.
+A kind stands for all directories of that kind in the folder that RWKV_TTS_GOLDEN names; without arguments, all
+of them are compared. With ``--engine cuda`` RWKV-7 runs in the fast engine, with the tolerances of float16; other
+directories as ever. Prints one JSON line for each directory; arguments that are files are passed over. Exits 0
+when every array is within its tolerance, 1 when one is not, 2 when an argument is no directory of a known kind.
 """
 
 import argparse
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,20 +20,20 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-import parity_bicodec
-import parity_rwkv7
-from parity_report import ArrayError, Report
+from parity import bicodec, rwkv7
+from parity.report import ArrayError, Report
 
+GOLDEN_VARIABLE = "RWKV_TTS_GOLDEN"
 COMPARE: dict[str, Callable[[Path], Report]] = {
-    "rwkv7": parity_rwkv7.compare,
-    "bicodec": parity_bicodec.compare,
-    "bicodec-full": parity_bicodec.compare,
+    "rwkv7": rwkv7.compare,
+    "bicodec": bicodec.compare,
+    "bicodec-full": bicodec.compare,
 }
 
 
 def kind_of(directory: Path) -> str | None:
     """The kind of golden directory, told from its files; None when it is of no known kind."""
-    if _has_tokens(directory / parity_rwkv7.GOLDEN_FILE):
+    if _has_tokens(directory / rwkv7.GOLDEN_FILE):
         return "rwkv7"
     if (directory / "golden.npz").is_file():
         return "bicodec"
@@ -65,7 +67,7 @@ def compare(directory: Path, kind: str, fast: bool = False) -> dict[str, Any]:
     """The line for one directory; what cannot be loaded is a line with the error."""
     compare_kind = COMPARE[kind]
     if fast and kind == "rwkv7":
-        from parity_fast import compare as compare_kind  # needs Triton
+        from parity.fast import compare as compare_kind  # needs Triton
     line: dict[str, Any] = {"name": directory.resolve().name, "kind": kind}
     try:
         report = compare_kind(directory)
@@ -77,12 +79,41 @@ def compare(directory: Path, kind: str, fast: bool = False) -> dict[str, Any]:
     return line | {"ok": report.ok}
 
 
+def directories(names: Sequence[str]) -> list[Path]:
+    """The directories that are named, and those of the kinds that are; files are passed over.
+
+    Raises:
+        ValueError: Kinds are asked for, and there is no folder to look in.
+    """
+    found = []
+    for name in names or COMPARE:
+        if name in COMPARE:
+            found += [path for path in sorted(golden_folder().iterdir()) if kind_of(path) == name]
+        elif not Path(name).is_file():
+            found.append(Path(name))
+    return found
+
+
+def golden_folder() -> Path:
+    folder = os.environ.get(GOLDEN_VARIABLE, "")
+    if not folder or not Path(folder).is_dir():
+        raise ValueError(
+            f"{GOLDEN_VARIABLE}: {folder!r} is no directory; accepted: the folder of the golden vectors"
+        )
+    return Path(folder)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("directory", nargs="+", type=Path)
+    parser = argparse.ArgumentParser(
+        prog="python scripts/parity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", nargs="*", metavar="KIND|DIRECTORY")
     parser.add_argument("--engine", choices=("reference", "cuda"), default="reference")
     options = parser.parse_args(arguments)
-    paths = [path for path in options.directory if not path.is_file()]
+    try:
+        paths = directories(options.what)
+    except ValueError as error:
+        parser.error(str(error))
     status = 0 if paths else 2
     for path in paths:
         kind = kind_of(path)
@@ -94,7 +125,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(line, allow_nan=False), flush=True)
         status = max(status, 0 if line["ok"] else 1)
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -19,7 +19,7 @@ from model.checkpoint import Checkpoint, load_checkpoint
 from model.ragged import Ragged
 from model.rwkv7 import RWKV7
 from model.state import State
-from parity_report import Arrays, Report, make_report
+from parity.report import Arrays, Report, make_report
 
 GOLDEN_FILE = "golden.safetensors"
 CHECKPOINT_SUFFIXES = {".safetensors", ".pth", ".st"}

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import parity
 from make_random_model import RandomModel, write_checkpoint
 from model.checkpoint import load_checkpoint
-from parity_rwkv7 import Subject, state_arrays
+from parity import command as parity
+from parity.rwkv7 import Subject, state_arrays
 
 
 def run(capsys: pytest.CaptureFixture[str], *paths: Path) -> tuple[int, list[dict[str, Any]], str]:
@@ -142,3 +142,19 @@ def test_usage_errors(own_golden: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert status == 2
     assert [line["name"] for line in lines] == ["own"]
     assert "unknown: not a directory of golden vectors" in errors
+
+
+def test_a_kind_stands_for_the_directories_that_the_environment_names(
+    own_golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "unknown").mkdir()
+    (tmp_path / "linked").symlink_to(own_golden)
+    monkeypatch.setenv("RWKV_TTS_GOLDEN", str(tmp_path))
+    for arguments in (["rwkv7"], []):
+        assert parity.main(arguments) == 0
+        assert [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()] == ["own"]
+    assert parity.main(["bicodec"]) == 2
+    monkeypatch.delenv("RWKV_TTS_GOLDEN")
+    with pytest.raises(SystemExit):
+        parity.main(["rwkv7"])
+    assert "RWKV_TTS_GOLDEN" in capsys.readouterr().err
