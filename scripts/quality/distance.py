@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from codec.config import MelConfig
 from codec.mel import mel_filters
-from quality_signal import SAMPLE_RATE, Audio, active_frames, framed
+from quality.recording import SAMPLE_RATE, Audio, active_frames, framed
 
 Array = NDArray[np.float64]
 

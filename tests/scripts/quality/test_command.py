@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import quality
-from quality_distance import DECIBELS, Array, Centroids, distortion, normalized_cepstra, timbre, warped_distances
-from quality_report import Findings, Mark
-from quality_signal import SAMPLE_RATE, Audio, as_audio, measure, median_pitch
-from quality_speech import Line, Rendering, Take, speak, teach, with_voices
-from quality_study import QUICK, Plan, Study, attribute_lines, ending_lines, level_lines
-from quality_words import Score, score, transcribe, words_of
+from quality import command as quality
+from quality.distance import DECIBELS, Array, Centroids, distortion, normalized_cepstra, timbre, warped_distances
+from quality.recording import SAMPLE_RATE, Audio, as_audio, measure, median_pitch
+from quality.report import Findings, Mark
+from quality.speech import Line, Rendering, Take, speak, teach, with_voices
+from quality.study import QUICK, Plan, Study, attribute_lines, ending_lines, level_lines
+from quality.words import Score, score, transcribe, words_of
 from worker.speech.directory import open_model
 
 needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="flite is missing: apt-get install flite")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from quality_signal import SAMPLE_RATE, Samples
+from quality.recording import SAMPLE_RATE, Samples
 
 PADDING = np.zeros(SAMPLE_RATE // 5, dtype=np.int16)
 """Silence around a recording: a recogniser expects some, and utterances differ in theirs."""

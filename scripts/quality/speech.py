@@ -12,7 +12,7 @@ import torch
 
 from codec.bicodec import BiCodec
 from codec.clip import normalize_volume, reference_clip
-from quality_signal import Audio, Samples, as_audio, to_samples
+from quality.recording import Audio, Samples, as_audio, to_samples
 from rwkv_tts.attributes import Attributes
 from rwkv_tts.schema import RequestError, SynthesisRequest
 from rwkv_tts.voices import Voice, VoiceLibrary

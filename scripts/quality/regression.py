@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from quality_distance import distance_table, normalized_cepstra
-from quality_report import Findings
-from quality_signal import measure
-from quality_speech import Line
-from quality_study import NAMES, Plan, Study, sentence_line
-from quality_words import score
+from quality.distance import distance_table, normalized_cepstra
+from quality.recording import measure
+from quality.report import Findings
+from quality.speech import Line
+from quality.study import NAMES, Plan, Study, sentence_line
+from quality.words import score
 
-BASELINE = Path(__file__).with_name("quality_baseline.json")
+BASELINE = Path(__file__).with_name("baseline.json")
 TURNS = 5
 """Seeds whose worst is the limit, with slack."""
 SLACK = 1.15

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from codec.bicodec import BiCodec
-from quality_distance import Array, Centroids, distance_table, distortion, normalized_cepstra, timbre
-from quality_regression import regression_lines
-from quality_report import Findings
-from quality_signal import as_audio, measure
-from quality_speech import (
+from quality.distance import Array, Centroids, distance_table, distortion, normalized_cepstra, timbre
+from quality.recording import as_audio, measure
+from quality.regression import regression_lines
+from quality.report import Findings
+from quality.speech import (
     BY_NAME,
     CLONE,
     PITCH_LEVELS,
@@ -24,7 +24,7 @@ from quality_speech import (
     encode_voice,
     resynthesize,
 )
-from quality_study import (
+from quality.study import (
     NAMES,
     Plan,
     Study,
@@ -38,7 +38,7 @@ from quality_study import (
     voice_lines,
     written_lines,
 )
-from quality_words import Score, score, transcribe_all
+from quality.words import Score, score, transcribe_all
 from rwkv_tts.attributes import ATTRIBUTES
 from train_demo_voice.held_out import HELD_OUT
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from quality_signal import Audio, Samples, as_audio, median_pitch
-from quality_speech import PITCH_LEVELS, SPEED_LEVELS, Line, Rendering, Take
-from quality_words import Score, score, transcribe_all
+from quality.recording import Audio, Samples, as_audio, median_pitch
+from quality.speech import PITCH_LEVELS, SPEED_LEVELS, Line, Rendering, Take
+from quality.words import Score, score, transcribe_all
 from train_demo_voice.held_out import HELD_OUT, HELD_OUT_WRITTEN
 from train_demo_voice.speakers import SPEAKERS
 

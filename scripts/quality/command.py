@@ -1,12 +1,12 @@
 """How well a model speaks: held-out sentences, compared with the teacher's recordings of the same.
 
-    python scripts/quality.py [--model DIR] [--quick] [--only words,attributes] [--check]
-    python scripts/quality.py --only regression --check
-    python scripts/quality.py --write-baseline
+    python scripts/quality [--model DIR] [--quick] [--only words,attributes] [--check]
+    python scripts/quality --only regression --check
+    python scripts/quality --write-baseline
 
 Sections: words (accuracy of a recogniser, of the teacher's), attributes (words, pitch and duration by level),
 retrieval (mel-cepstral distortion), endings, clones (zero-shot), regression (a fixed set, batched and alone,
-within the limits of quality_baseline.json: the worst of 5 seeds with slack, written by ``--write-baseline``),
+within the limits of baseline.json: the worst of 5 seeds with slack, written by ``--write-baseline``),
 codec (resynthesis, without marks; of models that read mel frames) and speed. Needs flite and pocketsphinx. The
 last line is JSON. Exits 0, 1 when ``--check`` is given and a mark is missed, 2 when something needed is not there.
 """
@@ -30,14 +30,14 @@ import numpy as np
 import soundfile
 from rich.console import Console
 
-import quality_sections as sections
 from codec.bicodec import BiCodec
-from quality_regression import TURNS, measures, read_baseline, regression, turn_lines, write_baseline
-from quality_report import Findings, Mark, marks_table
-from quality_sections import SECTIONS
-from quality_signal import SAMPLE_RATE
-from quality_speech import Line, Rendering, encode_voice, pace, speak, teach, with_voices
-from quality_study import QUICK, Plan, Study, sentence_line
+from quality import sections
+from quality.recording import SAMPLE_RATE
+from quality.regression import TURNS, measures, read_baseline, regression, turn_lines, write_baseline
+from quality.report import Findings, Mark, marks_table
+from quality.sections import SECTIONS
+from quality.speech import Line, Rendering, encode_voice, pace, speak, teach, with_voices
+from quality.study import QUICK, Plan, Study, sentence_line
 from train_demo_voice.teacher import TeacherError
 from worker.settings import DEFAULT_MODEL, EngineName
 from worker.speech.directory import ModelError, SpeechModel, open_model
@@ -205,7 +205,9 @@ def section_names(text: str) -> list[str]:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python scripts/quality", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="a model directory")
     parser.add_argument(
         "--only", type=section_names, default=list(SECTIONS), metavar="SECTIONS", help="with commas between"
@@ -272,7 +274,3 @@ def report(evaluation: Evaluation, options: argparse.Namespace) -> int:
         options.json.write_text(text + "\n")
     print(text)
     return int(options.check and not summary["ok"])
-
-
-if __name__ == "__main__":
-    sys.exit(main())
