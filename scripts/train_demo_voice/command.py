@@ -89,5 +89,6 @@ def export(work: Work = DEFAULT_WORK, out: Path = Path("assets/demo-voice")) -> 
     write_model(work, out)
 
 
-def main() -> None:
+def main() -> int:
     app(prog_name="python scripts/train_demo_voice")
+    return 0
