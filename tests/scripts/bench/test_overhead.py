@@ -5,13 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_overhead.py"
+ROOM = Path(__file__).parents[3] / "scripts" / "bench"
 
 
 def test_counts_and_fields() -> None:
-    arguments = ["--jobs", "320", "--repeats", "1", "--lone", "5"]
+    arguments = ["overhead", "--jobs", "320", "--repeats", "1", "--lone", "5"]
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=110, check=True
+        [sys.executable, str(ROOM), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=True,
     )
     figures = json.loads(done.stdout.splitlines()[-1])
     assert list(figures["volume"]) == ["stock", "batch 1", "batch 8", "batch 32", "batch 128"]

@@ -18,6 +18,9 @@ GENDERS = ("female", "male")
 CUT_SECONDS = 4.0
 """Of speech, where a long text is to be read but not spoken in full."""
 
+LIMITS = (5.0, 10.0)
+"""Seconds of speech at which a job of a full queue is cut, the least and the most."""
+
 SENTENCES = (
     "The kettle is on the stove.",
     "Our train leaves at noon from the far platform.",
@@ -77,6 +80,12 @@ class Workload:
         """Long texts of which only the beginning is spoken, beside medium ones: prefill beside decode."""
         jobs = self.jobs(count, lengths=("long", "medium"))
         return [job | {"max_seconds": CUT_SECONDS} if i % 2 == 0 else job for i, job in enumerate(jobs)]
+
+    def limited(self, count: int) -> list[Request]:
+        """Medium and long texts, each with a limit of its own, where a model that says no end of its own stops."""
+        rng = random.Random(self.seed)  # noqa: S311 - lengths, not secrets
+        jobs = self.jobs(count, lengths=("medium", "long"))
+        return [job | {"max_seconds": round(rng.uniform(*LIMITS), 2)} for job in jobs]
 
     def _job(self, rng: random.Random, number: int, length: str, mode: str) -> Request:
         job: Request = {"text": compose(rng, *LENGTHS[length]), "seed": self.seed + number}

@@ -1,4 +1,4 @@
-"""The benchmark: its arithmetic where the answer is known, its verdicts, and the whole of it at its smallest."""
+"""The bench of the whole system: its verdicts, and all of it at its smallest."""
 
 import io
 import json
@@ -9,103 +9,17 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from redis import Redis
 from rich.console import Console
 
-from bench import judge, model_digest, read_run
-from bench_figures import NoAudioError, Turn, digest, memory_slope, percentiles, summarize, turn_slope
-from bench_load import Outcome
-from bench_plot import draw
-from bench_usage import Usage, gpu_index, gpu_usage
-from bench_workload import LENGTHS, MODES, SENTENCES, Workload
-from rwkv_tts.schema import SynthesisResult, Timings, TokenCounts
+from bench.comparison import judge
+from bench.curves import draw
+from bench.figures import digest
+from bench.run import model_digest, read_run
+from bench.workload import Workload
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "bench.py"
-
-
-def outcome(due: float, ended: float, seconds: float, batch: float = 1.0) -> Outcome:
-    """A job whose audio lasts so long; 50 tokens are one second."""
-    total = ended - due
-    timings = Timings(queued=0, prefill=0, decode=0, vocode=0, encode=0, first_audio=total, total=total)
-    result = SynthesisResult(
-        job_id="a",
-        audio_key="a",
-        format="wav",
-        mode="voice",
-        sample_rate=16000,
-        seconds=seconds,
-        seed=0,
-        finish_reason="eos",
-        tokens=TokenCounts(globals=32, semantic=round(50 * seconds)),
-        trace_sha256="",
-        timings=timings,
-        mean_batch=batch,
-        rtf=total / seconds,
-        warnings=[],
-        metadata={},
-    )
-    return Outcome(due, ended, result)
-
-
-def turn(*outcomes: Outcome, memory: list[tuple[float, float]] | None = None) -> Turn:
-    return Turn(outcomes, Usage(memory or [(0.0, 100.0), (1.0, 300.0)], 150.0, 20.0, None))
-
-
-def test_percentiles() -> None:
-    assert percentiles(list(range(101))[::-1]) == {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
-    assert percentiles([2.0]) == {"p50": 2, "p90": 2, "p95": 2, "p99": 2}
-
-
-def test_figures_of_two_jobs_that_overlap() -> None:
-    figures = summarize([turn(outcome(10, 12, 4, batch=1), outcome(11, 15, 12, batch=2))], offered=2)
-    assert (figures["wall_s"], figures["audio_s"]) == (5, 16)
-    assert figures["audio_s_per_s"] == pytest.approx(16 / 5)
-    assert figures["wall_over_audio"] == pytest.approx(5 / 16)
-    assert figures["requests_per_s"] == pytest.approx(2 / 5)
-    assert figures["rtf"]["p50"] == pytest.approx((2 / 4 + 4 / 12) / 2)
-    assert figures["latency_s"]["p50"] == 3
-    assert figures["mean_batch"] == pytest.approx((1 * 4 + 2 * 12) / 16)
-    assert figures["batch_efficiency"] == pytest.approx(figures["mean_batch"] / 2)
-    assert (figures["memory_mean_mb"], figures["memory_peak_mb"]) == (200, 300)
-
-
-def test_rates_are_medians_over_the_turns_and_failures_have_no_latency() -> None:
-    turns = [turn(outcome(0, wall, 10), Outcome(0, 0.1, None, "no voice")) for wall in (1, 2, 100)]
-    figures = summarize(turns)
-    assert figures["audio_s_per_s"] == 5
-    assert figures["latency_s"]["p50"] == 2
-    assert (figures["jobs"], figures["failed"], figures["first_failure"]) == (6, 3, "no voice")
-    assert "batch_efficiency" not in figures
-    with pytest.raises(NoAudioError, match="no voice"):
-        summarize([turn(Outcome(0, 1, None, "no voice"))])
-
-
-def test_slope_finds_a_leak_and_nothing_else() -> None:
-    rng = np.random.default_rng(0)
-    jobs = np.arange(2000)
-    noise = rng.normal(0, 5, len(jobs)) + 400 * (rng.random(len(jobs)) < 0.05)  # long texts are peaks, not leaks
-    warm_up = 300 * np.minimum(jobs / 200, 1)
-    flat = memory_slope(jobs.tolist(), (warm_up + noise).tolist())
-    assert flat.low < 0 < flat.high
-    assert abs(flat.mb_per_1000_jobs) < 1
-    leak = memory_slope(jobs.tolist(), (warm_up + noise + 0.01 * jobs).tolist())
-    assert leak.mb_per_1000_jobs == pytest.approx(10, abs=1)
-    assert leak.low > 8
-
-
-def test_slope_counts_the_jobs_that_had_ended_at_each_sample() -> None:
-    jobs = [outcome(0, 1 + number, 1) for number in range(100)]
-    memory = [(second + 0.5, 100 + 2.0 * second) for second in range(100)]
-    assert turn_slope(turn(*jobs, memory=memory)).mb_per_1000_jobs == pytest.approx(2000)
-    with pytest.raises(ValueError, match="two job counts"):
-        turn_slope(turn(*jobs, memory=memory[:1]))
-
-
-def test_a_digest_depends_on_values_alone() -> None:
-    assert digest({"b": (1, 2), "a": "é"}) == digest({"a": "é", "b": [1, 2]}) == "e72bd1bfe08d"
-    assert digest({"a": 1}) != digest({"a": 2})
+ROOM = Path(__file__).parents[3] / "scripts" / "bench"
 
 
 def test_a_model_digest_sees_every_file(tmp_path: Path) -> None:
@@ -116,31 +30,6 @@ def test_a_model_digest_sees_every_file(tmp_path: Path) -> None:
     assert before == model_digest(tmp_path)
     (tmp_path / "voices" / "a").write_text("2")
     assert model_digest(tmp_path) != before
-
-
-def test_texts_have_their_lengths_and_come_from_the_seed() -> None:
-    workload = Workload(["anna", "bert"], seed=3)
-    assert max(map(len, SENTENCES)) <= LENGTHS["short"][1]
-    for length, (least, most) in LENGTHS.items():
-        sizes = [len(job["text"]) for job in workload.jobs(200, (length,))]
-        assert least <= min(sizes) < (least + most) / 2 < max(sizes) <= most
-    jobs = workload.jobs(40)
-    assert jobs == Workload(["anna", "bert"], seed=3).jobs(40)
-    assert jobs != Workload(["anna", "bert"], seed=4).jobs(40)
-    kinds = {("voice" in job, len(job["text"]) > LENGTHS["short"][1]) for job in jobs}
-    assert len(kinds) == 2 * len(MODES)  # no mode has one length only
-
-
-def test_gpu_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = gpu_usage(["1000, 40", "3000, 60", "30"])
-    assert gpu is not None
-    assert gpu.percent == 50
-    assert gpu.memory_peak_mb == pytest.approx(3000 * 2**20 / 1e6)
-    assert gpu_usage([]) is None
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert [gpu_index(device) for device in ("cpu", "cuda", "cuda:1")] == [None, "0", "1"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-7")
-    assert gpu_index("cuda:1") == "GPU-7"
 
 
 def run_of(scenario: str = "closed", changes: Mapping[str, float] | None = None) -> dict[str, Any]:
@@ -197,9 +86,7 @@ def test_other_configurations_are_not_compared() -> None:
 
 
 def script(*arguments: str, timeout: float = 110) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=timeout
-    )
+    return subprocess.run([sys.executable, str(ROOM), *arguments], capture_output=True, text=True, timeout=timeout)
 
 
 def test_a_file_that_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -227,11 +114,18 @@ def test_a_curve_for_each_scenario_that_has_one(tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 def test_the_whole_benchmark_at_its_smallest(random_model: Path, redis_url: str, tmp_path: Path) -> None:
     options = ["--model", str(random_model), "--redis", redis_url, "--quick", "--turns", "1", "--jobs", "4"]
-    options += ["--concurrency", "1,2", "--only", "stability,closed,open,sequential", "--stability-jobs", "20"]
+    options += [
+        "--concurrency",
+        "1,2",
+        "--only",
+        "stability,drain,closed,open,sequential",
+        "--stability-jobs",
+        "20",
+    ]
     done = script(*options, timeout=280)
     assert done.returncode == 0, done.stderr
     run = json.loads(done.stdout.splitlines()[-1])
-    assert list(run["scenarios"]) == ["closed", "sequential", "open", "stability"]
+    assert list(run["scenarios"]) == ["closed", "sequential", "open", "drain", "stability"]
     assert run["config_sha256"] == digest(run["config"])
     assert {"cpu", "cores", "torch"} <= run["machine"].keys()
     for conditions in run["scenarios"].values():
@@ -246,6 +140,7 @@ def test_the_whole_benchmark_at_its_smallest(random_model: Path, redis_url: str,
     for name in ("one row", "one at a time"):
         assert sequential[name]["mean_batch"] == 1
         assert sequential[name]["batched_over_this"] == pytest.approx(walls[name] / walls["batched"])
+    check_drain(run["scenarios"]["drain"])
     assert run["scenarios"]["stability"]["2 clients"]["jobs"] == 20
     slope = run["scenarios"]["stability"]["2 clients"]["memory_slope"]
     assert slope["low"] <= slope["mb_per_1000_jobs"] <= slope["high"]
@@ -259,6 +154,17 @@ def test_the_whole_benchmark_at_its_smallest(random_model: Path, redis_url: str,
     again = script("--from", str(saved), "--compare", str(saved))
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout.splitlines()[-1]) == run
+
+
+def check_drain(drain: dict[str, Any]) -> None:
+    """Six jobs at once and three of them alone, in the time of which stages worked."""
+    assert [drain[name]["jobs"] for name in ("at once", "alone")] == [6, 3]
+    assert drain["alone"]["mean_batch"] == 1 < drain["at once"]["mean_batch"] <= 6
+    for figures in drain.values():
+        stages = ("engine", "vocoder", "encoder", "delivery")
+        assert all(0 < figures["busy_s"][stage] < figures["wall_s"] for stage in stages)
+    limits = sum(job["max_seconds"] for job in Workload(["first", "second"], seed=0).limited(6))
+    assert drain["at once"]["audio_s"] <= limits + 0.02 * 6
 
 
 def check_figures(figures: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Measure what a reference recording costs before synthesis starts: reading it and encoding its voice.
 
-    python scripts/bench_cloning.py [--seconds 6] [--repeats 5] [--no-wav2vec2] [--device cpu] [--threads 0]
+    python scripts/bench cloning [--seconds 6] [--repeats 5] [--no-wav2vec2] [--device cpu] [--threads 0]
 
 Two models of random weights: the published sizes of BiCodec with wav2vec2-large-xlsr-53's (both built here; 17
 of its layers, as they are loaded), and a small one with the mel front end. `read` is from the bytes of a WAV
@@ -8,23 +8,24 @@ file of 44.1 kHz to speech at 16 kHz; `encode` is that speech to tokens; a cache
 its tokens by the bytes' SHA-256 does. Medians, in milliseconds for each reference; the last line is JSON.
 """
 
+import argparse
 import hashlib
 import io
 import json
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import soundfile
 import torch
-import typer
 from rich.console import Console
 from rich.table import Table
 
+from bench.arguments import at_least, command_line
+from bench.machine import machine
+from bench.timing import median_milliseconds
 from codec.bicodec import BiCodec
 from codec.features import LAYERS_NEEDED, SemanticFeatures
 from codec.recording import read_recording
@@ -81,25 +82,15 @@ def random_codec(config: Any, device: str) -> BiCodec:
         return BiCodec.load(Path(directory), device, encoder=True)
 
 
-def milliseconds(work: Callable[[], object], repeats: int) -> float:
-    """The median of several, after one that does not count. Results are lists on the CPU: nothing is pending."""
-    spans = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        work()
-        spans.append(time.perf_counter() - start)
-    return statistics.median(spans[1:]) * 1000
-
-
 def measure(name: str, encoder: VoiceEncoder, files: list[bytes], repeats: int) -> dict[str, Any]:
     """Milliseconds for each reference of a batch of these files."""
     waves = [read_recording(file) for file in files]
     voices = encoder(waves)
     cache = {hashlib.sha256(file).digest(): voice for file, voice in zip(files, voices, strict=True)}
     spans = {
-        "read": milliseconds(lambda: [read_recording(file) for file in files], repeats),
-        "encode": milliseconds(lambda: encoder(waves), repeats),
-        "cached": milliseconds(lambda: [cache[hashlib.sha256(file).digest()] for file in files], repeats),
+        "read": median_milliseconds(lambda: [read_recording(file) for file in files], repeats),
+        "encode": median_milliseconds(lambda: encoder(waves), repeats),
+        "cached": median_milliseconds(lambda: [cache[hashlib.sha256(file).digest()] for file in files], repeats),
     }
     return {"model": name, "batch": len(files)} | {key: span / len(files) for key, span in spans.items()}
 
@@ -112,28 +103,33 @@ def report(rows: list[dict[str, Any]]) -> None:
     Console().print(table)
 
 
-def main(
-    seconds: Annotated[float, typer.Option(help="Length of each reference.")] = 6.0,
-    repeats: Annotated[int, typer.Option(min=1)] = 5,
-    wav2vec2: Annotated[bool, typer.Option(help="Measure wav2vec 2.0, which needs transformers.")] = True,
-    device: str = "cpu",
-    threads: Annotated[int, typer.Option(help="Threads of PyTorch; 0 is its own default.")] = 0,
-) -> None:
-    if threads:
-        torch.set_num_threads(threads)
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = command_line("cloning", __doc__)
+    add = parser.add_argument
+    add("--seconds", type=at_least(0.1), default=6.0, help="length of each reference")
+    add("--repeats", type=at_least(1), default=5)
+    add("--wav2vec2", action=argparse.BooleanOptionalAction, default=True, help="which needs transformers")
+    add("--device", default="cpu")
+    add("--threads", type=at_least(0), default=0, help="of torch; 0 is its own default")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
     encoders = {
-        "small mel": mel_encoder(device),
-        f"published{'' if wav2vec2 else ' without wav2vec2'}": published_encoder(device, wav2vec2),
+        "small mel": mel_encoder(options.device),
+        f"published{'' if options.wav2vec2 else ' without wav2vec2'}": published_encoder(
+            options.device, options.wav2vec2
+        ),
     }
     rows = [
-        measure(name, encoder, recordings(batch, seconds), repeats)
+        measure(name, encoder, recordings(batch, options.seconds), options.repeats)
         for name, encoder in encoders.items()
         for batch in BATCHES
     ]
     report(rows)
-    used = {"seconds": seconds, "repeats": repeats, "device": device, "threads": torch.get_num_threads()}
+    used = vars(options) | {"threads": torch.get_num_threads(), "machine": machine()}
     print(json.dumps(used | {"milliseconds_per_reference": rows}))
-
-
-if __name__ == "__main__":
-    typer.run(main)
+    return 0
