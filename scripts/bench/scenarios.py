@@ -87,7 +87,7 @@ def chunks(bench: Bench) -> Conditions:
 
 
 def drain(bench: Bench) -> Conditions:
-    """A full queue: all jobs at once, each cut at 5 to 10 s, and how long each stage worked; a few of them alone."""
+    """A full queue: all jobs at once, each cut at 5 to 10 s, and how long each stage worked; a few also alone."""
     jobs = bench.workload.limited(bench.plan.jobs_under_load)
     with bench.stations({"metrics_port": free_port()}) as (station,):
         station.burst(jobs)  # the first batch of so many rows is in no figure
