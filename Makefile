@@ -28,7 +28,7 @@ type: $(BIN)/.dev
 	$(BIN)/mypy
 
 bench: $(BIN)/.dev
-	$(BIN)/python scripts/bench.py --quick
+	$(BIN)/python scripts/bench --quick
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv

@@ -9,6 +9,7 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rich.markup import escape
 
 from rwkv_tts.client import TTSClient
 from worker.cli.console import Line, console, errors, jobs_table, progress_bar, save, summary
-from worker.cli.local import LocalWorker, local_worker, redis_server, wait
+from worker.cli.local import LocalWorker, local_worker, outcome, redis_server
 from worker.settings import Settings
 from worker.speech.config import ModelConfig, ModelError, read_config
 
@@ -58,7 +59,7 @@ def main() -> None:
         with errors.status("starting a worker"):
             local.wait_until_ready()
         client = TTSClient(url, settings.queue[0])
-        wait(client, client.submit(SHORT, seed=0), local)  # warm-up, in no figure
+        outcome(client, client.submit(SHORT, seed=0), local)  # warm-up, in no figure
         together, batched = _run(client, local, requests, arguments.out, at_once=len(requests))
         alone, sequential = _run(client, local, requests, None, at_once=1)
     console.print(jobs_table(together))
@@ -106,31 +107,30 @@ def _run(
         while pending:
             group, pending = pending[:at_once], pending[at_once:]
             for label, job_id in [(label, client.submit(**fields)) for label, fields in group]:
-                outcome = wait(client, job_id, local)
-                lines.append(Line(label, outcome))
+                lines.append(Line(label, outcome(client, job_id, local)))
                 bar.advance(task)
     wall = time.monotonic() - start
     return [_saved(line, out) for line in lines], wall
 
 
 def _saved(line: Line, out: Path | None) -> Line:
-    if out is None or isinstance(line.outcome, str):
+    if out is None or line.speech is None:
         return line
-    return Line(line.label, line.outcome, save(line.outcome, out, line.label))
+    return replace(line, path=save(line.speech, out, line.label))
 
 
 def _print_warnings(lines: list[Line]) -> None:
     """What the model could not do, one line each."""
     for line in lines:
-        for warning in () if isinstance(line.outcome, str) else line.outcome.result.warnings:
+        for warning in () if line.speech is None else line.speech.result.warnings:
             console.print(f"[yellow]{line.label}:[/] {escape(warning)}", highlight=False)
 
 
 def _equal_traces(first: list[Line], second: list[Line]) -> int:
     return sum(
-        not isinstance(a.outcome, str)
-        and not isinstance(b.outcome, str)
-        and a.outcome.result.trace_sha256 == b.outcome.result.trace_sha256
+        a.speech is not None
+        and b.speech is not None
+        and a.speech.result.trace_sha256 == b.speech.result.trace_sha256
         for a, b in zip(first, second, strict=True)
     )
 

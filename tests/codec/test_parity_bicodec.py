@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from parity_bicodec import array_error, compare, tolerance
-from parity_report import ArrayError
+from parity.bicodec import array_error, compare, tolerance
+from parity.report import ArrayError
 
 
 def test_small_golden(golden: Path) -> None:

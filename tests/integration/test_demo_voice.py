@@ -13,9 +13,9 @@ import pytest
 import soundfile
 from redis import Redis
 
-import quality
-from quality_signal import median_pitch
-from quality_words import Score, score, transcribe
+from quality import command as quality
+from quality.recording import median_pitch
+from quality.words import Score, score, transcribe
 from rwkv_tts.client import TTSClient
 from rwkv_tts.results import Speech
 from train_demo_voice.held_out import HELD_OUT

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-import parity_rwkv7
 from model.checkpoint import load_checkpoint
 from model.ragged import Ragged
 from model.rwkv7 import RWKV7
 from model.state import State
+from parity import rwkv7 as parity_rwkv7
 from worker.speech.config import checkpoint_path
 
 Floats = npt.NDArray[np.float64]

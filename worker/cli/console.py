@@ -24,6 +24,11 @@ class Line:
     outcome: Speech | JobFailedError
     path: Path | None = None
 
+    @property
+    def speech(self) -> Speech | None:
+        """What was spoken, if anything was."""
+        return self.outcome if isinstance(self.outcome, Speech) else None
+
 
 def progress_bar() -> Progress:
     """A bar that counts jobs; it is shown on standard error and vanishes when it is done."""
@@ -52,9 +57,9 @@ def jobs_table(lines: Sequence[Line]) -> Table:
 
 
 def _cells(line: Line) -> list[str]:
-    if isinstance(line.outcome, JobFailedError):
+    if line.speech is None:
         return ["-", "-", "-", "-", "-", "failed", str(line.outcome)]
-    result = line.outcome.result
+    result = line.speech.result
     return [
         f"{result.timings.queued * 1000:.0f}",
         f"{result.timings.total * 1000:.0f}",
@@ -68,7 +73,7 @@ def _cells(line: Line) -> list[str]:
 
 def summary(lines: Sequence[Line], wall: float) -> str:
     """Seconds of audio, wall time and their ratio; RTF here is wall time over all audio."""
-    spoken = [line.outcome for line in lines if not isinstance(line.outcome, JobFailedError)]
+    spoken = [line.speech for line in lines if line.speech is not None]
     seconds = sum(speech.result.seconds for speech in spoken)
     failed = len(lines) - len(spoken)
     text = f"{len(spoken)} jobs, {seconds:.2f} s of audio in {wall:.2f} s"

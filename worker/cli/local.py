@@ -12,7 +12,7 @@ from pathlib import Path
 from redis import Redis
 from rq.worker import BaseWorker, Worker
 
-from rwkv_tts import Speech, TTSClient
+from rwkv_tts import JobFailedError, Speech, TTSClient
 from worker.cli.embedded import embedded_redis
 from worker.settings import PREFIX, Settings
 
@@ -101,6 +101,14 @@ def local_worker(settings: Settings, url: str) -> Iterator[LocalWorker]:
 def workers_on(connection: Redis, queue: str) -> list[BaseWorker]:
     """The live workers that listen on a queue."""
     return [worker for worker in Worker.all(connection=connection) if queue in worker.queue_names()]
+
+
+def outcome(client: TTSClient, job_id: str, worker: LocalWorker | None) -> Speech | JobFailedError:
+    """As ``wait``, with the error of a failed job as a value."""
+    try:
+        return wait(client, job_id, worker)
+    except JobFailedError as error:
+        return error
 
 
 def wait(client: TTSClient, job_id: str, worker: LocalWorker | None) -> Speech:

@@ -4,15 +4,16 @@ import base64
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rwkv_tts import JobFailedError, RequestError, TTSClient
+from rwkv_tts import RequestError, TTSClient
 from worker.cli.common import CommandError, audio_format, read_recording_file, warn_without_workers, write_audio
 from worker.cli.console import Line, console, errors, jobs_table, progress_bar, save, summary
-from worker.cli.local import LocalWorker, local_worker, redis_server, wait
+from worker.cli.local import LocalWorker, local_worker, outcome, redis_server, wait
 from worker.cli.options import with_request, with_settings
 from worker.settings import Settings
 
@@ -101,16 +102,9 @@ def _collect(client: TTSClient, jobs: list[tuple[str, str]], out: Path, local: L
     lines = []
     with progress_bar() as bar:
         for label, job_id in bar.track(jobs, description="speaking"):
-            lines.append(_line(client, label, job_id, out, local))
+            line = Line(label, outcome(client, job_id, local))
+            lines.append(line if line.speech is None else replace(line, path=save(line.speech, out, label)))
     return lines
-
-
-def _line(client: TTSClient, label: str, job_id: str, out: Path, local: LocalWorker | None) -> Line:
-    try:
-        speech = wait(client, job_id, local)
-    except JobFailedError as error:
-        return Line(label, error)
-    return Line(label, speech, save(speech, out, label))
 
 
 def _with_worker(settings: Settings, act: Callable[[TTSClient, LocalWorker | None], int]) -> None:

@@ -1,0 +1,181 @@
+"""The processes of a chaos run: workers that are started again when they die, producers, and their networks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import IO
+
+from chaos.network import Proxy
+from chaos.plan import Kind, Options
+from chaos.recovery import Case, Tracker
+
+QUEUE = "chaos"
+POLL_SECONDS = 0.05
+START_SECONDS = 120.0
+STOP_SECONDS = 20.0
+
+
+@dataclass
+class Slot:
+    """The place of one worker: its network, and the process that is there now.
+
+    Attributes:
+        busy: A fault waits or lasts; no other may hit it.
+        ready: The worker listens.
+    """
+
+    number: int
+    proxy: Proxy
+    process: "subprocess.Popen[bytes]"
+    name: str
+    busy: Kind | None = None
+    ready: bool = False
+
+    def order(self, point: Kind) -> None:
+        """Tell the worker to die at a fault point."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{point}\n".encode())
+        self.process.stdin.flush()
+
+
+class Fleet:
+    """Workers in their slots, and producers.
+
+    Attributes:
+        happened: Faults, those of the server too.
+        deaths: Of workers, by other means than SIGKILL.
+        fenced: Results that came from a worker which had lost its lease.
+    """
+
+    def __init__(self, options: Options, folder: Path, server: Path, tracker: Tracker) -> None:
+        self.slots: list[Slot] = []
+        self.producer_networks: list[Proxy] = []
+        self.happened: Counter[Kind] = Counter()
+        self.deaths: Counter[str] = Counter()
+        self.fenced = 0
+        self._options, self._folder, self._server, self._tracker = options, folder, server, tracker
+        self._names = count()
+        self._log = (folder / "workers.log").open("ab")
+        (folder / "events").touch()
+        self._events = (folder / "events").open()
+
+    def start_workers(self) -> None:
+        """Return when all of them listen."""
+        for number in range(self._options.workers):
+            proxy = Proxy(self._folder / f"network-{number}.sock", self._server)
+            name = self._next_name(number)
+            self.slots.append(Slot(number, proxy, self._start_worker(proxy, name), name))
+        deadline = time.monotonic() + START_SECONDS
+        while not all(slot.ready for slot in self.slots):
+            self.read_events()
+            time.sleep(POLL_SECONDS)
+            if time.monotonic() > deadline:
+                raise SystemExit(f"the workers did not start: {self.log_end()}")
+
+    def start_producers(self) -> "list[tuple[subprocess.Popen[bytes], Path]]":
+        """Each of them with its ledger."""
+        o = self._options
+        each, rest = divmod(o.jobs, o.producers)
+        started = []
+        for i in range(o.producers):
+            jobs = each + (i < rest)
+            ledger = self._folder / f"ledger-{i}"
+            proxy = Proxy(self._folder / f"producer-{i}.sock", self._server)
+            self.producer_networks.append(proxy)
+            arguments = [proxy.url, QUEUE, f"producer{i}", ledger, jobs, jobs / o.seconds, o.seed + i]
+            arguments += ["--real"] if o.model else []
+            started.append((self._start("chaos.producer", arguments, None), ledger))
+        return started
+
+    def free(self) -> list[Slot]:
+        """Slots whose workers listen and that no fault has hit."""
+        return [slot for slot in self.slots if slot.ready and slot.busy is None and slot.process.poll() is None]
+
+    def hit(self, slot: Slot, kind: Kind) -> None:
+        """A fault has begun that silences a worker."""
+        slot.busy = kind
+        self.happened[kind] += 1
+        self._tracker.add(Case(slot.name, kind, time.monotonic()))
+
+    def revive(self) -> None:
+        """Start every worker again that has died."""
+        for slot in self.slots:
+            if slot.process.poll() is None:
+                continue
+            moment = time.monotonic()
+            self.read_events()
+            if slot.process.returncode != -signal.SIGKILL:
+                self.deaths[f"exit code {slot.process.returncode}"] += 1
+            if not any(case.worker == slot.name for case in self._tracker.cases):
+                self._tracker.add(Case(slot.name, "death", moment))
+            _close(slot.process.stdin)
+            slot.name, slot.busy, slot.ready = self._next_name(slot.number), None, False
+            slot.process = self._start_worker(slot.proxy, slot.name)
+
+    def read_events(self) -> None:
+        """Take in what the workers have written down."""
+        for line in self._events:
+            event = json.loads(line)
+            if event["event"] == "ready":
+                for slot in self.slots:
+                    slot.ready |= slot.name == event["worker"]
+            elif event["event"] == "fenced":
+                self.fenced += 1
+            else:
+                self.happened[Kind(event["event"])] += 1
+                self._tracker.add(Case(event["worker"], event["event"], event["at"]))
+
+    def log_end(self) -> str:
+        return (self._folder / "workers.log").read_text()[-2000:]
+
+    def close(self, *, gently: bool) -> None:
+        """End the workers, by SIGTERM or SIGKILL, and all networks."""
+        for slot in self.slots:
+            slot.process.send_signal(signal.SIGTERM if gently else signal.SIGKILL)
+        for slot in self.slots:
+            end(slot.process, STOP_SECONDS)
+            _close(slot.process.stdin)
+        for proxy in [*(slot.proxy for slot in self.slots), *self.producer_networks]:
+            proxy.close()
+        self._log.close()
+        self._events.close()
+
+    def _next_name(self, number: int) -> str:
+        return f"chaos-{self._options.seed}-{number}-{next(self._names)}"
+
+    def _start_worker(self, proxy: Proxy, name: str) -> "subprocess.Popen[bytes]":
+        o = self._options
+        arguments = [proxy.url, QUEUE, name, self._folder / "events", o.rows, o.lease]
+        arguments += ["--model", o.model] if o.model else []
+        return self._start("chaos.victim", arguments, subprocess.PIPE)
+
+    def _start(self, module: str, arguments: Sequence[object], stdin: int | None) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            stdin=stdin,
+            stderr=self._log,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+
+
+def end(process: "subprocess.Popen[bytes]", patience: float = 0.0) -> None:
+    """Wait for a process, and kill it when it takes longer."""
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _close(stream: IO[bytes] | None) -> None:
+    if stream is not None:
+        stream.close()
