@@ -54,7 +54,7 @@ class PlainExecutor:
         self._model = model
         self._stats = stats
         self._state = model.state(slots)
-        self._buffer = torch.empty(slots + -slots % model.row_multiple, columns, device=model.device)
+        self._buffer = torch.empty(model.padded(slots), columns, device=model.device)
 
     def launch(self, shares: Sequence[Share]) -> Launched:
         """Run a step."""

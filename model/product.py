@@ -2,8 +2,9 @@
 
 Decoding a few rows costs what reading the weights costs. On a CPU, torch's FBGEMM multiplies float32 rows with a
 matrix that is kept in 16 bits, as checkpoints have it, and sums in float32: half the bytes, nothing rounded twice,
-and no row that depends on its batch mates. Its operators are old and may leave torch one day: they are tried
-before they are trusted, and where they are missing, or a checkpoint needs more bits, BLAS multiplies.
+and no row that depends on its batch mates, with AVX2 only if few rows are padded. Its operators are old and may
+leave torch one day: they are tried before they are trusted, and where they are missing, or a checkpoint needs more
+bits, BLAS multiplies, which reads twice the bytes; ``Products.description`` says so.
 
 On request large matrices are kept in 8 bits, and rows are rounded to 7 for the product: another half of the bytes,
 and instructions that multiply four numbers at once, for an error of 1 to 2 % in each product.
@@ -11,17 +12,20 @@ and instructions that multiply four numbers at once, for an error of 1 to 2 % in
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.invariance import RowPlan, rounds_alike, row_plan
+from model.invariance import ANY_ROWS, RowPlan, Trial, rounds_alike, row_plan
 
 Multiply = Callable[[Tensor, Tensor | None], Tensor]
 """Rows, float32 [n, in], to [n, out], which is written into the second tensor where there is one."""
+Make = Callable[[Tensor], Multiply]
+"""A matrix [in, out] to the product with it."""
+Shape = tuple[int, int]
 
 _HALF_ERROR = 2.0**-25
 """Half the spacing of the smallest float16: what rounding bfloat16 weights of any usual size costs at most."""
@@ -33,6 +37,15 @@ _LEAST_INT8 = 2**19
 """Numbers of a matrix, from which on 8 bits gain more than rounding the rows costs."""
 _ENDS = (1.0, -1.0, 0.0, 0.0)
 """The least and the greatest number of every row, met by weights of zero, so that all rows get the same steps."""
+_CAUTIOUS = RowPlan.of({32}, 32)
+_NOTHING_HELPS = (
+    "matrix products on this machine round a row by its batch mates whatever the size of the batch: the "
+    "tokens of a request may depend on what runs beside it"
+)
+
+
+class UntrustedError(ValueError):
+    """A product is missing on this machine, wrong, or rounds a row by its batch mates; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +75,17 @@ class Products:
         rows: How many rows at once.
         half: Whether the matrices are kept in 16 bits.
         int8: Whether large ones are kept in 8.
+        reason: Why the matrices are not kept in 16 bits, where they are not.
+        alike: Whether rows come out alike in any company, which GPUs do not promise.
+        device: The type of the matrices' device.
     """
 
     rows: RowPlan
     half: bool = False
     int8: bool = False
+    reason: str = ""
+    alike: bool = True
+    device: str = "cpu"
 
     @staticmethod
     def measured(matrices: Sequence[Tensor], *, int8: bool = False) -> "Products":
@@ -79,12 +98,25 @@ class Products:
         """
         if int8:
             _check_int8(matrices)
-        if any(matrix.device.type != "cpu" for matrix in matrices):
-            return Products(RowPlan(multiple=1, block=sys.maxsize))
-        shapes = {(matrix.shape[0], matrix.shape[1]) for matrix in matrices}
-        if all(map(_fits_half, matrices)) and all(map(_half_works, shapes)):
-            return Products(_ANY_ROWS, half=True, int8=int8)
-        return Products(row_plan(shapes), int8=int8)
+        if device := _gpu(matrices):
+            return Products(RowPlan(sys.maxsize), alike=False, device=device)
+        shapes = _shapes(matrices)
+        if not all(map(_fits_half, matrices)):
+            return _float_products(shapes, int8, "which the weights need")
+        try:
+            return Products(_half_plan(shapes), half=True, int8=int8)
+        except UntrustedError as error:
+            return _float_products(shapes, int8, f"16 would hold the weights, but {error}")
+
+    @property
+    def description(self) -> str:
+        """What is used, and why if not 16 bits, in a line: "16 bits (FBGEMM), rows not padded; AVX512"."""
+        if self.device != "cpu":
+            return f"32 bits; {self.device}"
+        bits = "16 bits (FBGEMM)" if self.half else f"32 bits (BLAS; {self.reason})"
+        kept = f"8 bits, small matrices {bits}" if self.int8 else bits
+        rows = f"{self.rows}" if self.alike else f"{self.rows}, which round by their batch mates all the same"
+        return f"{kept}, {rows}; {torch.backends.cpu.get_cpu_capability()}"
 
     def of(self, matrix: Tensor) -> Product:
         """The product with a matrix [in, out], which is copied into the form it needs."""
@@ -92,7 +124,13 @@ class Products:
         return Product(make(matrix), self.rows.block)
 
 
-_ANY_ROWS = RowPlan(multiple=1, block=512)
+def _shapes(matrices: Iterable[Tensor]) -> list[Shape]:
+    return sorted({(matrix.shape[0], matrix.shape[1]) for matrix in matrices})
+
+
+def _gpu(matrices: Iterable[Tensor]) -> str | None:
+    """The type of a device that is not a CPU, if one is among theirs."""
+    return next((matrix.device.type for matrix in matrices if matrix.device.type != "cpu"), None)
 
 
 def _is_large(matrix: Tensor) -> bool:
@@ -100,10 +138,35 @@ def _is_large(matrix: Tensor) -> bool:
 
 
 def _check_int8(matrices: Sequence[Tensor]) -> None:
-    shapes = {(matrix.shape[0], matrix.shape[1]) for matrix in matrices if _is_large(matrix)}
-    on_cpu = all(matrix.device.type == "cpu" for matrix in matrices)
-    if not on_cpu or not all(_works(_int8, shape, _int8_close) for shape in shapes):
+    if _gpu(matrices) or not all(map(_int8_works, _shapes(filter(_is_large, matrices)))):
         raise ValueError("engine: int8 needs a CPU and a build of torch that multiply 8 bits; accepted: auto")
+
+
+def _int8_works(shape: Shape) -> bool:
+    try:
+        return rounds_alike(_trial(_int8, shape, _int8_close), ANY_ROWS)
+    except UntrustedError:
+        return False
+
+
+def _half_plan(shapes: Sequence[Shape]) -> RowPlan:
+    """How to multiply with 16-bit matrices of these shapes.
+
+    Raises:
+        UntrustedError: They cannot be had, are wrong, or no sizes of them agree.
+    """
+    plan = row_plan([_trial(_half, shape, _half_close) for shape in shapes])
+    if plan is None:
+        raise UntrustedError("such products round a row by its batch mates here")
+    return plan
+
+
+def _float_products(shapes: Sequence[Shape], int8: bool, reason: str) -> Products:
+    """Products with float32 matrices; with a warning where no sizes of them agree."""
+    plan = row_plan([_of_rows(_float(_matrix(shape)), shape) for shape in shapes])
+    if plan is None:
+        warnings.warn(_NOTHING_HELPS, RuntimeWarning, stacklevel=3)
+    return Products(plan or _CAUTIOUS, int8=int8, reason=reason, alike=plan is not None)
 
 
 def _float(matrix: Tensor) -> Multiply:
@@ -124,9 +187,8 @@ def _fits_half(matrix: Tensor) -> bool:
     return bool((matrix.half().float() - matrix).abs().max() <= _HALF_ERROR)
 
 
-def _half_works(shape: tuple[int, int]) -> bool:
-    """Whether a 16-bit matrix of this shape can be had, is right, and rounds any number of rows alike."""
-    return _works(_half, shape, lambda found, right: torch.allclose(found, right, atol=_TOLERANCE))
+def _half_close(found: Tensor, right: Tensor) -> bool:
+    return torch.allclose(found, right, atol=_TOLERANCE)
 
 
 def _int8_close(found: Tensor, right: Tensor) -> bool:
@@ -152,19 +214,30 @@ def _int8(matrix: Tensor) -> Multiply:
     return multiply
 
 
-def _works(
-    make: Callable[[Tensor], Multiply], shape: tuple[int, int], close: Callable[[Tensor, Tensor], bool]
-) -> bool:
-    generator = torch.Generator().manual_seed(0)
-    matrix, x = torch.randn(shape, generator=generator), torch.randn(8, shape[0], generator=generator)
-    matrix = matrix.half().float()
+def _matrix(shape: Shape) -> Tensor:
+    """Random numbers that 16 bits hold."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).half().float()
+
+
+def _trial(make: Make, shape: Shape, close: Callable[[Tensor, Tensor], bool]) -> Trial:
+    """The product with a random matrix, once it has been right.
+
+    Raises:
+        UntrustedError: It cannot be had, or is wrong.
+    """
+    matrix, x = _matrix(shape), torch.randn(8, shape[0], generator=torch.Generator().manual_seed(2))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch says once that the operators are deprecated
             multiply = make(matrix)
             found, written = multiply(x, None), torch.empty(8, shape[1])
             multiply(x, written)
-    except (AttributeError, RuntimeError, TypeError):  # other processors, versions and builds of torch
-        return False
-    right = close(found, x @ matrix) and torch.equal(found, written)
-    return right and rounds_alike(lambda part: multiply(part, None), shape[0], _ANY_ROWS)
+    except (AttributeError, RuntimeError, TypeError) as error:  # other processors, versions and builds of torch
+        raise UntrustedError("this machine or build of torch has no such product") from error
+    if not close(found, x @ matrix) or not torch.equal(found, written):
+        raise UntrustedError("such products are wrong here")
+    return _of_rows(multiply, shape)
+
+
+def _of_rows(multiply: Multiply, shape: Shape) -> Trial:
+    return Trial(lambda x: multiply(x, None), shape[0])

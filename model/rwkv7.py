@@ -2,7 +2,7 @@
 
 One call takes a flattened batch whose rows have different numbers of tokens: prefill chunks and single decode
 tokens side by side. The result of a row depends on nothing but its own tokens and state: matrix products run
-on a padded number of rows for which this machine's kernels round every row alike (``model.invariance``), and all
+on a padded number of rows at which this machine's kernels round every row alike (``model.invariance``), and all
 else is element by element, or sums one row's head.
 """
 
@@ -35,6 +35,9 @@ class RWKV7:
         head_rows: Rows of the head to keep, at most those of the checkpoint; all of them when None.
         int8: Keep matrices in 8 bits; see ``model.product``.
 
+    Attributes:
+        products: How this machine multiplies; ``products.description`` is for people.
+
     Raises:
         ValueError: There are no products with 8 bits here.
     """
@@ -64,14 +67,17 @@ class RWKV7:
         self._ln_out = (weights["ln_out.weight"], weights["ln_out.bias"])
         head = weights["head.weight"][:head_rows].t()
         self.head_rows = head.shape[1]
-        products = Products.measured([*_matrices(weights), head], int8=int8)
+        self.products = products = Products.measured([*_matrices(weights), head], int8=int8)
         self._plan = products.rows
         self._head = products.of(head)
         self.blocks = [
             Block(layer, _sub(weights, f"blocks.{layer}."), self.sizes.heads, products)
             for layer in range(self.sizes.layers)
         ]
-        self.row_multiple = self._plan.multiple
+
+    def padded(self, rows: int) -> int:
+        """Rows that are computed for ``rows``, and that a buffer for their logits needs; never fewer for more."""
+        return self._plan.padded(rows)
 
     def state(self, slots: int) -> State:
         """Make a pool of ``slots`` zero states on the model's device."""
@@ -95,8 +101,8 @@ class RWKV7:
         return x.index_select(0, rows.last)
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Embeddings after ln0, float32 [N', width]; N' is N rounded up to the row multiple with zero rows."""
-        return self._padded(self._embedding[tokens])
+        """Embeddings after ln0, float32 [N', width]; N' is ``padded(N)``, the rest zero rows."""
+        return self._pad(self._embedding[tokens])
 
     def hidden(self, x: Tensor) -> Tensor:
         """The final layer norm: float32 [n, width] to [n, width]."""
@@ -107,16 +113,16 @@ class RWKV7:
 
         Args:
             x: float32 [n, width].
-            out: float32 [m, head rows], m >= n rounded up to ``row_multiple``; rows from n on are scratch.
+            out: float32 [m, head rows], m >= ``padded(n)``; rows from n on are scratch.
 
         Returns:
             The view ``out[:n]``.
         """
-        padded = self._padded(self.hidden(x))
+        padded = self._pad(self.hidden(x))
         self._head.into(padded, out[: len(padded)])
         return out[: len(x)]
 
-    def _padded(self, x: Tensor) -> Tensor:
+    def _pad(self, x: Tensor) -> Tensor:
         padding = self._plan.padding(len(x))
         return F.pad(x, (0, 0, 0, padding)) if padding else x
 

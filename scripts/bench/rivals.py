@@ -44,7 +44,7 @@ def eager_step(model: RWKV7, rows: int) -> Callable[[], object]:
     state = model.state(rows)
     ragged = Ragged.of([1] * rows, range(rows), model.device)
     tokens = torch.arange(rows, device=model.device)
-    buffer = torch.empty(rows + -rows % model.row_multiple, model.head_rows, device=model.device)
+    buffer = torch.empty(model.padded(rows), model.head_rows, device=model.device)
 
     def step() -> Tensor:
         return model.logits(model.forward(tokens, ragged, state), buffer).argmax(-1)

@@ -59,8 +59,7 @@ class Subject:
     def logits(self, residual: Tensor) -> Tensor:
         """Residual vectors [n, width] to logits [n, columns]; ids without a row in the head have logit 0."""
         count = len(residual)
-        padded = count + -count % self.model.row_multiple
-        logits = self.model.logits(residual, torch.empty(padded, self.model.sizes.head_rows))
+        logits = self.model.logits(residual, torch.empty(self.model.padded(count), self.model.sizes.head_rows))
         return F.pad(logits, (0, self._columns - logits.shape[-1]))
 
     def feed(self, tokens: Tensor, state: State) -> Tensor:

@@ -36,8 +36,7 @@ def feed(model: RWKV7, state: State, slots: Sequence[int], rows: Sequence[Tensor
     """Logits after the last token of each row, [R, head rows]."""
     ragged = Ragged.of([len(row) for row in rows], slots)
     residual = model.forward(torch.cat(list(rows)), ragged, state)
-    padded = len(rows) + -len(rows) % model.row_multiple
-    return model.logits(residual, torch.full((padded, model.sizes.head_rows), torch.nan))
+    return model.logits(residual, torch.full((model.padded(len(rows)), model.sizes.head_rows), torch.nan))
 
 
 def alone(model: RWKV7, row: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -200,6 +199,18 @@ def test_a_row_that_is_not_finite_stays_alone(model: RWKV7) -> None:
     assert found[1].isnan().any()
     assert torch.equal(found[0], alone(model, rows[0])[0])
     assert torch.equal(found[2], alone(model, rows[2])[0])
+
+
+def test_a_buffer_of_the_rows_that_it_asks_for(model: RWKV7) -> None:
+    x = torch.randn(70, model.sizes.width, generator=torch.Generator().manual_seed(0))
+    whole = model.logits(x, torch.empty(model.padded(70), model.sizes.head_rows))
+    for n in range(1, 70):
+        assert torch.equal(model.logits(x[:n], torch.empty(model.padded(n), model.sizes.head_rows)), whole[:n])
+
+
+def test_it_says_how_it_multiplies(model: RWKV7) -> None:
+    assert model.products.description.startswith(("16 bits", "32 bits"))
+    assert f"{model.products.rows}" in model.products.description
 
 
 def test_state_bytes(model: RWKV7) -> None:

@@ -42,8 +42,7 @@ def expected_logits(reference: RWKV7, state: State, rows: Rows) -> Tensor:
     ragged = Ragged.of([len(tokens) for _, tokens, _ in rows], [slot for slot, *_ in rows], DEVICE)
     tokens = torch.tensor([token for _, tokens, _ in rows for token in tokens], device=DEVICE)
     residual = reference.forward(tokens, ragged, state)
-    padded = len(rows) + -len(rows) % reference.row_multiple
-    return reference.logits(residual, torch.empty(padded, LAYOUT.head_size, device=DEVICE))
+    return reference.logits(residual, torch.empty(reference.padded(len(rows)), LAYOUT.head_size, device=DEVICE))
 
 
 @pytest.mark.parametrize(
