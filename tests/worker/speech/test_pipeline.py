@@ -970,3 +970,54 @@ def test_a_model_without_encoder_refuses_references_and_still_speaks(
             one.pipeline.submit(cloned)
         one.submit("default", **requests()["default"])
         assert trace(one.collect(1)["default"]) == trace(alone["default"])
+
+
+# Several parts.
+
+
+def parts_of(speech: SpeechModel, key: str, *texts: str, **fields: Any) -> Utterance:
+    """An utterance whose parts speak these texts, each with a seed of its own."""
+    requests = [parse_request({"text": text, "seed": number, **fields}) for number, text in enumerate(texts)]
+    alone = [row(make_utterance(speech, key, request)).decoding for request in requests]
+    return by_hand(key, requests[0], *alone)
+
+
+def test_parts_of_an_utterance_are_one_file_in_their_order(speech: SpeechModel) -> None:
+    texts = ("A first part that is long. " * 3, "Second.", "And a third.")
+    with desk(speech, max_rows=2, vocoder_batch=2) as one:
+        for number, text in enumerate(texts):
+            one.submit(str(number), text=text, seed=number, temperature=5, format="pcm")
+        alone = one.collect(3)
+        one.pipeline.submit(parts_of(speech, "whole", *texts, max_seconds=0.6, temperature=5, format="pcm"))
+        whole = one.collect(1)["whole"]
+    waves = [wave(alone[str(number)]) for number in range(3)]
+    assert [len(part) for part in whole.waves()] == [len(part) for part in waves]
+    assert np.allclose(np.concatenate(whole.waves()), np.concatenate(waves), rtol=0, atol=1e-5)
+    assert len(whole.audio) == 2 * sum(map(len, waves))
+    summed = result(whole)
+    assert summed.tokens.semantic == sum(len(row(one).decoding.semantic) for one in alone.values())
+    assert summed.seconds == pytest.approx(sum(map(len, waves)) / RATE)
+
+
+def test_a_part_that_fails_ends_its_utterance_and_frees_its_rows(speech: SpeechModel) -> None:
+    with desk(speech, max_rows=2) as one:
+        flat = {"temperature": 5, "top_p": 1, "top_k": 0, "max_seconds": 40}
+        bad = parts_of(speech, "bad", "x" * 40, "y" * 40, "z" * 40, **flat)
+        bad.parts[1].row.decoding = Decoding(speech.layout, [1, 2, 1_000_000])
+        one.pipeline.submit(bad)
+        assert (reason(one.collect(1)["bad"]) or "").startswith("engine: IndexError")
+        assert one.pipeline.free_rows() == 2
+        one.submit("next", seed=1)
+        assert reason(one.collect(1)["next"]) is None
+
+
+def test_a_cancel_ends_all_parts(speech: SpeechModel) -> None:
+    with desk(speech, max_rows=2) as one:
+        flat = {"temperature": 5, "top_p": 1, "top_k": 0, "max_seconds": 40}
+        long = parts_of(speech, "long", "x" * 40, "y" * 40, "z" * 40, **flat)
+        one.pipeline.submit(long)
+        wait_until(lambda: all(part.row.steps > 3 for part in long.parts[:2]))
+        one.pipeline.cancel("long", told("enough"))
+        assert reason(one.collect(1)["long"]) == "enough"
+        assert one.pipeline.free_rows() == 2
+        assert long.parts[2].row.steps == 0
