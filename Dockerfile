@@ -33,7 +33,7 @@ COPY sampler sampler
 COPY model model
 COPY codec codec
 COPY assets assets
-RUN printf '#!/bin/sh\nexec python -m worker "$@"\n' > /usr/local/bin/rwkv-tts \
+RUN printf '#!/bin/sh\nexec python -P -m worker.cli "$@"\n' > /usr/local/bin/rwkv-tts \
     && chmod 755 /usr/local/bin/rwkv-tts
 ENV PYTHONPATH=/app \
     RWKV_TTS_METRICS_HOST=0.0.0.0 \

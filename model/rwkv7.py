@@ -69,6 +69,7 @@ class RWKV7:
         self.head_rows = head.shape[1]
         self.products = products = Products.measured([*_matrices(weights), head], int8=int8)
         self._plan = products.rows
+        self.description = f"plain torch, matrices in {products.description}"
         self._head = products.of(head)
         self.blocks = [
             Block(layer, _sub(weights, f"blocks.{layer}."), self.sizes.heads, products)

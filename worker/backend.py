@@ -6,21 +6,25 @@ from dataclasses import replace
 from typing import Any
 
 from loguru import logger
+from redis import Redis
 
 from rwkv_tts.refusal import Cause, Refusal, RequestError
 from rwkv_tts.schema import SynthesisRequest, SynthesisResult, parse_request
 from rwkv_tts.tuning import Tunable, TuningError, changed
+from rwkv_tts.voice_store import VoiceStore
 from worker.broker.backend import BackendBrokenError, Ended
+from worker.broker.meter import Meter
 from worker.delivery.attachments import attachments
 from worker.ops import logs
-from worker.ops.meter import Meter
 from worker.settings import Settings
+from worker.speech.loading import open_model
 from worker.speech.model import SpeechModel
 from worker.speech.pipeline import Pipeline, StageBrokenError
 from worker.speech.preparation import make_utterance
 from worker.speech.summary import kept_tokens, make_result
 from worker.speech.utterance import Utterance
 
+_LATELY_SECONDS = 10.0
 _RECORDINGS_AT_ONCE = 8
 _PARTS_AT_ONCE = 64  # more are vocoded no faster, and all are padded to the longest
 _WARM_UP = SynthesisRequest(text="One.", max_seconds=0.4, seed=0)
@@ -30,6 +34,22 @@ _WARM_UP_ID = "warm up"
 
 class WarmUpError(RuntimeError):
     """The model cannot speak."""
+
+
+def load_speech(settings: Settings, connection: Redis) -> SpeechModel:
+    """Load the model of the settings, which finds voices that are kept in Redis, too.
+
+    Raises:
+        ModelError: It cannot be used.
+    """
+    return open_model(
+        settings.model,
+        settings.device,
+        settings.threads,
+        clone=settings.clone,
+        engine=settings.engine,
+        kept_voices=VoiceStore(connection),
+    )
 
 
 class SpeechBackend:
@@ -57,7 +77,7 @@ class SpeechBackend:
         self._ended, self._spoken = ended, spoken
         self._warmed: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
         self._start = self._values = Tunable(**settings.model_dump(include=set(Tunable.model_fields)))
-        self._meter = Meter(counters=4)
+        self._meter = Meter(counters=4, window=_LATELY_SECONDS)
         self.pipeline = Pipeline(
             speech,
             max_rows=settings.max_rows,

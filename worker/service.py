@@ -6,8 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
-from rwkv_tts.voice_store import VoiceStore
-from worker.backend import SpeechBackend, WarmUpError
+from worker.backend import SpeechBackend, WarmUpError, load_speech
 from worker.broker.backend import Ended
 from worker.broker.batch_worker import BatchWorker, ExitCode
 from worker.broker.callbacks import CallbackError
@@ -19,7 +18,6 @@ from worker.ops.profiling import StepProfile
 from worker.ops.readings import DeviceReadings, EngineReadings, QueueReadings, StageReadings
 from worker.settings import Settings
 from worker.speech.config import ModelError
-from worker.speech.loading import open_model
 
 _JOBS_PER_ROW = 2
 """While the audio of one job is made, its row already decodes the next."""
@@ -67,14 +65,8 @@ def _make_worker(
     settings: Settings, url: str, metrics: Metrics, health: Health, profile_steps: int
 ) -> BatchWorker:
     connection = worker_connection(url)
-    speech = open_model(
-        settings.model,
-        settings.device,
-        settings.threads,
-        clone=settings.clone,
-        engine=settings.engine,
-        kept_voices=VoiceStore(connection),
-    )
+    speech = load_speech(settings, connection)
+    metrics.show_engine(speech.model.description)
     wait_for_redis(connection, settings.outage_timeout)  # it may have gone while the model was loaded
 
     def make_backend(ended: Callable[[Ended], None], freed: Callable[[], None]) -> SpeechBackend:

@@ -13,10 +13,8 @@ from rq import get_current_job
 
 from rwkv_tts.refusal import invalid
 from rwkv_tts.schema import parse_request
-from rwkv_tts.voice_store import VoiceStore
-from worker.backend import finished
+from worker.backend import finished, load_speech
 from worker.settings import Settings
-from worker.speech.loading import open_model
 from worker.speech.pipeline import Pipeline
 from worker.speech.preparation import make_utterance
 from worker.speech.utterance import Utterance
@@ -29,14 +27,7 @@ class SynthesisError(RuntimeError):
 @cache
 def _pipeline(connection: Redis) -> tuple[Pipeline, "queue.SimpleQueue[Utterance]"]:
     settings = Settings()
-    speech = open_model(
-        settings.model,
-        settings.device,
-        settings.threads,
-        clone=settings.clone,
-        engine=settings.engine,
-        kept_voices=VoiceStore(connection),
-    )
+    speech = load_speech(settings, connection)
     ended: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
     return Pipeline(speech, max_rows=1, token_chunk_size=settings.token_chunk_size, done=ended.put), ended
 

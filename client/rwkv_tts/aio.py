@@ -5,18 +5,15 @@ Redis itself, on a connection of the event loop, and holds no thread.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from redis import asyncio as redis_asyncio
 
-from rwkv_tts.client import PREVIEW, TTSClient
+from rwkv_tts.client import TTSClient
 from rwkv_tts.load import Busyness, QueueLoad
 from rwkv_tts.results import BLOCK_SECONDS, Speech, fetch_job, look, results_key
 from rwkv_tts.tuner import Tuned
 from rwkv_tts.voices import Voice
-
-_Value = TypeVar("_Value")
 
 
 class AsyncVoiceStore:
@@ -82,34 +79,19 @@ class AsyncTTSClient:
         await self._waiting.aclose()
         await asyncio.to_thread(self._client.connection.close)
 
-    async def submit(
-        self,
-        text: str,
-        *,
-        result_ttl: int | None = None,
-        job_options: Mapping[str, Any] | None = None,
-        **fields: Any,
-    ) -> str:
-        """Queue a request and return its job id, as ``TTSClient.submit``."""
-        return await self._run(
-            lambda: self._client.submit(text, result_ttl=result_ttl, job_options=job_options, **fields)
-        )
+    async def submit(self, text: str, **options: Any) -> str:
+        """Queue a request and return its job id; takes what ``TTSClient.submit`` takes."""
+        return await asyncio.to_thread(self._client.submit, text, **options)
 
-    async def enqueue(
-        self, request: Any, *, result_ttl: int | None = None, job_options: Mapping[str, Any] | None = None
-    ) -> str:
-        """Queue a request for the worker to judge, as ``TTSClient.enqueue``."""
-        return await self._run(
-            lambda: self._client.enqueue(request, result_ttl=result_ttl, job_options=job_options)
-        )
+    async def enqueue(self, request: Any, **options: Any) -> str:
+        """Queue a request for the worker to judge; takes what ``TTSClient.enqueue`` takes."""
+        return await asyncio.to_thread(self._client.enqueue, request, **options)
 
     async def submit_voice(
-        self, name: str, recording: bytes, transcript: str | None = None, *, preview: str = PREVIEW, **fields: Any
+        self, name: str, recording: bytes, transcript: str | None = None, **options: Any
     ) -> str:
-        """Queue a short text in a recording's voice, as ``TTSClient.submit_voice``."""
-        return await self._run(
-            lambda: self._client.submit_voice(name, recording, transcript, preview=preview, **fields)
-        )
+        """Queue a short text in a recording's voice; takes what ``TTSClient.submit_voice`` takes."""
+        return await asyncio.to_thread(self._client.submit_voice, name, recording, transcript, **options)
 
     async def add_voice(
         self, name: str, recording: bytes, transcript: str | None = None, *, timeout: float | None = None
@@ -121,17 +103,15 @@ class AsyncTTSClient:
 
     async def load(self) -> QueueLoad:
         """How busy the queue is."""
-        return await self._run(self._client.load)
+        return await asyncio.to_thread(self._client.load)
 
     async def busyness(self) -> Busyness:
         """How busy the queue and each of its live workers are."""
-        return await self._run(self._client.busyness)
+        return await asyncio.to_thread(self._client.busyness)
 
-    async def tune(
-        self, worker: str | None = None, *, reset: bool = False, timeout: float = 10.0, **values: Any
-    ) -> list[Tuned]:
-        """Change values of running workers, as ``TTSClient.tune``."""
-        return await self._run(lambda: self._client.tune(worker, reset=reset, timeout=timeout, **values))
+    async def tune(self, worker: str | None = None, **options: Any) -> list[Tuned]:
+        """Change values of running workers; takes what ``TTSClient.tune`` takes."""
+        return await asyncio.to_thread(self._client.tune, worker, **options)
 
     async def result(self, job_id: str, timeout: float | None = None) -> Speech:
         """Wait for a job to end, as ``TTSClient.result``; when the waiting is cancelled, the job goes on."""
@@ -142,18 +122,11 @@ class AsyncTTSClient:
 
     async def cancel(self, job_id: str) -> None:
         """Take a queued job off its queue, or stop it where it runs."""
-        await self._run(lambda: self._client.cancel(job_id))
+        await asyncio.to_thread(self._client.cancel, job_id)
 
     async def _result(self, job_id: str) -> Speech:
-        job = await self._run(lambda: fetch_job(self._client.connection, job_id))
-        while (speech := await self._run(lambda: look(job))) is None:
-            await self._ended(job_id)
+        job = await asyncio.to_thread(fetch_job, self._client.connection, job_id)
+        block = round(1000 * BLOCK_SECONDS)
+        while (speech := await asyncio.to_thread(look, job)) is None:
+            await self._waiting.xread({results_key(job_id): "0-0"}, count=1, block=block)
         return speech
-
-    def _ended(self, job_id: str) -> Awaitable[object]:
-        """Block in Redis until the job has ended, or for some seconds."""
-        return self._waiting.xread({results_key(job_id): "0-0"}, count=1, block=round(1000 * BLOCK_SECONDS))
-
-    @staticmethod
-    async def _run(call: Callable[[], _Value]) -> _Value:
-        return await asyncio.to_thread(call)

@@ -101,10 +101,7 @@ class VoiceStore:
         Raises:
             VoiceError: There is none, and the message lists those there are; or it cannot be used.
         """
-        voice = self.find(voice_id)
-        if voice is None:
-            raise self._unknown(voice_id)
-        return voice
+        return self._load_as(voice_id, self._read_known(voice_id))
 
     def text(self, voice_id: str) -> str:
         """The RAF file of a voice, byte for byte as it was added.
@@ -112,9 +109,7 @@ class VoiceStore:
         Raises:
             VoiceError: There is none, and the message lists those there are; or it cannot be used.
         """
-        data = self._read(voice_id)
-        if data is None:
-            raise self._unknown(voice_id)
+        data = self._read_known(voice_id)
         self._load_as(voice_id, data)
         return data.decode()
 
@@ -190,6 +185,12 @@ class VoiceStore:
             return cast("bytes | None", self._connection.hget(VOICES_KEY, _key(voice_id)))
         except ResponseError as error:  # no use in trying again: no permission, or no hash
             raise VoiceError(f"kept voices cannot be read: {error}") from error
+
+    def _read_known(self, voice_id: str) -> bytes:
+        data = self._read(voice_id)
+        if data is None:
+            raise self._unknown(voice_id)
+        return data
 
     def _load_as(self, voice_id: str, data: bytes) -> Voice:
         """Load what lies under an id; somebody else may have written it there."""

@@ -54,6 +54,7 @@ class FastRWKV7:
         self.parameters = sum(tensor.numel() for tensor in checkpoint.tensors.values())
         self.device = torch.device(device)
         self.dtype = dtype
+        self.description = f"Triton kernels and CUDA graphs, matrices in {8 * dtype.itemsize} bits"
         self.head_rows = head_rows or checkpoint.sizes.head_rows
         self.weights: Weights = make_weights(checkpoint, self.device, dtype, self.head_rows)
         self._block = triton.next_power_of_2(self.sizes.width)

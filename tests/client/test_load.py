@@ -12,7 +12,6 @@ from rwkv_tts.client import TTSClient
 from rwkv_tts.load import QueueLoad
 from rwkv_tts.submission import QueueFullError
 from worker.broker.lease import Lease
-from worker.broker.throughput import Throughput
 
 
 def announce(queue: Queue, name: str, **says: Any) -> None:
@@ -100,17 +99,3 @@ def test_dead_workers_do_not_count(connection: Redis, queue: Queue) -> None:
 )
 def test_estimated_wait(load: QueueLoad, seconds: float | None) -> None:
     assert load.estimated_wait == seconds
-
-
-def test_throughput_forgets_what_is_older_than_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [1000.0]
-    monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    throughput = Throughput()
-    clock[0] += 10
-    throughput.count(20)
-    assert throughput.per_second() == 2.0
-    clock[0] += 40
-    throughput.count(10)
-    assert throughput.per_second() == 0.6
-    clock[0] += 30
-    assert throughput.per_second() == pytest.approx(10 / 60)

@@ -163,7 +163,7 @@ def test_every_variable_is_a_setting(name: str) -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_command_of_ours_parses(name: str) -> None:
-    command = [sys.executable, "-m", "worker", *services()[name]["command"], "--help"]
+    command = [sys.executable, "-m", "worker.cli", *services()[name]["command"], "--help"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 

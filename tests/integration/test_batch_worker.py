@@ -241,7 +241,7 @@ def test_sigterm_finishes_what_is_running_and_leaves_the_rest(
 def test_burst_empties_the_queue_and_exits(random_model: Path, redis_url: str, connection: Redis) -> None:
     client = TTSClient(redis_url, "burst")
     jobs = [client.submit(TEXT, seed=seed) for seed in range(5)]
-    command = [sys.executable, "-m", "worker", "worker", "--burst", f"--redis={redis_url}", "--queue=burst"]
+    command = [sys.executable, "-m", "worker.cli", "worker", "--burst", f"--redis={redis_url}", "--queue=burst"]
     done = subprocess.run(
         [*command, f"--model={random_model}", "--token-chunk-size=7"], capture_output=True, text=True, timeout=60
     )

@@ -50,7 +50,7 @@ def answers(port: int, login: str | None = None) -> int:
 
 def command(composed: Composed, name: str, *arguments: str) -> Any:
     """What ``rwkv-tts`` prints when it is run in the container of a service, as JSON."""
-    line = [sys.executable, "-m", "worker", *arguments]
+    line = [sys.executable, "-m", "worker.cli", *arguments]
     done = subprocess.run(line, env=composed.environment(name), capture_output=True, check=True, timeout=60)
     return json.loads(done.stdout)
 

@@ -291,7 +291,7 @@ def test_basic_authentication_and_other_sites(connection: Redis, pages: FlaskCli
 def command(arguments: Sequence[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
     prefixes = ("REDIS_URL", "RWKV_TTS_REDIS", "RQ_DASHBOARD_")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
-    return [sys.executable, "-m", "worker", "dashboard", *arguments], {**clean, **environment}
+    return [sys.executable, "-m", "worker.cli", "dashboard", *arguments], {**clean, **environment}
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def worker_process(directory: Path, url: str, *options: str, model: Path) -> Ite
     clean = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
     with output.open("wb") as errors, spoken.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "worker", "worker", "--quiet", f"--model={model}", *options],
+            [sys.executable, "-m", "worker.cli", "worker", "--quiet", f"--model={model}", *options],
             env={**clean, "RWKV_TTS_REDIS": url},
             cwd=directory,
             stdout=out,
@@ -56,7 +56,7 @@ def worker_process(directory: Path, url: str, *options: str, model: Path) -> Ite
 
 
 def rwkv_tts(*arguments: str, url: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "worker", *arguments]
+    command = [sys.executable, "-m", "worker.cli", *arguments]
     return subprocess.run(
         command, env={**os.environ, "RWKV_TTS_REDIS": url}, capture_output=True, text=True, timeout=60
     )
@@ -152,7 +152,7 @@ def test_what_is_no_change_is_not_heard(client: TTSClient, connection: Redis, me
 def test_many_tune_at_once_and_each_gets_its_answer(client: TTSClient, redis_url: str) -> None:
     commands = [
         subprocess.Popen(
-            [sys.executable, "-m", "worker", "tune", "--queue=operated", f"--token-chunk-size={size}"],
+            [sys.executable, "-m", "worker.cli", "tune", "--queue=operated", f"--token-chunk-size={size}"],
             env={**os.environ, "RWKV_TTS_REDIS": redis_url},
             stdout=subprocess.PIPE,
             text=True,
@@ -244,7 +244,7 @@ def test_top_shows_each_worker_and_the_queue(client: TTSClient, redis_url: str) 
 def test_top_draws_anew_until_it_is_interrupted(client: TTSClient, redis_url: str) -> None:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "RWKV_TTS_REDIS": redis_url, "TERM": "xterm"}
-    command = [sys.executable, "-m", "worker", "top", "--queue=operated"]
+    command = [sys.executable, "-m", "worker.cli", "top", "--queue=operated"]
     process = subprocess.Popen(command, env=environment, stdout=theirs, stderr=subprocess.PIPE, text=True)
     os.close(theirs)
     seen = b""

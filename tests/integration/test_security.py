@@ -122,7 +122,7 @@ def denied(admin: Redis) -> list[tuple[str, str]]:
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "worker", *arguments]
+    return [sys.executable, "-m", "worker.cli", *arguments]
 
 
 def environment(**variables: str) -> dict[str, str]:

@@ -145,7 +145,7 @@ def test_a_job_ends_with_audio_over_tls(tls: TlsServer, random_model: Path) -> N
 def refusal(url: str) -> str:
     """The one line with which a worker refuses to use ``url``."""
     done = subprocess.run(
-        [sys.executable, "-m", "worker", "worker", "--log-level", "TRACE", f"--redis={url}"],
+        [sys.executable, "-m", "worker.cli", "worker", "--log-level", "TRACE", f"--redis={url}"],
         capture_output=True,
         text=True,
         timeout=60,

@@ -67,7 +67,7 @@ def rwkv_tts(*arguments: str, cwd: Path, redis: str | None = None) -> "subproces
     clean = {name: value for name, value in os.environ.items() if name not in ("REDIS_URL", "RWKV_TTS_REDIS")}
     redis_variable = {} if redis is None else {"REDIS_URL": redis}
     return subprocess.run(
-        [sys.executable, "-m", "worker", *arguments],
+        [sys.executable, "-m", "worker.cli", *arguments],
         env={**clean, "PYTHONPATH": str(REPOSITORY), "RWKV_TTS_QUEUE": QUEUE, **redis_variable},
         cwd=cwd,
         capture_output=True,

@@ -99,7 +99,7 @@ class Composed:
         """The command of a service; ``rwkv-tts``, the entry point of our image, runs from this checkout."""
         service = services()[name]
         words = [self._here(name, word) for word in service["command"]]
-        return [sys.executable, "-m", "worker", *words] if "build" in service else words
+        return [sys.executable, "-m", "worker.cli", *words] if "build" in service else words
 
     def healthy(self, name: str) -> bool:
         """Whether the health check of a service passes."""

@@ -107,23 +107,12 @@ class Claimer:
         for queue in self._queues:
             keys += [queue.key, queue.started_job_registry.key]
         moment = now()
+        times = (moment.timestamp(), HORIZON_SECONDS, self._worker, self._lease, utcformat(moment))
+        prefixes = (JOB_PREFIX, EXECUTION_PREFIX, EXECUTIONS_PREFIX)
+        suspects = (running, self._deadly, DEATHS_PREFIX)
+        executions = [uuid4().hex for _ in range(count)]
         suspended, dropped, alone, blocked, pairs = self._script(
-            keys=keys,
-            args=[
-                count,
-                moment.timestamp(),
-                HORIZON_SECONDS,
-                self._worker,
-                self._lease,
-                utcformat(moment),
-                JOB_PREFIX,
-                EXECUTION_PREFIX,
-                EXECUTIONS_PREFIX,
-                running,
-                self._deadly,
-                DEATHS_PREFIX,
-                *(uuid4().hex for _ in range(count)),
-            ],
+            keys=keys, args=[count, *times, *prefixes, *suspects, *executions]
         )
         jobs = [
             self.read(job_id.decode(), execution.decode(), flat, self._queues[index - 1])

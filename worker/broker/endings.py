@@ -15,7 +15,6 @@ from worker.broker.messages import CalledBack
 from worker.broker.observer import Observer
 from worker.broker.outcome import Fate, Outcome, Verdict
 from worker.broker.running import Deadlines, Running, RunningJobs
-from worker.broker.throughput import Throughput
 
 AT_ONCE = 256
 """Jobs of one call of a script."""
@@ -34,7 +33,7 @@ class Endings:
 
     Attributes:
         deadlines: Of jobs and of their callbacks.
-        throughput: Counts what has ended.
+        ended: How many jobs have left.
         any_finished: Whether a job has ended that was not put back.
     """
 
@@ -52,7 +51,7 @@ class Endings:
         self._observer, self._post = observer, post
         self._waiting: list[Outcome] = []
         self.deadlines = Deadlines()
-        self.throughput = Throughput()
+        self.ended = 0
         self.any_finished = False
 
     @property
@@ -138,7 +137,7 @@ class Endings:
             for outcome, is_recorded in zip(batch, recorded, strict=True):
                 self._settle(outcome, is_recorded)
             del self._waiting[: len(batch)]
-            self.throughput.count(len(batch))
+            self.ended += len(batch)
 
     def put_back(self, claims: Iterable[Claimed]) -> None:
         """Give jobs back to the front of their queues, the last one first."""

@@ -1,6 +1,7 @@
 """What a batch worker tells about its jobs, to be counted and written down."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from worker.broker.outcome import Outcome
@@ -32,39 +33,18 @@ class Observer:
 
 
 class Observers(Observer):
-    """Tells several.
+    """Tells several, in their order, each of everything.
 
     Args:
-        observers: Those to tell, in this order.
+        observers: Those to tell.
     """
 
     def __init__(self, observers: Iterable[Observer]) -> None:
-        self._observers = tuple(observers)
+        told = tuple(observers)
+        for name in [name for name in vars(Observer) if not name.startswith("_")]:
+            setattr(self, name, partial(_tell, [getattr(one, name) for one in told]))
 
-    def claimed(self, jobs: int, /) -> None:
-        for one in self._observers:
-            one.claimed(jobs)
 
-    def delivering(self, jobs: int, /) -> None:
-        for one in self._observers:
-            one.delivering(jobs)
-
-    def delivered(self, seconds: float, /) -> None:
-        for one in self._observers:
-            one.delivered(seconds)
-
-    def ended(self, outcome: Outcome, /) -> None:
-        for one in self._observers:
-            one.ended(outcome)
-
-    def lost(self, job_id: str, /) -> None:
-        for one in self._observers:
-            one.lost(job_id)
-
-    def recovered(self, put_back: int, abandoned: int, /) -> None:
-        for one in self._observers:
-            one.recovered(put_back, abandoned)
-
-    def beat(self, says: Mapping[str, Any], depth: Callable[[], int], /) -> None:
-        for one in self._observers:
-            one.beat(says, depth)
+def _tell(methods: Iterable[Callable[..., None]], *event: Any) -> None:
+    for method in methods:
+        method(*event)

@@ -19,6 +19,9 @@ from worker.broker.claim import (
 )
 from worker.broker.scripts import lua
 
+_WORKERS_EXECUTIONS = WORKER_EXECUTIONS_KEY_TEMPLATE.format("%s")
+_PREFIXES = (DEATHS_PREFIX, JOB_PREFIX, EXECUTION_PREFIX, EXECUTIONS_PREFIX, _WORKERS_EXECUTIONS, LEASE_PREFIX)
+
 
 @dataclass(frozen=True)
 class Exhausted:
@@ -55,22 +58,10 @@ class Recovery:
         Returns:
             How many jobs went back to the queue, and the jobs that the caller must fail.
         """
+        terms = (HORIZON_SECONDS, self.max_attempts)
         back, exhausted = self._recover(
             keys=[queue.started_job_registry.key, queue.key, RECOVERY_PREFIX + queue.name],
-            args=[
-                round(lock_seconds * 1000),
-                self._worker,
-                self._lease,
-                now().timestamp(),
-                HORIZON_SECONDS,
-                self.max_attempts,
-                DEATHS_PREFIX,
-                JOB_PREFIX,
-                EXECUTION_PREFIX,
-                EXECUTIONS_PREFIX,
-                WORKER_EXECUTIONS_KEY_TEMPLATE.format("%s"),
-                LEASE_PREFIX,
-            ],
+            args=[round(lock_seconds * 1000), self._worker, self._lease, now().timestamp(), *terms, *_PREFIXES],
         )
         jobs = [
             Exhausted(

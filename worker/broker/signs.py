@@ -13,12 +13,14 @@ from worker.broker.backend import Backend
 from worker.broker.endings import Endings
 from worker.broker.lease import REPLIES, Lease
 from worker.broker.messages import Tuned
+from worker.broker.meter import Meter
 from worker.broker.outcome import Fate, Verdict
 from worker.broker.running import RunningJobs
 
 _SILENT_SECONDS = 60
 """RQ's tools list a dead worker for so long."""
 
+_LATELY_SECONDS = 60.0
 _ANSWERS = 8
 """Answers to changes of values that the lease repeats, so that everyone who asks has the time to read theirs."""
 
@@ -56,6 +58,7 @@ class SignsOfLife:
         self._backend, self._endings = backend, endings
         self._max_queue, self._suspended = max_queue, suspended
         self._answers: dict[str, str | None] = {}
+        self._meter = Meter(counters=1, window=_LATELY_SECONDS)
         self.next_at = 0.0
         self.recovered = 0
 
@@ -87,11 +90,16 @@ class SignsOfLife:
         return {
             "max_queue": self._max_queue,
             "running": len(self._jobs),
-            "jobs_per_second": round(self._endings.throughput.per_second(), 3),
+            "jobs_per_second": round(self._ended_lately(), 3),
             "recovered": self.recovered,
             "answers": self._answers,
             **self._backend.says(),
         }
+
+    def _ended_lately(self) -> float:
+        """Jobs a second."""
+        seconds, (jobs,) = self._meter.grown([self._endings.ended])
+        return jobs / seconds
 
     def answer(self, tuned: Tuned) -> None:
         """Repeat an answer in the lease, from now on, until newer ones have taken its place."""

@@ -45,7 +45,7 @@ class LocalWorker:
         options = [f"--{name.replace('_', '-')}={_option(value)}" for name, value in overrides.items()]
         # -P: a folder "worker" where the command is run must not be taken for this one.
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-            [sys.executable, "-P", "-m", "worker", "worker", "--quiet", *options],
+            [sys.executable, "-P", "-m", "worker.cli", "worker", "--quiet", *options],
             env={**os.environ, f"{PREFIX}REDIS": url},  # not an argument: those are public on the machine
         )
 

@@ -1,6 +1,6 @@
 """Command-line options that follow from models: settings, the fields of a request, values that can be tuned."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -38,43 +38,34 @@ def _option(name: str, field: FieldInfo, prefix: str) -> Parameter:
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for every setting; it gets ``settings`` in their place."""
-    options = options_of(Settings, prefix=PREFIX)
-
-    @wraps(command)
-    def run(**given: Any) -> None:
-        command(settings=settings_from({option.name: given.pop(option.name) for option in options}), **given)
-
-    return _with_parameters(run, command, "settings", options)
+    return _with_options(command, "settings", options_of(Settings, prefix=PREFIX), settings_from)
 
 
 def with_request(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for every field of a request; it gets ``fields``, those that were set."""
     options = options_of(SynthesisRequest, skip=("text", "metadata", "reference", "use_transcript"))
-
-    @wraps(command)
-    def run(**given: Any) -> None:
-        values = {option.name: given.pop(option.name) for option in options}
-        command(fields={name: value for name, value in values.items() if value is not None}, **given)
-
-    return _with_parameters(run, command, "fields", options)
+    return _with_options(command, "fields", options, _set)
 
 
 def with_values(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for every value that can be tuned; it gets ``values``, those that were set."""
-    options = options_of(Tunable)
+    return _with_options(command, "values", options_of(Tunable), _set)
+
+
+def _set(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _with_options(
+    command: Callable[..., None], name: str, options: list[Parameter], make: Callable[[dict[str, Any]], object]
+) -> Callable[..., None]:
+    """Show a command to typer with options in place of one parameter, which is made of their values."""
 
     @wraps(command)
     def run(**given: Any) -> None:
-        values = {option.name: given.pop(option.name) for option in options}
-        command(values={name: value for name, value in values.items() if value is not None}, **given)
+        value = make({option.name: given.pop(option.name) for option in options})
+        command(**{name: value}, **given)
 
-    return _with_parameters(run, command, "values", options)
-
-
-def _with_parameters(
-    run: Callable[..., None], command: Callable[..., None], replaced: str, options: list[Parameter]
-) -> Callable[..., None]:
-    """Show ``run`` to typer with the command's parameters, one of them replaced by options."""
-    own = [parameter for name, parameter in signature(command).parameters.items() if name != replaced]
+    own = [parameter for parameter in signature(command).parameters.values() if parameter.name != name]
     run.__signature__ = Signature(own + options)  # type: ignore[attr-defined]
     return run

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Iterable
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,55 +19,25 @@ _CONTAINERS: dict[AudioFormat, tuple[str, str]] = {
 }
 
 
-class AudioFile:
-    """A mono audio file in the making; as a context it is finished at the end.
+def encode_audio(waves: Iterable[Wave], sample_rate: int, audio_format: AudioFormat) -> bytes:
+    """Encode mono audio that comes piece by piece.
 
     Args:
+        waves: float32 [n] each, in [-1, 1]; what lies outside is clipped.
         sample_rate: Hz.
         audio_format: ``pcm`` is bare signed 16-bit little-endian samples; the others are files.
-
-    Attributes:
-        content: The bytes; whole when the file is finished.
     """
-
-    def __init__(self, sample_rate: int, audio_format: AudioFormat) -> None:
-        self._bytes = io.BytesIO()
-        self._file: soundfile.SoundFile | None = None
-        self._subtype = "PCM_16"
-        if audio_format != "pcm":
-            container, self._subtype = _CONTAINERS[audio_format]
-            self._file = soundfile.SoundFile(
-                self._bytes, "w", sample_rate, channels=1, format=container, subtype=self._subtype
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    @property
-    def content(self) -> bytes:
-        return self._bytes.getvalue()
-
-    def append(self, wave: Wave) -> None:
-        """Add samples.
-
-        Args:
-            wave: float32 [n] in [-1, 1]; what lies outside is clipped.
-        """
-        clipped = np.clip(wave, -1.0, 1.0)
-        samples = np.round(clipped * 32767).astype("<i2")  # libsndfile would round down, which adds an offset
-        if self._file is None:
-            self._bytes.write(samples.tobytes())
-        else:
-            self._file.write(samples if self._subtype == "PCM_16" else clipped)
-
-
-def encode_audio(waves: Iterable[Wave], sample_rate: int, audio_format: AudioFormat) -> bytes:
-    """Encode mono audio, waves float32 [n] that follow one another, as a whole."""
-    with AudioFile(sample_rate, audio_format) as file:
+    content = io.BytesIO()
+    if audio_format == "pcm":
+        content.writelines(_pcm(wave).tobytes() for wave in waves)
+        return content.getvalue()
+    container, subtype = _CONTAINERS[audio_format]
+    with soundfile.SoundFile(content, "w", sample_rate, 1, subtype, format=container) as file:
         for wave in waves:
-            file.append(wave)
-    return file.content
+            file.write(_pcm(wave) if subtype == "PCM_16" else np.clip(wave, -1.0, 1.0))
+    return content.getvalue()
+
+
+def _pcm(wave: Wave) -> npt.NDArray[np.int16]:
+    """Rounded to the nearest; libsndfile would round down, which adds an offset."""
+    return np.round(np.clip(wave, -1.0, 1.0) * 32767).astype("<i2")

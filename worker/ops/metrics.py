@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector
 
 from rwkv_tts.refusal import Cause
 from rwkv_tts.schema import SynthesisResult
@@ -71,6 +71,12 @@ class Metrics(Observer):
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(PREFIX + name, text, buckets=buckets, registry=self.registry)
+
+    def show_engine(self, description: str) -> None:
+        """Show what computes, as ``rwkv_tts_engine_info``."""
+        Info(PREFIX + "engine", "What computes: engine, products, instruction set.", registry=self.registry).info(
+            {"description": description}
+        )
 
     def spoken(self, result: SynthesisResult) -> None:
         """Count a job that has its audio."""

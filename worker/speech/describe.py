@@ -22,6 +22,7 @@ def describe(directory: Path) -> dict[str, str]:
         "licence": config.licence,
         "provenance": config.provenance,
         "rwkv-7": f"{sizes.layers} layers x {sizes.width}, {speech.model.parameters / 1e6:.1f} M parameters",
+        "engine": speech.model.description,
         "state": f"{speech.model.state(1).nbytes() / 2**20:.2f} MiB for each row",
         "vocabulary": f"{config.tokens.tokenizer} text, {sizes.vocabulary} in, {sizes.head_rows} out",
         "codec": f"{config.codec}, {codec.sample_rate} Hz, {codec.sample_rate / codec.hop:g} tokens a second",

@@ -78,6 +78,7 @@ def open_model(
     except ValueError as error:
         raise ModelError(str(error)) from error
     decoder = _accelerated(directory, checkpoint, model, codec) if fast else model
+    logger.info("engine: {}", decoder.description)
     voice_encoder, refusals = _voice_encoder(directory, config, codec, device, clone=clone)
     return SpeechModel(config, layout, encode_text, decoder, codec, voices, voice_encoder, refusals)
 

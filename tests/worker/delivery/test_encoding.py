@@ -41,23 +41,23 @@ def test_every_format_is_tested() -> None:
 @pytest.mark.parametrize("audio_format", ["wav", "flac", "pcm"])
 def test_lossless_formats_keep_16_bits(audio_format: AudioFormat) -> None:
     wave = np.random.default_rng(0).uniform(-1, 1, 5000).astype(np.float32)
-    decoded = decode(encode_audio(wave, RATE, audio_format), audio_format)
+    decoded = decode(encode_audio([wave], RATE, audio_format), audio_format)
     assert len(decoded) == len(wave)
     assert np.abs(decoded - wave).max() <= 1.5 * STEP
 
 
 def test_pcm_is_the_body_of_the_wav_and_of_the_flac() -> None:
     wave = np.random.default_rng(1).uniform(-1.2, 1.2, 5000).astype(np.float32)
-    pcm = np.frombuffer(encode_audio(wave, RATE, "pcm"), dtype="<i2")
+    pcm = np.frombuffer(encode_audio([wave], RATE, "pcm"), dtype="<i2")
     for audio_format in ("wav", "flac"):
-        samples, _ = soundfile.read(io.BytesIO(encode_audio(wave, RATE, audio_format)), dtype="int16")
+        samples, _ = soundfile.read(io.BytesIO(encode_audio([wave], RATE, audio_format)), dtype="int16")
         np.testing.assert_array_equal(samples, pcm)
 
 
 @pytest.mark.parametrize("audio_format", ["wav", "flac", "pcm"])
 def test_what_is_too_loud_is_clipped_and_does_not_wrap(audio_format: AudioFormat) -> None:
     wave = np.array([0, 1, 1.0001, 5, 1e30, np.inf, -1, -1.0001, -5, -np.inf], dtype=np.float32)
-    decoded = decode(encode_audio(wave, RATE, audio_format), audio_format)
+    decoded = decode(encode_audio([wave], RATE, audio_format), audio_format)
     assert decoded[0] == 0
     np.testing.assert_allclose(decoded[1:6], 1, atol=2 * STEP)
     np.testing.assert_allclose(decoded[6:], -1, atol=2 * STEP)
@@ -67,20 +67,20 @@ def test_input_is_left_as_it_was() -> None:
     wave = np.array([2.0, -2.0, 0.5] * 100, dtype=np.float32)
     before = wave.copy()
     for audio_format in FORMATS:
-        encode_audio(wave, RATE, audio_format)
+        encode_audio([wave], RATE, audio_format)
     np.testing.assert_array_equal(wave, before)
 
 
 @pytest.mark.parametrize("audio_format", MAGIC)
 def test_file_has_the_signature_of_its_format(audio_format: AudioFormat) -> None:
-    data = encode_audio(tone(0.2), RATE, audio_format)
+    data = encode_audio([tone(0.2)], RATE, audio_format)
     assert data.startswith(MAGIC[audio_format])
     assert (b"OpusHead" in data[:64]) == (audio_format == "opus")
     assert (b"vorbis" in data[:64]) == (audio_format == "ogg")
 
 
 def test_mp3_starts_with_a_frame_or_a_tag() -> None:
-    data = encode_audio(tone(0.2), RATE, "mp3")
+    data = encode_audio([tone(0.2)], RATE, "mp3")
     assert data[:3] == b"ID3" or (data[0] == 0xFF and data[1] & 0xE0 == 0xE0)
 
 
@@ -89,7 +89,7 @@ def test_mp3_starts_with_a_frame_or_a_tag() -> None:
 )
 def test_lossy_formats_keep_rate_duration_pitch_and_level(audio_format: AudioFormat, rate: int) -> None:
     wave = tone(1.5, rate)
-    decoded = decode(encode_audio(wave, rate, audio_format), audio_format, rate)
+    decoded = decode(encode_audio([wave], rate, audio_format), audio_format, rate)
     assert 0 <= len(decoded) - len(wave) <= 0.1 * rate
     middle = decoded[rate // 4 : rate // 4 + rate]
     spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
@@ -102,7 +102,7 @@ def test_lossy_formats_keep_rate_duration_pitch_and_level(audio_format: AudioFor
 @pytest.mark.parametrize("audio_format", FORMATS)
 @pytest.mark.parametrize("samples", [320, 640])
 def test_shortest_utterances_can_be_decoded(audio_format: AudioFormat, samples: int) -> None:
-    decoded = decode(encode_audio(tone(1)[:samples], RATE, audio_format), audio_format)
+    decoded = decode(encode_audio([tone(1)[:samples]], RATE, audio_format), audio_format)
     assert samples <= len(decoded) <= samples + 0.2 * RATE
 
 
@@ -111,7 +111,7 @@ def test_longest_utterance_is_encoded_in_a_thread(audio_format: AudioFormat) -> 
     """libsndfile's Vorbis once overran the stack on long writes; a worker encodes in a thread."""
     wave = tone(MOST_SAMPLES / RATE)
     found: list[bytes] = []
-    thread = threading.Thread(target=lambda: found.append(encode_audio(wave, RATE, audio_format)))
+    thread = threading.Thread(target=lambda: found.append(encode_audio([wave], RATE, audio_format)))
     thread.start()
     thread.join()
     decoded = decode(found[0], audio_format)
@@ -120,5 +120,5 @@ def test_longest_utterance_is_encoded_in_a_thread(audio_format: AudioFormat) -> 
 
 def test_same_wave_gives_the_same_bytes() -> None:
     for audio_format in ("wav", "flac", "pcm", "mp3"):
-        first, second = (encode_audio(tone(0.5), RATE, audio_format) for _ in range(2))
+        first, second = (encode_audio([tone(0.5)], RATE, audio_format) for _ in range(2))
         assert first == second
