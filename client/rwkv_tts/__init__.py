@@ -12,6 +12,7 @@ from rwkv_tts.results import JobFailedError as JobFailedError
 from rwkv_tts.results import Speech as Speech
 from rwkv_tts.schema import SynthesisRequest as SynthesisRequest
 from rwkv_tts.schema import SynthesisResult as SynthesisResult
+from rwkv_tts.schema import parse_request as parse_request
 from rwkv_tts.submission import QueueFullError as QueueFullError
 from rwkv_tts.tuner import NoWorkerError as NoWorkerError
 from rwkv_tts.tuner import Tuned as Tuned

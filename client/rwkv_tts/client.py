@@ -14,7 +14,7 @@ from rq.serializers import JSONSerializer
 
 from rwkv_tts.load import Busyness, QueueLoad, busyness
 from rwkv_tts.results import BLOCK_SECONDS, ENDED, Speech, fetch_job, look, results_key
-from rwkv_tts.schema import parse_request
+from rwkv_tts.schema import SynthesisRequest, parse_request
 from rwkv_tts.submission import Submission
 from rwkv_tts.tuner import Tuned, tune
 from rwkv_tts.tuning import RESET
@@ -70,18 +70,18 @@ class TTSClient:
             QueueFullError: Too many jobs wait already; nothing was queued.
         """
         request = parse_request({"text": text, **fields})
-        return self.enqueue(
-            request.model_dump(mode="json", exclude_unset=True), result_ttl=result_ttl, job_options=job_options
-        )
+        return self.enqueue(request, result_ttl=result_ttl, job_options=job_options)
 
     def enqueue(
         self, request: Any, *, result_ttl: int | None = None, job_options: Mapping[str, Any] | None = None
     ) -> str:
-        """Queue a request as it is, for the worker to judge, and return its job id.
+        """Queue a request, a ``SynthesisRequest`` or JSON for the worker to judge, and return its job id.
 
         Raises:
             QueueFullError: Too many jobs wait already; nothing was queued.
         """
+        if isinstance(request, SynthesisRequest):
+            request = request.model_dump(mode="json", exclude_unset=True)
         return self._submission.enqueue(request, result_ttl, job_options or {})
 
     def submit_voice(

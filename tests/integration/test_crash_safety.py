@@ -264,7 +264,7 @@ def test_a_worker_without_redis_says_so_in_one_line(random_model: Path, tmp_path
     command = [
         sys.executable,
         "-m",
-        "worker",
+        "worker.cli",
         "worker",
         f"--model={random_model}",
         f"--redis=unix://{tmp_path}/no",

@@ -30,10 +30,10 @@ from selenium.webdriver.common.by import By
 
 from rwkv_tts.client import TTSClient
 from rwkv_tts.keys import FUNCTION
-from rwkv_tts.refusal import RequestError
 from rwkv_tts.results import JobFailedError
 from waiting import until
 from worker.cli.local import local_worker, workers_on
+from worker.ops.dashboard import DashboardError
 from worker.settings import Settings
 
 pytest.importorskip("rq_dashboard", reason="no rq-dashboard: pip install -e '.[dashboard]'")
@@ -318,7 +318,7 @@ def test_loopback_needs_no_password_and_a_network_one(host: str) -> None:
     check_access(host, None, None)
     for network in ("::", "192.0.2.1", "127.0.0.1.example.org", "unix:///tmp/socket"):
         check_access(network, None, "secret")
-        with pytest.raises(RequestError, match=r"--host: .* is not a loopback address"):
+        with pytest.raises(DashboardError, match=r"--host: .* is not a loopback address"):
             check_access(network, None, "")
 
 

@@ -21,7 +21,6 @@ from redis.exceptions import RedisError
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
-from rwkv_tts.refusal import Cause, Refusal
 from worker.broker.backend import BackendBrokenError, Ended, MakeBackend
 from worker.broker.commands import Commands
 from worker.broker.crew import assemble
@@ -30,12 +29,9 @@ from worker.broker.jobs import HeldJob
 from worker.broker.messages import CalledBack, Message, Signal, Stop, Tune, Tuned
 from worker.broker.observer import Observer
 from worker.broker.outage import Outage
-from worker.broker.outcome import Fate, Verdict
 from worker.broker.rules import Rules
 from worker.broker.scheduled import Scheduler
 from worker.broker.watchdog import Watchdog
-
-_STOPPED = Verdict(Fate.STOPPED, Refusal("", Cause.CANCELLED, "stopped on request"))
 
 
 class ExitCode(IntEnum):
@@ -193,20 +189,13 @@ class BatchWorker(BaseWorker):
         elif isinstance(message, CalledBack):
             self._crew.endings.called_back(message)
         elif isinstance(message, Stop):
-            self._stop_job(message.job_id)
+            self._crew.endings.stop(message.job_id)
         elif isinstance(message, Tune):
             self._crew.backend.tune(message.change, lambda error: self._inbox.put(Tuned(message.id, error)))
         elif isinstance(message, Tuned):
             self._crew.signs.answer(message)
         elif message is Signal.JOBS:
             self._crew.intake.noticed()
-
-    def _stop_job(self, job_id: str) -> None:
-        running = self._crew.jobs.get(job_id)
-        if running is None:
-            logger.warning("command stop-job: job {} does not run here", job_id)
-        else:
-            self._crew.endings.stop_early(running, _STOPPED)
 
     def subscribe(self) -> None:
         """As RQ's, and to a channel of our own."""

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from loguru import logger
 from rq.job import JobStatus
 
 from rwkv_tts.refusal import Cause, Refusal
@@ -16,6 +17,7 @@ from worker.broker.observer import Observer
 from worker.broker.outcome import Fate, Outcome, Verdict
 from worker.broker.running import Deadlines, Running, RunningJobs
 
+_STOPPED = Verdict(Fate.STOPPED, Refusal("", Cause.CANCELLED, "stopped on request"))
 AT_ONCE = 256
 """Jobs of one call of a script."""
 
@@ -74,6 +76,14 @@ class Endings:
             self.end(Outcome(claimed, Fate.FAILED, refusal=refusal))
         else:
             self.end(Outcome(claimed, Fate.FINISHED, ended.result, ended.attachments))
+
+    def stop(self, job_id: str) -> None:
+        """Stop a job because somebody wants it."""
+        running = self._jobs.get(job_id)
+        if running is None:
+            logger.warning("command stop-job: job {} does not run here", job_id)
+        else:
+            self.stop_early(running, _STOPPED)
 
     def stop_early(self, running: Running, verdict: Verdict) -> None:
         """End a job before its time; what the backend says of it later is not recorded."""

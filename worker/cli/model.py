@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from worker.cli.console import console
+from worker.ops import logs
 
 model_app = typer.Typer(help="Look at model directories.", no_args_is_help=True)
 
@@ -15,6 +16,7 @@ def info(directory: Path) -> None:
     from worker.speech.config import ModelError
     from worker.speech.describe import describe  # imports torch
 
+    logs.configure("WARNING", as_json=False)
     try:
         for name, value in describe(directory).items():
             console.print(f"{name:12} {value}")
