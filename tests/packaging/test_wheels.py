@@ -18,18 +18,8 @@ from rq.serializers import JSONSerializer
 ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / "constraints.txt"
 CLIENT, WORKER = "rwkv_tts_client", "rwkv_tts_worker"
-SOURCES = (
-    "pyproject.toml",
-    "README.md",
-    "LICENSE",
-    "client",
-    "worker",
-    "batching",
-    "sampler",
-    "model",
-    "codec",
-    "assets",
-)
+PACKAGES = ("worker", "batching", "sampler", "model", "codec")
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "client", "assets", *PACKAGES)
 LEFT_OUT = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
 HEAVY = ("torch", "numpy", "soundfile", "soxr", "transformers")
 """What a producer must not need."""
