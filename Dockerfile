@@ -14,7 +14,8 @@ COPY pyproject.toml constraints.txt ./
 RUN python -c 'import tomllib; \
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 extras = project["optional-dependencies"]; \
-print(*project["dependencies"], *extras["clone"], *extras["dashboard"], sep="\n")' > requirements.txt
+others = [one for one in project["dependencies"] if not one.startswith("rwkv-tts-")]; \
+print(*others, *extras["clone"], *extras["dashboard"], sep="\n")' > requirements.txt
 
 FROM requirements AS installed-cpu
 RUN pip install --no-cache-dir -c constraints.txt -r requirements.txt \
@@ -27,6 +28,7 @@ RUN pip install --no-cache-dir -c constraints.txt -r requirements.txt
 FROM base AS runtime
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin tts
 COPY LICENSE ./
+COPY client/rwkv_tts rwkv_tts
 COPY worker worker
 COPY batching batching
 COPY sampler sampler

@@ -6,18 +6,31 @@ MODEL ?= assets/demo-voice
 export OMP_WAIT_POLICY ?= passive
 # Extra arguments for pip, for example: make demo PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'
 PIP_ARGS ?=
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
-.PHONY: demo test kernels lint type bench clean
+.PHONY: demo test test-all rq-newest kernels lint type bench clean
 
 demo: $(BIN)/.base
 	$(BIN)/python scripts/demo.py --model $(MODEL)
 
+# Minutes: every room, with a real Redis and real workers.
 test: $(BIN)/.dev
-	$(BIN)/python -m pytest
+	$(PYTEST) -m 'not slow and not train'
 
-# The kernels for GPUs, on a CPU, in Triton's interpreter; with a GPU, `make test` runs them as they are.
+# Everything: what continuous integration runs.
+test-all: $(BIN)/.dev
+	$(PYTEST)
+
+# The tests of the queue with the newest RQ that there is, of which names that begin with an underscore are used.
+rq-newest: $(BIN)/.dev
+	rm -rf .venv/rq-newest
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/rq-newest rq
+	PYTHONPATH=.venv/rq-newest $(PYTEST) tests/worker/broker tests/client tests/integration/test_conformance.py
+
+# The kernels for GPUs, on a CPU, in Triton's interpreter; with a GPU, `make test-all` runs them as they are.
 kernels: .venv/triton
-	TRITON_INTERPRET=1 PYTHONPATH=.venv/triton $(BIN)/python -m pytest tests/model/fast tests/codec/fast \
+	TRITON_INTERPRET=1 PYTHONPATH=.venv/triton $(PYTEST) tests/model/fast tests/codec/fast \
 		tests/sampler/test_device.py tests/batching/test_fast.py
 
 lint: $(BIN)/.dev
@@ -34,11 +47,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
 $(BIN)/.base: pyproject.toml client/pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e ./client -e .
+	$(PIP) -e ./client -e .
 	touch $@
 
 $(BIN)/.dev: $(BIN)/.base
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e ./client -e '.[clone,dashboard,dev]'
+	$(PIP) -e ./client -e '.[clone,dashboard,dev]'
 	touch $@
 
 .venv/triton: | $(BIN)/.dev

@@ -1,9 +1,8 @@
-"""The RQ citizen: settings, requests and results, the queue, voices, the pipeline of threads, the CLI.
-
-Knows nothing of tensors.
-"""
+"""The RQ citizen put together: settings, the service, the job's function; each room inside knows one thing."""
 
 import os
+
+__version__ = "0.1.0"
 
 # GNU OpenMP reads this once, when torch is imported: a thread that spins while it waits starves the others of
 # a small machine.

@@ -19,3 +19,5 @@ from rwkv_tts.tuner import Tuned as Tuned
 from rwkv_tts.voice_store import VoiceStore as VoiceStore
 from rwkv_tts.voices import Voice as Voice
 from rwkv_tts.voices import VoiceError as VoiceError
+
+__version__ = "0.1.0"

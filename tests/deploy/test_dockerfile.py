@@ -67,6 +67,16 @@ def test_the_image_finds_the_demo_voice_where_the_settings_look() -> None:
     assert model == "/app/assets/demo-voice"
 
 
+def test_the_image_has_every_package() -> None:
+    packages = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    needed = {package.partition(".")[0] for package in packages} | {"rwkv_tts"}
+    assert needed <= {target for _, target in re.findall(r"^COPY (\S+) (\S+)$", DOCKERFILE, re.MULTILINE)}
+    let_in = {line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {
+        source.partition("/")[0] for source in re.findall(r"^COPY (\S+) \S+$", DOCKERFILE, re.MULTILINE)
+    } <= let_in
+
+
 def test_the_requirements_are_those_of_the_project(tmp_path: Path) -> None:
     [code] = re.findall(r"^RUN (python -c .*?) > requirements.txt$", DOCKERFILE, re.MULTILINE | re.DOTALL)
     words = shlex.split(code.replace("\\\n", ""))
@@ -74,4 +84,9 @@ def test_the_requirements_are_those_of_the_project(tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60)
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert done.stdout.splitlines() == project["dependencies"] + extras["clone"] + extras["dashboard"]
+    ours, *others = project["dependencies"]
+    assert ours.startswith("rwkv-tts-client==")  # it is copied, as the project itself
+    client = tomllib.loads((REPOSITORY / "client" / "pyproject.toml").read_text())["project"]
+    names = {re.split("[<>=]", one)[0] for one in others}
+    assert {re.split("[<>=]", one)[0] for one in client["dependencies"]} <= names
+    assert done.stdout.splitlines() == others + extras["clone"] + extras["dashboard"]

@@ -1,7 +1,6 @@
 """The ``rwkv-tts`` command."""
 
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from rich.markup import escape
 
 from rwkv_tts import JobFailedError, NoWorkerError, QueueFullError, RequestError, VoiceError
+from worker import __version__
 from worker.cli.common import CommandError
 from worker.cli.console import errors
 from worker.cli.local import WorkerDiedError
@@ -25,22 +25,13 @@ for command in (worker, say, load, enqueue, dashboard, top, tune):
 app.add_typer(model_app, name="model")
 app.add_typer(voices_app, name="voices")
 
-_EXPECTED = (
-    CommandError,
-    RequestError,
-    JobFailedError,
-    QueueFullError,
-    VoiceError,
-    NoWorkerError,
-    WorkerDiedError,
-    RedisError,
-    OSError,
-)
+_OF_CLIENT = (RequestError, JobFailedError, QueueFullError, VoiceError, NoWorkerError)
+_EXPECTED = (*_OF_CLIENT, CommandError, WorkerDiedError, RedisError, OSError)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"rwkv-tts {version('rwkv-tts-worker')}")  # noqa: T201
+        print(f"rwkv-tts {__version__}")  # noqa: T201
         raise typer.Exit
 
 
