@@ -97,7 +97,11 @@ def test_the_workers_wheel_has_the_demo_voice_and_not_the_client(wheels: Path) -
     assert modules <= names
 
 
-@pytest.fixture(scope="module", params=["python3.10", sys.executable], ids=["3.10", "this"])
+@pytest.fixture(
+    scope="module",
+    params=["python3.10", "python3.12", "python3.13", sys.executable],
+    ids=["3.10", "3.12", "3.13", "this"],
+)
 def producer(request: pytest.FixtureRequest, wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment that has the client only."""
     python = shutil.which(request.param)
