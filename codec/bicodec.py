@@ -115,14 +115,14 @@ class BiCodec(nn.Module):
         return [mel(wave.to(self.device)[None])[0, : len(wave) // self.hop] for wave in waves]
 
     @torch.inference_mode()
-    def encode_globals(self, ref_wav: Tensor) -> Tensor:
-        """Reference clips float32 [B, N], at `sample_rate` and of equal length, to global ids int64 [B, 32].
+    def encode_globals(self, clips: Tensor) -> Tensor:
+        """Clips float32 [B, N], at `sample_rate` and of equal length, to global ids int64 [B, 32].
 
-        Published models were trained on `codec.clip.reference_clip`, 6 s of audio of normalised volume.
+        Published models were trained on `codec.clip.voice_clip`, 6 s of audio of normalised volume.
         Raises ValueError for wrong shapes and values, RuntimeError when loaded without the encoder.
         """
-        self._check_wave("ref_wav", ref_wav, dimensions=2)
-        return self.speaker_encoder.quantize(loaded(self.mel)(ref_wav.to(self.device)))
+        self._check_wave("clips", clips, dimensions=2)
+        return self.speaker_encoder.quantize(loaded(self.mel)(clips.to(self.device)))
 
     @torch.inference_mode()
     def encode_semantic(self, features: Sequence[Tensor]) -> list[Tensor]:

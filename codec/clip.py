@@ -1,4 +1,4 @@
-"""Reference audio as Spark-TTS prepares it: one loudness for all, a clip of fixed length for the voice."""
+"""Recordings as Spark-TTS prepares them: one loudness for all, a clip of fixed length for the voice."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,7 @@ def trim_silence(audio: Audio) -> Audio:
     return audio[loud[0] : loud[-1] + 1] if len(loud) else audio[:0]
 
 
-def reference_clip(audio: Audio, sample_rate: int, hop: int) -> Audio:
+def voice_clip(audio: Audio, sample_rate: int, hop: int) -> Audio:
     """The first 6 s of samples [N], in whole tokens; shorter audio is repeated until it is long enough.
 
     Raises ValueError when there are no samples, or when one is not a finite number.

@@ -1,4 +1,4 @@
-"""Reference recordings as strangers send them: bytes to speech at the codec's rate, or a reason why not."""
+"""Recordings as strangers send them: bytes to speech at the codec's rate, or a reason why not."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ def read_recording(
     """Decode a file to speech as the codec's encoder expects it: samples float64 [N] at `sample_rate` hertz.
 
     The mean of the channels, resampled by soxr at its best quality, of normalised volume, and without what is
-    below 1 % of full scale at its ends, as rwkv-tts-rs prepares its references. Values lie in [-1, 1].
+    below 1 % of full scale at its ends, as rwkv-tts-rs prepares them. Values lie in [-1, 1].
 
     Reads WAV, FLAC, OGG with Vorbis or Opus, and MP3, by content. Headers are not trusted: whatever a file
     claims, memory is a few MB and what `max_seconds` at `sample_rate` need.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from codec.bicodec import BiCodec
-from codec.clip import reference_clip
+from codec.clip import voice_clip
 
 BATCH_SECONDS = 60
 """Audio of one pass, padding included; it bounds the memory that wav2vec 2.0 needs, not the speed."""
@@ -46,7 +46,7 @@ class VoiceEncoder:
     def __call__(self, waves: Sequence[NDArray[np.float64]], *, semantic: bool = True) -> list[EncodedVoice]:
         """B waveforms float64 [N_i] at the codec's sample rate to B voices, each as if alone.
 
-        The voice is that of `codec.clip.reference_clip`, the semantic tokens are those of the whole
+        The voice is that of `codec.clip.voice_clip`, the semantic tokens are those of the whole
         waveform, or none without `semantic`, which spares `features`. Memory is that of one minute of audio, or
         of the longest waveform.
 
@@ -67,7 +67,7 @@ class VoiceEncoder:
         return [found[row] for row in range(len(waves))]
 
     def _globals(self, waves: Iterable[NDArray[np.float64]]) -> list[list[int]]:
-        clips = [reference_clip(wave, self.codec.sample_rate, self.codec.hop) for wave in waves]
+        clips = [voice_clip(wave, self.codec.sample_rate, self.codec.hop) for wave in waves]
         ids: list[list[int]] = self.codec.encode_globals(torch.from_numpy(np.stack(clips)).float()).tolist()
         return ids
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from codec.bicodec import BiCodec
-from codec.clip import reference_clip
+from codec.clip import voice_clip
 from codec.features import SemanticFeatures
 from codec.recording import read_recording
 from codec.voice_encoder import VoiceEncoder, batches
@@ -61,7 +61,7 @@ def test_batch_equals_the_codec_of_each(encoder: VoiceEncoder) -> None:
     voices = encoder(waves)
     assert len(voices) == len(waves)
     for wave, voice, seconds in zip(waves, voices, SECONDS, strict=True):
-        clip = torch.from_numpy(reference_clip(wave, RATE, codec.hop)).float()
+        clip = torch.from_numpy(voice_clip(wave, RATE, codec.hop)).float()
         features = encoder.features([torch.from_numpy(wave).float()])
         assert voice.globals_ == codec.encode_globals(clip[None])[0].tolist()
         assert voice.semantic == codec.encode_semantic(features)[0].tolist()
