@@ -19,7 +19,7 @@ class SelfTestError(ValueError):
 
 
 def signal_to_noise(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """Decibels of ``expected`` over the difference; NaN when either is not finite."""
+    """Decibels of ``expected``, waveforms float [N_i], over the difference; NaN when either is not finite."""
     a, b = torch.cat(list(found)).double(), torch.cat(list(expected)).double()
     return float(10 * (b.square().sum() / (a - b).square().sum()).log10())
 
