@@ -19,7 +19,7 @@ from codec.weights import load_weights
 from codec.windows import WindowedWaveGenerator
 
 MakeWaves = Callable[[Tensor, Sequence[int]], list[Tensor]]
-"""Frames [B, C, T] and how many of each count, to B waveforms [length * hop]."""
+"""Frames float32 [B, C, T] and how many of each count, to B waveforms float32 [length * hop] in [-1, 1]."""
 
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "model.safetensors"
@@ -45,9 +45,17 @@ TRAINING_KEYS = (
 class BiCodec(nn.Module):
     """The codec of Spark-TTS (Wang et al. 2025), for inference in float32.
 
-    `sample_rate` is in hertz, `hop` the samples of one semantic token. Semantic ids are below
-    `semantic_size`, and a voice is `globals_per_voice` global ids below `global_size`. `make_waves` runs the
-    `decoder`; another way to do so may take its place.
+    Args:
+        config: The sizes of its parts.
+        encoder: Whether to have the parts that only encoding needs.
+
+    Attributes:
+        sample_rate: Of waveforms, in hertz.
+        hop: Samples of one semantic token.
+        semantic_size: Semantic ids are below it.
+        global_size: Global ids are below it.
+        globals_per_voice: Global ids of one voice.
+        make_waves: Runs the ``decoder``; another way to do so may take its place.
     """
 
     def __init__(self, config: BiCodecConfig, *, encoder: bool) -> None:
@@ -68,12 +76,19 @@ class BiCodec(nn.Module):
 
     @classmethod
     def load(cls, directory: Path, device: torch.device | str = "cpu", *, encoder: bool = False) -> Self:
-        """Load `config.yaml` and `model.safetensors` as published with Spark-TTS.
+        """Load ``config.yaml`` and ``model.safetensors`` as published with Spark-TTS.
 
-        Without `encoder` only what decoding needs is loaded. On CUDA the precision of convolutions is
-        torch's own setting, TF32 unless `torch.backends.cudnn.allow_tf32` is off.
+        On CUDA the precision of convolutions is torch's own setting, TF32 unless
+        ``torch.backends.cudnn.allow_tf32`` is off.
 
-        Raises FileNotFoundError, or ValueError that names the file and what in it is wrong.
+        Args:
+            directory: Where both files are.
+            device: Where the weights live and the codec runs.
+            encoder: Whether to load what only encoding needs.
+
+        Raises:
+            FileNotFoundError: One of the files is missing.
+            ValueError: The message names the file and what in it is wrong.
         """
         config = read_config(directory / CONFIG_FILE)
         with torch.device("meta"):
@@ -84,15 +99,22 @@ class BiCodec(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the weights live."""
         return self.quantizer.table.device
 
     @torch.inference_mode()
     def decode(self, semantic: Sequence[Tensor], globals_: Tensor) -> list[Tensor]:
         """Tokens to waveforms, every row equal to what it is alone.
 
-        `semantic`: B tensors int64 [T_i] of at least one id; `globals_`: int64 [B, globals_per_voice].
-        Returns B waveforms float32 [T_i * hop] in [-1, 1] on the codec's device.
-        Raises ValueError for ids out of range, empty rows and wrong shapes or types.
+        Args:
+            semantic: B tensors int64 [T_i] of at least one id.
+            globals_: int64 [B, globals_per_voice].
+
+        Returns:
+            B waveforms float32 [T_i * hop] in [-1, 1] on the codec's device.
+
+        Raises:
+            ValueError: An id is out of range, a row is empty, or a shape or type is wrong.
         """
         self._check_semantic(semantic)
         self._check_globals(globals_, rows=len(semantic))
@@ -104,10 +126,17 @@ class BiCodec(nn.Module):
 
     @torch.inference_mode()
     def mel_features(self, waves: Sequence[Tensor]) -> list[Tensor]:
-        """What `encode_semantic` takes of models without wav2vec 2.0: mel frames, one for each token.
+        """What ``encode_semantic`` takes of models without wav2vec 2.0: mel frames, one for each token.
 
-        `waves`: B tensors float32 [N_i] at `sample_rate`. Returns float32 [N_i // hop, num_mels] each, as if
-        alone. Raises ValueError for wrong shapes and values, RuntimeError when loaded without the encoder.
+        Args:
+            waves: B tensors float32 [N_i] at ``sample_rate``.
+
+        Returns:
+            B tensors float32 [N_i // hop, num_mels], each as if alone.
+
+        Raises:
+            ValueError: A shape or value is wrong.
+            RuntimeError: The codec was loaded without its encoder.
         """
         mel = loaded(self.mel)
         for row, wave in enumerate(waves):
@@ -115,21 +144,39 @@ class BiCodec(nn.Module):
         return [mel(wave.to(self.device)[None])[0, : len(wave) // self.hop] for wave in waves]
 
     @torch.inference_mode()
-    def encode_globals(self, ref_wav: Tensor) -> Tensor:
-        """Reference clips float32 [B, N], at `sample_rate` and of equal length, to global ids int64 [B, 32].
+    def encode_globals(self, clips: Tensor) -> Tensor:
+        """Clips to voices.
 
-        Published models were trained on `codec.clip.reference_clip`, 6 s of audio of normalised volume.
-        Raises ValueError for wrong shapes and values, RuntimeError when loaded without the encoder.
+        Published models were trained on ``codec.clip.voice_clip``, 6 s of audio of normalised volume.
+
+        Args:
+            clips: float32 [B, N] at ``sample_rate``.
+
+        Returns:
+            Global ids int64 [B, globals_per_voice].
+
+        Raises:
+            ValueError: A shape or value is wrong.
+            RuntimeError: The codec was loaded without its encoder.
         """
-        self._check_wave("ref_wav", ref_wav, dimensions=2)
-        return self.speaker_encoder.quantize(loaded(self.mel)(ref_wav.to(self.device)))
+        self._check_wave("clips", clips, dimensions=2)
+        return self.speaker_encoder.quantize(loaded(self.mel)(clips.to(self.device)))
 
     @torch.inference_mode()
     def encode_semantic(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Features, B tensors float32 [T_i, C], to ids int64 [T_i] on the codec's device, each as if alone.
+        """Features to semantic ids, each row as if alone.
 
-        Published models take `codec.features.SemanticFeatures` of the whole utterance, others `mel_features`.
-        Raises ValueError for wrong shapes and values, RuntimeError when loaded without the encoder.
+        Published models take ``codec.features.SemanticFeatures`` of the whole utterance, others ``mel_features``.
+
+        Args:
+            features: B tensors float32 [T_i, C].
+
+        Returns:
+            B tensors int64 [T_i] on the codec's device.
+
+        Raises:
+            ValueError: A shape or value is wrong.
+            RuntimeError: The codec was loaded without its encoder.
         """
         self._check_features(features)
         lengths = [len(row) for row in features]
@@ -139,17 +186,17 @@ class BiCodec(nn.Module):
         return [row[:length] for row, length in zip(ids, lengths, strict=True)]
 
     def frames(self, semantic: Tensor, globals_: Tensor, mask: Mask = None) -> Tensor:
-        """Ids int64 [B, T] and [B, globals_per_voice] to the wave generator's input [B, C, T]."""
+        """Ids int64 [B, T] and [B, globals_per_voice] to the wave generator's input float32 [B, C, T]."""
         voice = self.speaker_vector(globals_)
         frames: Tensor = self.prenet(self.dequantize(semantic), voice, mask)
         return frames + voice.unsqueeze(2)
 
     def dequantize(self, semantic: Tensor) -> Tensor:
-        """Semantic ids int64 [B, T] to their vectors [B, C, T]."""
+        """Semantic ids int64 [B, T] to their vectors float32 [B, C, T]."""
         return self.quantizer.dequantize(semantic)
 
     def speaker_vector(self, globals_: Tensor) -> Tensor:
-        """Global ids int64 [B, globals_per_voice] to the voice's vector [B, C]."""
+        """Global ids int64 [B, globals_per_voice] to the voice's vector float32 [B, C]."""
         return self.speaker_encoder.dequantize(globals_)
 
     def _check_wave(self, field: str, wave: Tensor, dimensions: int) -> None:
@@ -185,7 +232,11 @@ class BiCodec(nn.Module):
 
 
 def check_ids(field: str, ids: Tensor, size: int) -> None:
-    """Raise ValueError that names the field unless ids are int64 in 0..size-1."""
+    """Refuse ids that are not int64 in ``0..size-1``.
+
+    Raises:
+        ValueError: The message names the field.
+    """
     if ids.dtype != torch.int64:
         raise ValueError(f"{field}: got {ids.dtype}, expected torch.int64")
     low, high = (int(bound) for bound in ids.aminmax())
@@ -194,7 +245,11 @@ def check_ids(field: str, ids: Tensor, size: int) -> None:
 
 
 def check_numbers(field: str, values: Tensor) -> None:
-    """Raise ValueError that names the field unless values are finite float32 numbers."""
+    """Refuse values that are not finite float32 numbers.
+
+    Raises:
+        ValueError: The message names the field.
+    """
     if values.dtype != torch.float32:
         raise ValueError(f"{field}: got {values.dtype}, expected torch.float32")
     if not values.isfinite().all():

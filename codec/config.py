@@ -1,4 +1,4 @@
-"""The published `BiCodec/config.yaml`: the keys that inference depends on, with their types.
+"""The published ``BiCodec/config.yaml``: the keys that inference depends on, with their types.
 
 Keys that only training reads (loss weights and the like) are ignored. The numbers that upstream keeps in its
 code and not in its configuration are the constants of the modules that use them.
@@ -13,8 +13,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Size = Annotated[int, Field(ge=1)]
-# A ratio above 1 resamples the token sequence; no published model does.
 SampleRatios = tuple[Literal[1], ...]
+"""A ratio above 1 resamples the token sequence; no published model does."""
 
 JOINTS = (
     ("speaker_encoder.input_dim", "mel_params.num_mels"),
@@ -28,10 +28,25 @@ JOINTS = (
 
 
 class Section(BaseModel):
+    """A part of the file; keys that it does not name are ignored."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class MelConfig(Section):
+    """How audio becomes mel frames; see ``codec.mel``.
+
+    Attributes:
+        sample_rate: In hertz.
+        n_fft: Samples of one Fourier transform.
+        win_length: Samples of its window.
+        hop_length: Samples from one frame to the next.
+        mel_fmin: Where the lowest filter begins, in hertz.
+        mel_fmax: Where the highest ends, in hertz; at half the sample rate when None.
+        num_mels: Filters.
+        log: Frames are logarithms of magnitudes.
+    """
+
     sample_rate: Size
     n_fft: Size
     win_length: Size
@@ -40,11 +55,21 @@ class MelConfig(Section):
     mel_fmax: float | None = None
     num_mels: Size
     log: bool = False
-    """Frames are logarithms of magnitudes; see `codec.mel`."""
 
 
 class VocosConfig(Section):
-    """The keys that the semantic encoder, the prenet and the postnet share."""
+    """The keys that the semantic encoder, the prenet and the postnet share.
+
+    Attributes:
+        input_channels: Width of the input.
+        vocos_dim: Width of the backbone.
+        vocos_intermediate_dim: Width inside one of its blocks.
+        vocos_num_layers: Its blocks.
+        out_channels: Width of the output.
+        condition_dim: Width of the condition; None where there is none.
+        sample_ratios: One for each resampling stage.
+        use_tanh_at_final: Whether a tanh comes last; in no published model.
+    """
 
     input_channels: Size
     vocos_dim: Size
@@ -57,6 +82,15 @@ class VocosConfig(Section):
 
 
 class WaveGeneratorConfig(Section):
+    """The keys of the wave generator.
+
+    Attributes:
+        input_channel: Width of the input.
+        channels: Width before the first block; every block halves it.
+        rates: Positions that each block makes of one.
+        kernel_sizes: Of each block's transposed convolution.
+    """
+
     input_channel: Size
     channels: Size
     rates: Annotated[tuple[Size, ...], Field(min_length=1)]
@@ -75,12 +109,32 @@ class WaveGeneratorConfig(Section):
 
 
 class QuantizerConfig(Section):
+    """The keys of the quantiser of semantic tokens.
+
+    Attributes:
+        input_dim: Width of the vectors.
+        codebook_size: Different tokens.
+        codebook_dim: Width of the codebook.
+    """
+
     input_dim: Size
     codebook_size: Size
     codebook_dim: Size
 
 
 class SpeakerEncoderConfig(Section):
+    """The keys of what makes global tokens.
+
+    Attributes:
+        input_dim: Width of a mel frame.
+        out_dim: Width of a voice's vector.
+        latent_dim: Width of a latent.
+        token_num: Global tokens of a voice, and its latents.
+        fsq_levels: Levels of each dimension that a token holds.
+        fsq_num_quantizers: Tokens of a latent.
+        ecapa_channels: Width inside ECAPA-TDNN.
+    """
+
     input_dim: Size
     out_dim: Size
     latent_dim: Size
@@ -91,7 +145,17 @@ class SpeakerEncoderConfig(Section):
 
 
 class BiCodecConfig(Section):
-    """`audio_tokenizer`, the root key of the file."""
+    """``audio_tokenizer``, the root key of the file.
+
+    Attributes:
+        mel_params: Of mel frames.
+        encoder: Of the semantic encoder.
+        decoder: Of the wave generator.
+        quantizer: Of semantic tokens.
+        speaker_encoder: Of global tokens.
+        prenet: Of what comes before the wave generator.
+        postnet: Of a part that only training has.
+    """
 
     mel_params: MelConfig
     encoder: VocosConfig
@@ -125,9 +189,11 @@ class _File(Section):
 
 
 def read_config(path: Path) -> BiCodecConfig:
-    """Read a published `config.yaml`.
+    """Read a published ``config.yaml``.
 
-    Raises FileNotFoundError, or ValueError that names the file and the keys that are wrong.
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The message names the file and the keys that are wrong.
     """
     try:
         return _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).audio_tokenizer

@@ -1,6 +1,6 @@
 """ECAPA-TDNN (Desplanques et al. 2020) without its pooling: mel frames to one latent per frame.
 
-Frames of all times are averaged inside, so rows of a batch must have equal length.
+Frames of all times are averaged inside, so rows of a batch must have equal length. Tensors are float32.
 """
 
 from typing import cast
@@ -27,7 +27,7 @@ class TimeDelay(nn.Module):
 
 
 class Res2(nn.Module):
-    """Res2Net (Gao et al. 2019): every channel group also sees the result of the one before it."""
+    """Res2Net (Gao et al. 2019) of [B, C, T]: every channel group also sees the result of the one before it."""
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Res2(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Scale channels by a gate computed from their mean over time (Hu et al. 2018)."""
+    """Scale channels of [B, C, T] by a gate computed from their mean over time (Hu et al. 2018)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

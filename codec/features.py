@@ -19,23 +19,34 @@ UNUSED_KEY = "masked_spec_embed"
 
 
 def standardize(wave: Tensor) -> Tensor:
-    """Samples [N] to mean zero and variance one, float32: what wav2vec 2.0 expects."""
+    """Samples float [N] to mean zero and variance one, float32 [N]: what wav2vec 2.0 expects."""
     wave = wave.double()
     variance, mean = torch.var_mean(wave, correction=0)
     return ((wave - mean) / (variance + VARIANCE_EPSILON).sqrt()).float()
 
 
 class SemanticFeatures:
-    """Waveforms at 16 kHz to features, 50 frames a second."""
+    """Waveforms at 16 kHz to features, 50 frames a second.
+
+    Args:
+        model: A ``transformers.Wav2Vec2Model`` with at least ``LAYERS_NEEDED`` layers.
+    """
 
     def __init__(self, model: Any) -> None:
         self.model = model
 
     @classmethod
     def load(cls, directory: Path, device: torch.device | str = "cpu") -> Self:
-        """Load `config.json` and the weights of a wav2vec 2.0 model as published.
+        """Load ``config.json`` and the weights of a wav2vec 2.0 model as published.
 
-        Raises ImportError without transformers, OSError for missing files, ValueError for missing weights.
+        Args:
+            directory: Where they are.
+            device: Where the weights live and the model runs.
+
+        Raises:
+            ImportError: There is no transformers.
+            OSError: A file is missing.
+            ValueError: A weight is missing.
         """
         try:
             from transformers import Wav2Vec2Model
@@ -56,10 +67,16 @@ class SemanticFeatures:
 
     @torch.inference_mode()
     def __call__(self, waves: Sequence[Tensor]) -> list[Tensor]:
-        """Waveforms, B tensors float [N_i], to features, B tensors float32 [T_i, C], each as if alone.
+        """Waveforms to features, each as if alone.
 
-        T_i = (N_i - 80) // 320 for the published model. Raises ValueError when there is no waveform, or
-        one without a full frame.
+        Args:
+            waves: B tensors float [N_i].
+
+        Returns:
+            B tensors float32 [T_i, C]; ``T_i = (N_i - 80) // 320`` for the published model.
+
+        Raises:
+            ValueError: There is no waveform, or one has no full frame.
         """
         if not waves:
             raise ValueError("waves: got no rows, expected at least one")
@@ -70,7 +87,7 @@ class SemanticFeatures:
         return [row[: self.frame_count(len(wave))] for row, wave in zip(features, waves, strict=True)]
 
     def hidden_states(self, values: Sequence[Tensor]) -> list[Tensor]:
-        """Standardised waveforms, B tensors float32 [N_i], to the three hidden states [B, T, C], padded.
+        """Standardised waveforms, B tensors float32 [N_i], to the three hidden states float32 [B, T, C], padded.
 
         Without the attention mask every frame of a padded row would be wrong.
         """
@@ -83,7 +100,7 @@ class SemanticFeatures:
         return [output.hidden_states[layer] for layer in LAYERS]
 
     def frame_count(self, samples: int) -> int:
-        """Frames that the convolutions make of a waveform."""
+        """Frames that the convolutions make of so many samples."""
         for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
             samples = (samples - kernel) // stride + 1
         return samples

@@ -17,9 +17,13 @@ Part = TypeVar("Part", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Tail:
-    """A mask of rows that all have the same padding: `inside` of `total` tokens count.
+    """A mask of rows that all have the same padding.
 
     It is zeroed in place, which costs next to nothing: for inputs that nobody else reads, as the wave generator's.
+
+    Attributes:
+        inside: Tokens that count.
+        total: Tokens with the padding.
     """
 
     inside: int
@@ -27,13 +31,17 @@ class Tail:
 
 
 Mask = Tensor | Tail | None
-"""float32 [B, 1, T] at token rate, one inside a row and zero in its padding; a `Tail`; or None, no padding."""
+"""float32 [B, 1, T] at token rate, one inside a row and zero in its padding; a ``Tail``; or None, no padding."""
 
 SNAKE_EPSILON = 1e-9
 
 
 def loaded(part: Part | None) -> Part:
-    """A part that only encoding needs; RuntimeError when the codec was loaded without it."""
+    """A part that only encoding needs.
+
+    Raises:
+        RuntimeError: The codec was loaded without it.
+    """
     if part is None:
         raise RuntimeError("this codec was loaded without its encoder; load it with encoder=True")
     return part
@@ -49,7 +57,7 @@ def length_mask(lengths: list[int], device: torch.device) -> Mask:
 
 
 def zero_padding(x: Tensor, mask: Mask) -> Tensor:
-    """Zero the padding of x [B, C, T * rate], at any rate."""
+    """Zero the padding of ``x``, float32 [B, C, T * rate], at any rate."""
     if mask is None:
         return x
     if isinstance(mask, Tail):
@@ -60,7 +68,7 @@ def zero_padding(x: Tensor, mask: Mask) -> Tensor:
 
 
 class RaggedConv1d(nn.Conv1d):
-    """Conv1d that keeps the length of its input [B, C, T] and treats padding as zeros."""
+    """Conv1d that keeps the length of its input float32 [B, C, T] and treats padding as zeros."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, *, dilation: int = 1, groups: int = 1
@@ -73,7 +81,7 @@ class RaggedConv1d(nn.Conv1d):
 
 
 class RaggedConvTranspose1d(nn.ConvTranspose1d):
-    """ConvTranspose1d from [B, C, T] to exactly [B, C', T * rate] that treats padding as zeros."""
+    """ConvTranspose1d from float32 [B, C, T] to exactly [B, C', T * rate] that treats padding as zeros."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, rate: int) -> None:
         padding = (kernel_size - rate) // 2
@@ -84,7 +92,7 @@ class RaggedConvTranspose1d(nn.ConvTranspose1d):
 
 
 class Snake(nn.Module):
-    """x + sin²(alpha x) / alpha, the activation of Ziyin et al. 2020, per channel of [B, C, T]."""
+    """``x + sin²(alpha x) / alpha``, the activation of Ziyin et al. 2020, per channel of float32 [B, C, T]."""
 
     inverse: Tensor
 

@@ -1,6 +1,6 @@
 """Mel spectrogram: what the speaker encoder reads, and the semantic encoder of models without wav2vec 2.0.
 
-Published models read magnitudes. With `log` in the configuration the frames are logarithms instead.
+Published models read magnitudes. With ``log`` in the configuration the frames are logarithms instead.
 """
 
 import numpy as np
@@ -22,18 +22,20 @@ LOG_SCALE = 3.0
 
 
 def hertz_to_mel(hertz: float) -> float:
+    """A frequency on Slaney's mel scale."""
     if hertz < BREAK_HERTZ:
         return hertz / BREAK_HERTZ * BREAK_MEL
     return float(BREAK_MEL + np.log(hertz / BREAK_HERTZ) / LOG_STEP)
 
 
 def mel_to_hertz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The inverse of ``hertz_to_mel``, for values float64 [N]."""
     logarithmic = BREAK_HERTZ * np.exp(LOG_STEP * (mel - BREAK_MEL))
     return np.where(mel < BREAK_MEL, mel / BREAK_MEL * BREAK_HERTZ, logarithmic)
 
 
 def mel_filters(config: MelConfig) -> NDArray[np.float64]:
-    """Triangles of area one, evenly spaced in mel, over the spectrum: [n_fft // 2 + 1, num_mels]."""
+    """Triangles of area one, evenly spaced in mel, over the spectrum: float64 [n_fft // 2 + 1, num_mels]."""
     nyquist = config.sample_rate / 2
     ends = hertz_to_mel(config.mel_fmin), hertz_to_mel(config.mel_fmax or nyquist)
     edges = mel_to_hertz(np.linspace(*ends, config.num_mels + 2))
@@ -44,9 +46,9 @@ def mel_filters(config: MelConfig) -> NDArray[np.float64]:
 
 
 class MelSpectrogram(nn.Module):
-    """Waveforms [B, N] to mel frames [B, N // hop_length + 1, num_mels].
+    """Waveforms float32 [B, N] to mel frames float32 [B, N // hop_length + 1, num_mels].
 
-    Frame t is centred on sample t * hop_length. The ends are reflected, so N must exceed n_fft // 2.
+    Frame t is centred on sample ``t * hop_length``. The ends are reflected, so N must exceed ``n_fft // 2``.
     """
 
     window: Tensor

@@ -33,6 +33,7 @@ def only_frames(data: bytes) -> bytes:
 
 
 def frames(data: bytes) -> Iterator[bytes]:
+    """The frames that ``only_frames`` joins."""
     position, junk, stream = 0, 0, None
     while junk < MAX_JUNK and position < len(data):
         header = header_at(data, position)
@@ -62,6 +63,7 @@ def followed(data: bytes, position: int, length: int) -> bool:
 
 
 def header_at(data: bytes, position: int) -> int:
+    """The four bytes there, or what is left of them, as a number."""
     return int.from_bytes(data[position : position + HEADER_BYTES])
 
 

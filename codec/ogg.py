@@ -22,6 +22,7 @@ def only_pages(data: bytes) -> bytes:
 
 
 def pages(data: bytes) -> Iterator[bytes]:
+    """The pages that ``only_pages`` joins."""
     position, junk = 0, 0
     while junk < MAX_JUNK and position < len(data):
         page = page_at(data, position)

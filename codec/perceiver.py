@@ -1,4 +1,7 @@
-"""The Perceiver resampler (Alayrac et al. 2022): a fixed number of latents that read a sequence."""
+"""The Perceiver resampler (Alayrac et al. 2022): a fixed number of latents that read a sequence.
+
+Tensors are float32.
+"""
 
 from math import sqrt
 from typing import cast
@@ -31,7 +34,7 @@ class LatentAttention(nn.Module):
 
 
 class GatedGelu(nn.Module):
-    """GEGLU (Shazeer 2020): the second half of the channels gates the first."""
+    """GEGLU (Shazeer 2020): the second half of the channels gates the first; [..., 2 * C] to [..., C]."""
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = x.chunk(2, dim=-1)
@@ -39,12 +42,13 @@ class GatedGelu(nn.Module):
 
 
 def make_feed_forward(dim: int) -> nn.Sequential:
+    """[..., dim] to [..., dim]."""
     inner = int(dim * FEED_FORWARD_FACTOR * 2 / 3)
     return nn.Sequential(nn.Linear(dim, 2 * inner), GatedGelu(), nn.Linear(inner, dim))
 
 
 class RmsNorm(nn.Module):
-    """Scale the last dimension to root mean square one, then by gamma."""
+    """Scale [..., dim] to root mean square one, then by gamma."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

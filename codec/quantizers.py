@@ -1,4 +1,7 @@
-"""The two quantisers: a factorised codebook for semantic tokens, finite scalars for global tokens."""
+"""The two quantisers: a factorised codebook for semantic tokens, finite scalars for global tokens.
+
+Vectors and latents are float32.
+"""
 
 from itertools import accumulate
 from operator import mul
@@ -15,12 +18,19 @@ FSQ_EPSILON = 1e-3
 
 
 class FactorizedQuantizer(nn.Module):
-    """Vector quantisation in a small space (Yu et al. 2022): cosine look-up in, raw codebook rows out."""
+    """Vector quantisation in a small space (Yu et al. 2022): cosine look-up in, raw codebook rows out.
+
+    Args:
+        config: Its sizes.
+        encoder: Whether to have what only ``project`` needs.
+
+    Attributes:
+        table: float32 [codebook_size, input_dim]: every token's output vector.
+        directions: float32 [codebook_size, codebook_dim]: the codebook with rows of unit length.
+    """
 
     table: Tensor
-    """float32 [codebook_size, input_dim]: every token's output vector."""
     directions: Tensor
-    """float32 [codebook_size, codebook_dim]: the codebook with rows of unit length."""
 
     def __init__(self, config: QuantizerConfig, *, encoder: bool) -> None:
         super().__init__()
@@ -43,7 +53,11 @@ class FactorizedQuantizer(nn.Module):
         return F.embedding(ids, self.table).transpose(1, 2)
 
     def project(self, vectors: Tensor) -> Tensor:
-        """Vectors [B, input_dim, T] to the codebook's space [B, codebook_dim, T]."""
+        """Vectors [B, input_dim, T] to the codebook's space [B, codebook_dim, T].
+
+        Raises:
+            RuntimeError: The codec was loaded without its encoder.
+        """
         return cast(Tensor, loaded(self.in_project)(vectors))
 
     def quantize(self, projected: Tensor) -> Tensor:
@@ -58,6 +72,14 @@ class FiniteScalarQuantizer(nn.Module):
     """FSQ (Mentzer et al. 2023) between a linear layer on either side: one token per latent vector.
 
     A token is a number whose i-th digit, least significant first, counts the levels of dimension i.
+
+    Args:
+        config: Its sizes.
+        encoder: Whether to have what only ``project`` needs.
+
+    Attributes:
+        levels: int64 [dims]: ``fsq_levels``.
+        basis: int64 [dims]: what each digit counts for.
     """
 
     levels: Tensor
@@ -79,7 +101,11 @@ class FiniteScalarQuantizer(nn.Module):
         return cast(Tensor, self.project_out((digits - half) / half))
 
     def project(self, latents: Tensor) -> Tensor:
-        """Latent vectors [B, N, latent_dim] to one number per dimension [B, N, len(fsq_levels)]."""
+        """Latent vectors [B, N, latent_dim] to one number per dimension [B, N, len(fsq_levels)].
+
+        Raises:
+            RuntimeError: The codec was loaded without its encoder.
+        """
         return cast(Tensor, loaded(self.project_in)(latents))
 
     def quantize(self, projected: Tensor) -> Tensor:

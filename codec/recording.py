@@ -1,4 +1,4 @@
-"""Reference recordings as strangers send them: bytes to speech at the codec's rate, or a reason why not."""
+"""Recordings as strangers send them: bytes to speech at the codec's rate, or a reason why not."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from codec.ogg import only_pages
 QUALITY = "VHQ"
 BLOCK_FRAMES = 1 << 16
 MIN_RATE = 8000
+"""In hertz."""
 LOUDEST = 1e6
 """Floating-point samples may exceed full scale, but those beyond this are no audio."""
 FLATTEST = 2e-4
@@ -66,15 +67,24 @@ DEFAULT_LIMITS = RecordingLimits()
 def read_recording(
     data: bytes, limits: RecordingLimits = DEFAULT_LIMITS, sample_rate: int = 16000
 ) -> NDArray[np.float64]:
-    """Decode a file to speech as the codec's encoder expects it: samples float64 [N] at `sample_rate` hertz.
+    """Decode a file to speech as the codec's encoder expects it.
 
     The mean of the channels, resampled by soxr at its best quality, of normalised volume, and without what is
-    below 1 % of full scale at its ends, as rwkv-tts-rs prepares its references. Values lie in [-1, 1].
+    below 1 % of full scale at its ends, as rwkv-tts-rs prepares recordings.
 
-    Reads WAV, FLAC, OGG with Vorbis or Opus, and MP3, by content. Headers are not trusted: whatever a file
-    claims, memory is a few MB and what `max_seconds` at `sample_rate` need.
+    Headers are not trusted: whatever a file claims, memory is a few MB and what ``max_seconds`` at ``sample_rate``
+    need.
 
-    Raises RecordingError.
+    Args:
+        data: WAV, FLAC, OGG with Vorbis or Opus, or MP3, told apart by content.
+        limits: What it may be at most and at least.
+        sample_rate: Of the result, in hertz.
+
+    Returns:
+        Samples float64 [N] in [-1, 1].
+
+    Raises:
+        RecordingError: The file is refused.
     """
     if len(data) > limits.max_bytes:
         raise RecordingError(f"recording of {len(data)} bytes, expected at most {limits.max_bytes}")
@@ -88,7 +98,11 @@ def read_recording(
 
 
 def decode(data: bytes, limits: RecordingLimits, sample_rate: int) -> Audio:
-    """A file's bytes to samples [N], the mean of its channels, at `sample_rate` hertz."""
+    """A file's bytes to samples float64 [N], the mean of its channels, at ``sample_rate`` hertz.
+
+    Raises:
+        RecordingError: The file is not read, or beyond a limit.
+    """
     container = starts_as(data)
     if container is None:
         raise RecordingError(f"recording in an unknown format, {ACCEPTED}")
@@ -115,7 +129,11 @@ def starts_as(data: bytes) -> str | None:
 
 
 def check_header(file: soundfile.SoundFile, container: str, limits: RecordingLimits) -> None:
-    """Raise RecordingError unless the header is of an accepted encoding and within the limits."""
+    """Refuse a header that is not of an accepted encoding or not within the limits.
+
+    Raises:
+        RecordingError: It is refused.
+    """
     found = "WAV" if file.format == EXTENSIBLE else file.format
     if found != container or file.subtype not in SUBTYPES[container]:
         raise RecordingError(f"recording is {file.format} with {file.subtype}, {ACCEPTED}")
@@ -129,6 +147,11 @@ def check_header(file: soundfile.SoundFile, container: str, limits: RecordingLim
 
 
 def check_longest(frames: int, rate: int, limits: RecordingLimits) -> None:
+    """Refuse more samples of a channel, at ``rate`` hertz, than the limits allow.
+
+    Raises:
+        RecordingError: There are more.
+    """
     if frames > limits.max_seconds * rate:
         raise RecordingError(
             f"recording of at least {frames / rate:.6g} s, expected at most {limits.max_seconds:g} s"
@@ -136,6 +159,11 @@ def check_longest(frames: int, rate: int, limits: RecordingLimits) -> None:
 
 
 def check_shortest(audio: Audio, rate: int, limits: RecordingLimits, of_what: str = "") -> None:
+    """Refuse fewer samples, at ``rate`` hertz, than the limits allow; ``of_what`` follows the length found.
+
+    Raises:
+        RecordingError: There are fewer.
+    """
     if len(audio) < limits.min_seconds * rate:
         raise RecordingError(
             f"recording of {len(audio) / rate:.2f} s{of_what}, expected at least {limits.min_seconds:g} s"
@@ -143,7 +171,11 @@ def check_shortest(audio: Audio, rate: int, limits: RecordingLimits, of_what: st
 
 
 def mono_blocks(file: soundfile.SoundFile, limits: RecordingLimits) -> Iterator[Audio]:
-    """The mean of the channels, block by block."""
+    """The mean of the channels, block by block, float64 [n].
+
+    Raises:
+        RecordingError: The file goes on beyond the limits, or has samples that are no audio.
+    """
     frames = 0
     while len(block := file.read(BLOCK_FRAMES, always_2d=True)):
         frames += len(block)
@@ -155,7 +187,7 @@ def mono_blocks(file: soundfile.SoundFile, limits: RecordingLimits) -> Iterator[
 
 
 def resampled(blocks: Iterator[Audio], rate: int, sample_rate: int) -> Iterator[Audio]:
-    """Blocks at one rate to blocks at another; together they are what `soxr.resample` makes of the whole."""
+    """Blocks at one rate, in hertz, to blocks at another: together what ``soxr.resample`` makes of the whole."""
     if rate == sample_rate:
         yield from blocks
         return

@@ -1,4 +1,7 @@
-"""The voice of an utterance as a fixed number of global tokens, and back to one vector."""
+"""The voice of an utterance as a fixed number of global tokens, and back to one vector.
+
+Tensors are float32 unless said otherwise.
+"""
 
 from typing import cast
 
@@ -12,7 +15,12 @@ from codec.quantizers import FiniteScalarQuantizer
 
 
 class SpeakerEncoder(nn.Module):
-    """Mel frames to global tokens (only with `encoder`), and global tokens to the voice's vector."""
+    """Mel frames to global tokens, and global tokens to the voice's vector.
+
+    Args:
+        config: The sizes of its parts.
+        encoder: Whether to have what only the former needs.
+    """
 
     def __init__(self, config: SpeakerEncoderConfig, *, encoder: bool) -> None:
         super().__init__()
@@ -25,12 +33,20 @@ class SpeakerEncoder(nn.Module):
         )
 
     def latents(self, mel: Tensor) -> Tensor:
-        """Mel frames [B, T, num_mels] to one latent per token [B, token_num, latent_dim]."""
+        """Mel frames [B, T, num_mels] to one latent per token [B, token_num, latent_dim].
+
+        Raises:
+            RuntimeError: The codec was loaded without its encoder.
+        """
         frames = loaded(self.speaker_encoder)(mel)
         return cast(Tensor, loaded(self.perceiver_sampler)(frames.transpose(1, 2)))
 
     def quantize(self, mel: Tensor) -> Tensor:
-        """Mel frames [B, T, num_mels] to global ids int64 [B, token_num]."""
+        """Mel frames [B, T, num_mels] to global ids int64 [B, token_num].
+
+        Raises:
+            RuntimeError: The codec was loaded without its encoder.
+        """
         return self.quantizer.quantize(self.quantizer.project(self.latents(mel)))
 
     def dequantize(self, ids: Tensor) -> Tensor:

@@ -13,6 +13,12 @@ class Vocoder:
     """Decodes batches of utterances of unequal length; each is what it would be alone.
 
     On a GPU it works on a stream of its own, which other streams do not wait for.
+
+    Args:
+        codec: Needs no encoder.
+
+    Attributes:
+        sample_rate: Of the audio, in hertz.
     """
 
     def __init__(self, codec: BiCodec) -> None:
@@ -26,11 +32,14 @@ class Vocoder:
         """Decode B utterances.
 
         Args:
-            semantic: B lists of at least one semantic token.
-            voices: B lists of global tokens.
+            semantic: B lists of at least one semantic id.
+            voices: B lists of the ``BiCodec.globals_per_voice`` global ids of a voice.
 
         Returns:
             B arrays float32 [tokens * hop] in [-1, 1].
+
+        Raises:
+            ValueError: An id is out of range, a list is empty, or a voice is of a wrong length.
         """
         ids = [torch.tensor(tokens) for tokens in semantic]
         with torch.cuda.stream(self._stream):

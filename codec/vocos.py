@@ -1,7 +1,7 @@
 """The ConvNeXt backbone of Vocos (Siuzdak 2023), on either side of BiCodec's quantiser.
 
-Time is T token frames. Tensors are [B, C, T] where convolutions run and [B, T, C] elsewhere; each module says
-which.
+Time is T token frames. Tensors are float32, [B, C, T] where convolutions run and [B, T, C] elsewhere; each module
+says which.
 """
 
 from typing import cast
@@ -33,7 +33,7 @@ class AdaptiveLayerNorm(nn.Module):
 
 
 class PlainLayerNorm(nn.LayerNorm):
-    """Layer norm of [B, T, dim] with the signature of `AdaptiveLayerNorm`; there is no condition to use."""
+    """Layer norm of [B, T, dim] with the signature of ``AdaptiveLayerNorm``; there is no condition to use."""
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim, eps=NORM_EPSILON)
@@ -43,11 +43,12 @@ class PlainLayerNorm(nn.LayerNorm):
 
 
 def make_norm(dim: int, condition_dim: int | None) -> nn.Module:
+    """The layer norm of width ``dim`` for a condition, or for none."""
     return PlainLayerNorm(dim) if condition_dim is None else AdaptiveLayerNorm(dim, condition_dim)
 
 
 class ConvNeXtBlock(nn.Module):
-    """[B, dim, T] to [B, dim, T]."""
+    """[B, dim, T] to [B, dim, T], given a condition [B, condition_dim] where there is one."""
 
     def __init__(self, dim: int, intermediate_dim: int, condition_dim: int | None) -> None:
         super().__init__()
@@ -64,7 +65,7 @@ class ConvNeXtBlock(nn.Module):
 
 
 class VocosBackbone(nn.Module):
-    """[B, in_channels, T] to [B, T, dim]."""
+    """[B, in_channels, T] to [B, T, dim], given a condition [B, condition_dim] where there is one."""
 
     def __init__(
         self, in_channels: int, dim: int, intermediate_dim: int, layers: int, condition_dim: int | None = None
@@ -97,6 +98,7 @@ class ResamplingStage(nn.ModuleList):
 
 
 def make_stages(config: VocosConfig) -> nn.ModuleList:
+    """A resampling stage for each of the ratios."""
     return nn.ModuleList(
         ResamplingStage(config.vocos_dim, config.vocos_intermediate_dim) for _ in config.sample_ratios
     )

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from codec.bicodec import BiCodec
-from codec.clip import reference_clip
+from codec.clip import voice_clip
 
 BATCH_SECONDS = 60
 """Audio of one pass, padding included; it bounds the memory that wav2vec 2.0 needs, not the speed."""
 
 Features = Callable[[Sequence[Tensor]], list[Tensor]]
+"""B waveforms float32 [N_i] at the codec's sample rate to what its encoder takes, B tensors float32 [T_i, C]."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class EncodedVoice:
     """What a prompt needs of a recording.
 
     Attributes:
-        globals_: The voice, `BiCodec.globals_per_voice` ids.
+        globals_: The voice, ``BiCodec.globals_per_voice`` ids.
         semantic: What is said and how, 50 ids a second.
         seconds: Length of the recording as encoded, without the silence at its ends.
     """
@@ -33,10 +34,12 @@ class EncodedVoice:
 
 
 class VoiceEncoder:
-    """Recordings, as `codec.recording.read_recording` returns them, to tokens.
+    """Recordings, as ``codec.recording.read_recording`` returns them, to tokens.
 
-    `codec` is loaded with its encoder; `features` is `codec.features.SemanticFeatures` for published models
-    and the codec's own `mel_features` for models of that front end.
+    Args:
+        codec: Loaded with its encoder.
+        features: ``codec.features.SemanticFeatures`` for published models, the codec's own ``mel_features`` for
+            models of that front end.
     """
 
     def __init__(self, codec: BiCodec, features: Features) -> None:
@@ -44,14 +47,21 @@ class VoiceEncoder:
         self.features = features
 
     def __call__(self, waves: Sequence[NDArray[np.float64]], *, semantic: bool = True) -> list[EncodedVoice]:
-        """B waveforms float64 [N_i] at the codec's sample rate to B voices, each as if alone.
+        """Waveforms to voices, each as if alone.
 
-        The voice is that of `codec.clip.reference_clip`, the semantic tokens are those of the whole
-        waveform, or none without `semantic`, which spares `features`. Memory is that of one minute of audio, or
-        of the longest waveform.
+        The voice is that of ``codec.clip.voice_clip``, the semantic tokens are those of the whole waveform. Memory
+        is that of one minute of audio, or of the longest waveform.
 
-        Raises ValueError when there is no waveform, or one is too short or has bad values, and RuntimeError
-        when the codec was loaded without its encoder.
+        Args:
+            waves: B waveforms float64 [N_i] at the codec's sample rate.
+            semantic: Whether to make semantic tokens; without them ``features`` is spared.
+
+        Returns:
+            B voices.
+
+        Raises:
+            ValueError: There is no waveform, or one is too short or has bad values.
+            RuntimeError: The codec was loaded without its encoder.
         """
         if not waves:
             raise ValueError("waves: got no rows, expected at least one")
@@ -67,7 +77,7 @@ class VoiceEncoder:
         return [found[row] for row in range(len(waves))]
 
     def _globals(self, waves: Iterable[NDArray[np.float64]]) -> list[list[int]]:
-        clips = [reference_clip(wave, self.codec.sample_rate, self.codec.hop) for wave in waves]
+        clips = [voice_clip(wave, self.codec.sample_rate, self.codec.hop) for wave in waves]
         ids: list[list[int]] = self.codec.encode_globals(torch.from_numpy(np.stack(clips)).float()).tolist()
         return ids
 
@@ -77,7 +87,7 @@ class VoiceEncoder:
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Rows in groups of similar length, each with at most `budget` samples once padded, or of one row."""
+    """Rows in groups of similar length, each with at most ``budget`` samples once padded, or of one row."""
     group: list[int] = []
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
         if group and (len(group) + 1) * lengths[row] > budget:

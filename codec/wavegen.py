@@ -1,4 +1,4 @@
-"""The wave generator: the decoder of the Descript Audio Codec (Kumar et al. 2023)."""
+"""The wave generator: the decoder of the Descript Audio Codec (Kumar et al. 2023). Tensors are float32."""
 
 from typing import cast
 
@@ -54,8 +54,9 @@ class DecoderBlock(nn.Module):
 class WaveGenerator(nn.Module):
     """Frames [B, input_channel, T] to waveform [B, 1, T * hop] in [-1, 1].
 
-    `model` are the stages, each called with its input and the mask: a convolution, the upsampling blocks, an
-    activation and the last convolution.
+    Attributes:
+        model: The stages, each called with its input and the mask: a convolution, the upsampling blocks, an
+            activation and the last convolution.
     """
 
     def __init__(self, config: WaveGeneratorConfig) -> None:

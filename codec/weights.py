@@ -1,4 +1,4 @@
-"""Read the published `BiCodec/model.safetensors` strictly, with weight norm folded into plain weights."""
+"""Read the published ``BiCodec/model.safetensors`` strictly, with weight norm folded into plain weights."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 WEIGHT_NORMED = ("decoder.", "quantizer.in_project.", "quantizer.out_project.")
-"""Where the file holds a weight as direction `weight_v` and length `weight_g` (Salimans & Kingma 2016)."""
+"""Where the file holds a weight as direction ``weight_v`` and length ``weight_g`` (Salimans & Kingma 2016)."""
 
 Shape = tuple[int, ...]
 
@@ -29,12 +29,13 @@ def published_layout(model: nn.Module) -> dict[str, Shape]:
 
 
 def fold_weight_norm(direction: Tensor, length: Tensor) -> Tensor:
-    """The weight whose slices along dimension 0 have these directions and these lengths."""
+    """The weight whose slices along dimension 0 have directions [C, C', K] and lengths [C, 1, 1], float32."""
     norm: Tensor = torch.linalg.vector_norm(direction, dim=(1, 2), keepdim=True)
     return direction * (length / norm)
 
 
 def read_parameter(tensors: Mapping[str, Tensor], name: str) -> Tensor:
+    """One entry of a module's state dict, from the tensors that the file holds for it."""
     if name in tensors:
         return tensors[name]
     return fold_weight_norm(tensors[f"{name}_v"].float(), tensors[f"{name}_g"].float())
@@ -59,12 +60,19 @@ def layout_problems(
 
 
 def load_weights(model: nn.Module, path: Path, *, ignored: Collection[str], device: torch.device) -> None:
-    """Load a model built on the meta device, strictly, and put it on `device`.
+    """Load a model built on the meta device, strictly, and put it on ``device``.
 
-    Every tensor is cast to the type that the model gives it, so a counter may be stored in any type. Keys
-    that begin with one of `ignored` may be there.
+    Every tensor is cast to the type that the model gives it, so a counter may be stored in any type.
 
-    Raises FileNotFoundError, or ValueError that names a key that is missing, misshapen or unknown.
+    Args:
+        model: Its parameters are replaced.
+        path: A safetensors file.
+        ignored: Keys that begin with one of these may be in the file.
+        device: Where the model goes.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no safetensors file, or the message names a key that is missing, misshapen or unknown.
     """
     expected = published_layout(model)
     try:

@@ -1,8 +1,8 @@
 """The wave generator, one utterance after another, in windows of a few sizes.
 
 On a CPU, oneDNN prepares every convolution anew for an input of a new length, which takes longer than to run it.
-Speech has any length; windows have multiples of `STEP`, so that all of them are soon prepared. A sample depends on
-what lies within its receptive field: neighbouring windows overlap by so much, and the result is the whole's.
+Speech has any length; windows have multiples of ``STEP``, so that all of them are soon prepared. A sample depends
+on what lies within its receptive field: neighbouring windows overlap by so much, and the result is the whole's.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +16,7 @@ from codec.layers import Tail
 from codec.wavegen import DILATIONS, KERNEL_SIZE, WaveGenerator
 
 STEP = 32
+"""Tokens; see above."""
 MOST = 256
 """Tokens of the longest window."""
 
@@ -31,7 +32,12 @@ def receptive_field(config: WaveGeneratorConfig) -> int:
 
 
 class WindowedWaveGenerator:
-    """What `generator` computes."""
+    """What ``WaveGenerator`` computes.
+
+    Args:
+        generator: Runs each window.
+        config: Its sizes.
+    """
 
     def __init__(self, generator: WaveGenerator, config: WaveGeneratorConfig) -> None:
         self._generator = generator
@@ -39,7 +45,15 @@ class WindowedWaveGenerator:
         self._most = max(MOST, 3 * self._context)
 
     def __call__(self, frames: Tensor, lengths: Sequence[int]) -> list[Tensor]:
-        """Frames float32 [B, C, T], of which `lengths` count, to B waveforms float32 [length * hop] in [-1, 1]."""
+        """Waveforms of a batch.
+
+        Args:
+            frames: float32 [B, C, T].
+            lengths: Frames of each that count, 1 to T.
+
+        Returns:
+            B waveforms float32 [length * hop] in [-1, 1].
+        """
         return [
             torch.cat(list(self._waves(row[None, :, :length])))
             for row, length in zip(frames, lengths, strict=True)

@@ -1,4 +1,4 @@
-"""Lets a codec decode fast, if that gives what the reference gives."""
+"""Lets a codec decode fast, if that gives what plain torch gives."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ class SelfTestError(ValueError):
 
 
 def signal_to_noise(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """Decibels of ``expected`` over the difference; NaN when either is not finite."""
+    """Decibels of ``expected``, waveforms float [N_i], over the difference; NaN when either is not finite."""
     a, b = torch.cat(list(found)).double(), torch.cat(list(expected)).double()
     return float(10 * (b.square().sum() / (a - b).square().sum()).log10())
 
@@ -33,11 +33,11 @@ def adopt(codec: BiCodec, fast: FastWaveGenerator) -> None:
     semantic = [torch.arange(length) * 7919 % codec.semantic_size for length in _LENGTHS]
     voices = torch.arange(len(_LENGTHS) * codec.globals_per_voice).view(len(_LENGTHS), -1) * 31 % codec.global_size
     expected = codec.decode(semantic, voices)
-    reference, codec.make_waves = codec.make_waves, fast
+    plain, codec.make_waves = codec.make_waves, fast
     decibels = signal_to_noise(codec.decode(semantic, voices), expected)
     if not decibels >= LEAST_DECIBELS:
-        codec.make_waves = reference
+        codec.make_waves = plain
         raise SelfTestError(
-            f"vocoder: float16 is {decibels:.3g} dB from the reference; accepted: {LEAST_DECIBELS:g} dB or more; "
+            f"vocoder: float16 is {decibels:.3g} dB from plain torch; accepted: {LEAST_DECIBELS:g} dB or more; "
             "the setting engine = reference does without it"
         )

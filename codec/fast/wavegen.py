@@ -35,6 +35,9 @@ class FastWaveGenerator:
     Args:
         generator: Its weights are copied.
         dtype: Of matrices and activations; sums are float32.
+
+    Attributes:
+        hop: Samples of one frame.
     """
 
     def __init__(self, generator: WaveGenerator, dtype: torch.dtype = torch.float16) -> None:

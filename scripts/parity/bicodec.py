@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from codec.bicodec import CONFIG_FILE, WEIGHTS_FILE, BiCodec
-from codec.clip import normalize_volume, reference_clip
+from codec.clip import normalize_volume, voice_clip
 from codec.config import BiCodecConfig
 from codec.features import LAYERS, SemanticFeatures, standardize
 from codec.layers import loaded
@@ -158,7 +158,7 @@ def preparation(golden: Arrays, sample_rate: int, hop: int) -> dict[str, Tensor]
     raw, wave = golden["enc.wav_raw"].double().numpy(), golden["enc.wav"]
     return {
         "enc.wav": torch.from_numpy(normalize_volume(raw)),
-        "enc.ref_wav": torch.from_numpy(reference_clip(wave.numpy(), sample_rate, hop)).unsqueeze(0),
+        "enc.ref_wav": torch.from_numpy(voice_clip(wave.numpy(), sample_rate, hop)).unsqueeze(0),
         "enc.input_values": standardize(wave).unsqueeze(0),
         **{
             f"{name.removesuffix('.in')}.out": torch.from_numpy(normalize_volume(golden[name].numpy()))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from codec.bicodec import BiCodec
-from codec.clip import normalize_volume, reference_clip
+from codec.clip import normalize_volume, voice_clip
 from quality.recording import Audio, Samples, as_audio, to_samples
 from rwkv_tts.attributes import Attributes
 from rwkv_tts.refusal import RequestError
@@ -159,7 +159,7 @@ def _render(rendering: Rendering) -> Samples:
 
 def encode_voice(codec: BiCodec, audio: Audio) -> list[int]:
     """Global tokens of a recording [N], prepared as the product prepares a reference."""
-    clip = reference_clip(normalize_volume(audio), codec.sample_rate, codec.hop)
+    clip = voice_clip(normalize_volume(audio), codec.sample_rate, codec.hop)
     tokens: list[int] = codec.encode_globals(torch.from_numpy(clip).float()[None])[0].tolist()
     return tokens
 

@@ -8,7 +8,7 @@ from string import Template
 import torch
 
 from codec.bicodec import BiCodec
-from codec.clip import Audio, normalize_volume, reference_clip
+from codec.clip import Audio, normalize_volume, voice_clip
 from rwkv_tts.voices import dump_raf
 from train_demo_voice.speakers import PITCHES, SPEAKERS, SPEEDS, Speaker
 from train_demo_voice.teacher import render
@@ -76,7 +76,7 @@ def write_voices(codec: BiCodec, directory: Path) -> None:
 
 def _raf(codec: BiCodec, speaker: Speaker, audio: Audio) -> str:
     wave = normalize_volume(audio)
-    clip = reference_clip(wave, codec.sample_rate, codec.hop)
+    clip = voice_clip(wave, codec.sample_rate, codec.hop)
     features = codec.mel_features([torch.from_numpy(wave).float()])
     return dump_raf(
         {

@@ -92,7 +92,7 @@ class Tokeniser:
         return codec.quantizer.quantize(codec.quantizer.project(vectors)), inside
 
     def _globals(self, audio: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
-        """Global ids of what `codec.clip.reference_clip` makes of each utterance."""
+        """Global ids of what `codec.clip.voice_clip` makes of each utterance."""
         codec = self.codec
         size = CLIP_SECONDS * codec.sample_rate // self.hop * self.hop
         samples = torch.arange(size, device=audio.device) % (ends - starts)[:, None] + starts[:, None]

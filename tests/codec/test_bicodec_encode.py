@@ -1,4 +1,4 @@
-"""Features and reference clips to tokens: properties that hold for any weights."""
+"""Features and clips to tokens: properties that hold for any weights."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -119,10 +119,10 @@ def test_scalar_dequantiser_reads_digits(codec: BiCodec) -> None:
 @pytest.mark.parametrize(
     ("clips", "message"),
     [
-        (torch.zeros(16000), r"ref_wav: got shape \[16000\], expected \[B, N\] with N at least 513"),
-        (torch.zeros(1, 512), r"ref_wav: got shape \[1, 512\]"),
-        (torch.zeros(1, 16000, dtype=torch.float64), "ref_wav: got torch.float64, expected torch.float32"),
-        (torch.full((1, 16000), torch.inf), "ref_wav: got values that are infinite or not a number"),
+        (torch.zeros(16000), r"clips: got shape \[16000\], expected \[B, N\] with N at least 513"),
+        (torch.zeros(1, 512), r"clips: got shape \[1, 512\]"),
+        (torch.zeros(1, 16000, dtype=torch.float64), "clips: got torch.float64, expected torch.float32"),
+        (torch.full((1, 16000), torch.inf), "clips: got values that are infinite or not a number"),
     ],
 )
 def test_bad_clips(codec: BiCodec, clips: Tensor, message: str) -> None:

@@ -1,10 +1,10 @@
-"""Volume normalisation and reference clips."""
+"""Volume normalisation and clips of voices."""
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from codec.clip import normalize_volume, reference_clip, trim_silence
+from codec.clip import normalize_volume, trim_silence, voice_clip
 
 
 def noise(peak: float, samples: int = 16000) -> NDArray[np.float64]:
@@ -68,12 +68,12 @@ def test_nothing_is_left_of_silence() -> None:
 @pytest.mark.parametrize("samples", [1, 1000, 96000, 100000])
 def test_clip_repeats_and_cuts(samples: int) -> None:
     audio = np.arange(samples, dtype=np.float64)
-    clip = reference_clip(audio, sample_rate=16000, hop=320)
+    clip = voice_clip(audio, sample_rate=16000, hop=320)
     np.testing.assert_array_equal(clip, np.arange(96000) % samples)
 
 
 def test_clip_is_whole_tokens() -> None:
-    assert len(reference_clip(noise(0.5), sample_rate=22050, hop=320)) == 6 * 22050 // 320 * 320
+    assert len(voice_clip(noise(0.5), sample_rate=22050, hop=320)) == 6 * 22050 // 320 * 320
 
 
 @pytest.mark.parametrize(
@@ -90,4 +90,4 @@ def test_bad_audio(audio: NDArray[np.float64], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         trim_silence(audio)
     with pytest.raises(ValueError, match=message):
-        reference_clip(audio, 16000, 320)
+        voice_clip(audio, 16000, 320)

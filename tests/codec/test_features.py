@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from codec.features import SemanticFeatures, standardize
+from wav2vec2 import random_wav2vec2
 
 SAMPLES = (5000, 1000, 400)
 
@@ -22,22 +22,8 @@ def draw_waves() -> list[Tensor]:
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model of the published structure."""
-    transformers: Any = pytest.importorskip("transformers", reason="needs the extra `clone`")
-    config = transformers.Wav2Vec2Config(
-        hidden_size=16,
-        num_hidden_layers=18,
-        num_attention_heads=2,
-        intermediate_size=24,
-        conv_dim=[8] * 7,
-        conv_bias=True,
-        feat_extract_norm="layer",
-        do_stable_layer_norm=True,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
-    )
-    torch.manual_seed(0)
     path = tmp_path_factory.mktemp("wav2vec2")
-    transformers.Wav2Vec2Model(config).save_pretrained(path)
+    random_wav2vec2(width=16).save_pretrained(path)
     return path
 
 

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from codec.bicodec import BiCodec
-from codec.clip import reference_clip
+from codec.clip import voice_clip
 from codec.features import SemanticFeatures
 from codec.recording import read_recording
 from codec.voice_encoder import VoiceEncoder, batches
 from hostile_audio import encode, speech
+from wav2vec2 import random_wav2vec2
 
 RATE = 16000
 SECONDS = (3.0, 0.1, 7.3, 1.0, 0.5, 6.0, 2.2, 0.9)
@@ -33,21 +34,7 @@ def draw_waves() -> list[Wave]:
 @pytest.fixture(scope="module")
 def wav2vec2(codec: BiCodec) -> SemanticFeatures:
     """A small random model whose features are as wide as the codec's encoder expects."""
-    transformers: Any = pytest.importorskip("transformers", reason="needs the extra `clone`")
-    torch.manual_seed(0)
-    config = transformers.Wav2Vec2Config(
-        hidden_size=codec.config.encoder.input_channels,
-        num_hidden_layers=17,
-        num_attention_heads=2,
-        intermediate_size=24,
-        conv_dim=[8] * 7,
-        conv_bias=True,
-        feat_extract_norm="layer",
-        do_stable_layer_norm=True,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
-    )
-    return SemanticFeatures(transformers.Wav2Vec2Model(config).eval().requires_grad_(False))
+    return SemanticFeatures(random_wav2vec2(codec.config.encoder.input_channels))
 
 
 @pytest.fixture(params=["mel", "wav2vec2"])
@@ -61,7 +48,7 @@ def test_batch_equals_the_codec_of_each(encoder: VoiceEncoder) -> None:
     voices = encoder(waves)
     assert len(voices) == len(waves)
     for wave, voice, seconds in zip(waves, voices, SECONDS, strict=True):
-        clip = torch.from_numpy(reference_clip(wave, RATE, codec.hop)).float()
+        clip = torch.from_numpy(voice_clip(wave, RATE, codec.hop)).float()
         features = encoder.features([torch.from_numpy(wave).float()])
         assert voice.globals_ == codec.encode_globals(clip[None])[0].tolist()
         assert voice.semantic == codec.encode_semantic(features)[0].tolist()

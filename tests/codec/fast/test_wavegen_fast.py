@@ -1,4 +1,4 @@
-"""The fast wave generator against the reference, utterances of unequal length in company and alone."""
+"""The fast wave generator against the plain one, utterances of unequal length in company and alone."""
 
 from importlib.util import find_spec
 
@@ -30,7 +30,7 @@ def frames(codec: BiCodec) -> torch.Tensor:
     )
 
 
-def reference(codec: BiCodec, frames: torch.Tensor) -> list[torch.Tensor]:
+def plain(codec: BiCodec, frames: torch.Tensor) -> list[torch.Tensor]:
     """Each alone."""
     return [codec.decoder(frame[None, :, :n])[0, 0] for frame, n in zip(frames, LENGTHS, strict=True)]
 
@@ -40,7 +40,7 @@ def test_waves_are_those_of_each_utterance_alone(codec: BiCodec, frames: torch.T
     fast = wavegen.FastWaveGenerator(codec.decoder, torch.float32)
     found = fast(frames, LENGTHS)
     assert [len(wave) for wave in found] == [n * codec.hop for n in LENGTHS]
-    assert selftest.signal_to_noise(found, reference(codec, frames)) > 90
+    assert selftest.signal_to_noise(found, plain(codec, frames)) > 90
 
 
 @torch.inference_mode()
@@ -59,17 +59,17 @@ def test_a_batch_that_is_too_long_is_cut_between_utterances(
 ) -> None:
     monkeypatch.setattr(wavegen, "TOKENS_AT_ONCE", 13)
     found = wavegen.FastWaveGenerator(codec.decoder, torch.float32)(frames, LENGTHS)
-    assert selftest.signal_to_noise(found, reference(codec, frames)) > 90
+    assert selftest.signal_to_noise(found, plain(codec, frames)) > 90
 
 
 def test_a_codec_adopts_it_only_if_it_decodes_the_same(codec: BiCodec, monkeypatch: pytest.MonkeyPatch) -> None:
-    reference = codec.make_waves
-    monkeypatch.setattr(codec, "make_waves", reference)  # put back at the end
+    plain_waves = codec.make_waves
+    monkeypatch.setattr(codec, "make_waves", plain_waves)  # put back at the end
     fast = wavegen.FastWaveGenerator(codec.decoder)
     selftest.adopt(codec, fast)
     assert codec.make_waves is fast
-    codec.make_waves = reference
+    codec.make_waves = plain_waves
     fast._taps[0] += 1.0
     with pytest.raises(selftest.SelfTestError, match="engine = reference"):
         selftest.adopt(codec, fast)
-    assert codec.make_waves is reference
+    assert codec.make_waves is plain_waves

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from codec.bicodec import BiCodec
-from codec.clip import reference_clip
+from codec.clip import voice_clip
 from codec.layers import Snake
 from train_demo_voice.budget import Budget
 from train_demo_voice.codec_data import DeviceCorpus, read_tokens, validation_crops
@@ -375,7 +375,7 @@ def test_tokens_equal_one_by_one(work: Path, codec: BiCodec) -> None:
         (semantic,) = codec.encode_semantic(codec.mel_features([wave]))
         span = slice(int(shard.offsets[i]) // HOP, int(shard.offsets[i + 1]) // HOP)
         assert torch.equal(tokens.semantic[span], semantic)
-        clip = reference_clip(wave.numpy().astype(np.float64), SAMPLE_RATE, HOP)
+        clip = voice_clip(wave.numpy().astype(np.float64), SAMPLE_RATE, HOP)
         globals_ = codec.encode_globals(torch.from_numpy(clip).float()[None])
         assert torch.equal(tokens.globals_[i], globals_[0])
     assert len(set(tokens.semantic.tolist())) > 3

@@ -17,12 +17,15 @@ from codec.recording import read_recording
 from codec.voice_encoder import EncodedVoice, VoiceEncoder
 from recordings import recording
 from rwkv_tts.refusal import Cause, Refusal
+from wav2vec2 import random_wav2vec2
 from worker.speech.cloning import Cloner, Recording
 from worker.speech.describe import describe
 from worker.speech.loading import open_model
 from worker.speech.model import SpeechModel
 
 VOICES = 8
+WIDTH = 40
+"""Of the features that the random model's codec takes."""
 JUNK = b"text, by the name of voice.wav"
 
 
@@ -197,25 +200,6 @@ def copy_of(model: Path, to: Path, *, features: str) -> Path:
     return to
 
 
-def write_wav2vec2(directory: Path, width: int) -> None:
-    """A random model of the published structure."""
-    transformers: Any = pytest.importorskip("transformers", reason="needs the extra `clone`")
-    torch.manual_seed(0)
-    config = transformers.Wav2Vec2Config(
-        hidden_size=width,
-        num_hidden_layers=18,
-        num_attention_heads=2,
-        intermediate_size=24,
-        conv_dim=[8] * 7,
-        conv_bias=True,
-        feat_extract_norm="layer",
-        do_stable_layer_norm=True,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
-    )
-    transformers.Wav2Vec2Model(config).save_pretrained(directory)
-
-
 def encode(speech: SpeechModel, references: Sequence[Recording]) -> list[EncodedVoice | Refusal]:
     assert speech.voice_encoder is not None
     return Cloner(speech.voice_encoder)(references)
@@ -225,7 +209,7 @@ def test_wav2vec2_is_loaded_for_the_first_transcript_and_not_before(
     random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = copy_of(random_model, tmp_path / "model", features="wav2vec2")
-    write_wav2vec2(directory / "wav2vec2", width=40)
+    random_wav2vec2(WIDTH).save_pretrained(directory / "wav2vec2")
     loads: list[Path] = []
     load = SemanticFeatures.load
 
@@ -247,7 +231,7 @@ def test_wav2vec2_is_loaded_for_the_first_transcript_and_not_before(
 
 def test_a_broken_wav2vec2_fails_transcripts_only(random_model: Path, tmp_path: Path) -> None:
     directory = copy_of(random_model, tmp_path / "model", features="wav2vec2")
-    write_wav2vec2(directory / "wav2vec2", width=40)
+    random_wav2vec2(WIDTH).save_pretrained(directory / "wav2vec2")
     (directory / "wav2vec2" / "model.safetensors").unlink()
     good, bad = encode(open_model(directory), [plain(1), spoken(1)])
     assert isinstance(good, EncodedVoice)
