@@ -223,6 +223,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, An
     return json.loads(finished.stdout), finished.stderr
 
 
+@pytest.mark.slow
 def test_hostile_files_are_many_and_various(hostile: tuple[list[dict[str, Any]], str]) -> None:
     report, _ = hostile
     assert len({case["name"] for case in report}) == len(report) >= 400

@@ -51,6 +51,7 @@ def test_say_writes_a_file_and_a_summary(random_model: Path, tmp_path: Path) -> 
         (["worker", "--log-level", "loud"], "log_level"),
     ],
 )
+@pytest.mark.slow
 def test_errors_are_one_line_without_a_traceback(
     random_model: Path, tmp_path: Path, arguments: list[str], reason: str
 ) -> None:
@@ -101,6 +102,7 @@ def test_settings_come_from_the_environment_and_unknown_names_are_reported(
     assert "RWKV_TTS_TOKEN_CHUNKSIZE: unknown setting; did you mean RWKV_TTS_TOKEN_CHUNK_SIZE?" in done.stderr
 
 
+@pytest.mark.slow
 def test_say_tells_what_the_model_could_not_do(random_model: Path, tmp_path: Path) -> None:
     model = english_model(random_model, tmp_path)
     done = rwkv_tts("say", "5 ☃ here", "--emotion", "happy", "--max-seconds", "1", model=model, cwd=tmp_path)

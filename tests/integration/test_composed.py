@@ -19,6 +19,8 @@ from rwkv_tts.client import TTSClient
 from waiting import until
 from worker.cli.local import workers_on
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("rq_dashboard", reason="no rq-dashboard: pip install -e '.[dashboard]'")
 
 DRAINED = 0
@@ -65,7 +67,6 @@ def composed(tmp_path: Path, ports: dict[str, int]) -> Composed:
     return Composed(tmp_path, ports)
 
 
-@pytest.mark.slow
 def test_a_job_goes_through_the_services_and_each_ends_in_time(composed: Composed, ports: dict[str, int]) -> None:
     page = ports["dashboard:9181"]
     with (
@@ -100,7 +101,6 @@ def test_a_job_goes_through_the_services_and_each_ends_in_time(composed: Compose
         assert not [secret for secret in secrets if secret in written or quote(secret, safe="") in written]
 
 
-@pytest.mark.slow
 def test_a_worker_is_healthy_once_it_is_ready_and_says_what_keda_asks(
     composed: Composed, ports: dict[str, int]
 ) -> None:

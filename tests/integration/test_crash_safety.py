@@ -22,6 +22,8 @@ from worker.broker.batch_worker import ExitCode
 from worker.cli.local import LocalWorker, local_worker, workers_on
 from worker.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 TEXT = "a sentence of ordinary length"
 LONG_TEXT = "x" * 1000
 

@@ -41,6 +41,8 @@ from flask.testing import FlaskClient
 
 from worker.ops.dashboard import check_access, create_app
 
+pytestmark = pytest.mark.slow
+
 QUEUE = "shown"
 IDLE = "unattended"
 LONG_TEXT = "x" * 1000

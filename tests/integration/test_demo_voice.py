@@ -54,6 +54,7 @@ def test_it_is_small_and_says_where_it_comes_from() -> None:
     assert "Apache-2.0" in (DEFAULT_MODEL / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_words_can_be_understood_in_every_voice(client: TTSClient) -> None:
     """A recogniser that hears about nine words of ten from the teacher itself."""
     requests: list[dict[str, Any]] = [

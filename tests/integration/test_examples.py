@@ -59,6 +59,9 @@ def _wait_until_it_answers(client: httpx.Client) -> None:
     raise AssertionError("the example does not answer")
 
 
+REQUEST = {"text": "Hello.", "max_seconds": 0.3, "temperature": 5, "top_p": 1, "top_k": 0}
+
+
 def assert_speaks(audio: bytes) -> None:
     samples, rate = soundfile.read(io.BytesIO(audio))
     assert (rate, len(samples)) == (16_000, 4_800)
@@ -66,7 +69,7 @@ def assert_speaks(audio: bytes) -> None:
 
 @pytest.mark.parametrize("service", ["fastapi"], indirect=True)
 def test_fastapi_answers_with_audio_or_the_reason(service: httpx.Client) -> None:
-    answer = service.post("/speech", json={"text": "Hello.", "seed": 1, "max_seconds": 0.3, "temperature": 5})
+    answer = service.post("/speech", json=REQUEST)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/wav")
     assert_speaks(answer.content)
     assert service.post("/speech", json={"text": "Hello.", "job_options": {}}).status_code == 422
@@ -77,7 +80,7 @@ def test_fastapi_answers_with_audio_or_the_reason(service: httpx.Client) -> None
 
 @pytest.mark.parametrize("service", ["django"], indirect=True)
 def test_django_queues_and_answers_with_audio_when_it_is_there(service: httpx.Client) -> None:
-    queued = service.post("/speech", json={"text": "Hello.", "seed": 1, "max_seconds": 0.3, "temperature": 5})
+    queued = service.post("/speech", json=REQUEST)
     assert queued.status_code == 202
     where = f"/speech/{queued.json()['job_id']}"
     for _ in range(600):

@@ -28,6 +28,8 @@ from malformed import TRAP, Case, job_key
 from rwkv_tts.client import TTSClient
 from waiting import until
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 SEED = 20_260_801
 GOOD_JOBS = 60
@@ -197,7 +199,6 @@ class Fuzz:
         return None if reason and reason.isprintable() and len(reason) < 2000 else f"reason {reason[:200]!r}"
 
 
-@pytest.mark.slow
 def test_the_guard_notices_what_a_stock_worker_does(redis_url: str, tmp_path: Path) -> None:
     """The control of the test below."""
     queue = Queue("trap", connection=Redis.from_url(redis_url), serializer=JSONSerializer)
@@ -210,7 +211,6 @@ def test_the_guard_notices_what_a_stock_worker_does(redis_url: str, tmp_path: Pa
     assert any(event == "open" and TRAP in detail for event, detail in events)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_malformed_payloads_fail_with_a_reason_and_touch_nothing(
     redis_url: str, random_model: Path, tmp_path: Path

@@ -7,10 +7,11 @@ from rwkv_tts.client import TTSClient
 from worker.cli.local import local_worker
 from worker.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 MEGABYTES = 120
 
 
-@pytest.mark.slow
 def test_lengths_that_were_spoken_take_no_memory(redis_url: str) -> None:
     """oneDNN's cache of shapes would take some 10 MB for each of these."""
     client = TTSClient(redis_url, "lengths")

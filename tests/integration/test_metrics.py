@@ -37,6 +37,8 @@ from worker.cli.local import LocalWorker, local_worker
 from worker.settings import Settings
 from worker.speech.config import checkpoint_path
 
+pytestmark = pytest.mark.slow
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "worker.json"
 ALERTS = DEPLOY / "prometheus" / "alerts.yml"

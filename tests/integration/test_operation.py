@@ -28,6 +28,8 @@ from worker.cli.local import local_worker
 from worker.ops.journal import Journal
 from worker.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 TEXT = "a sentence of ordinary length"
 LONG_TEXT = "x" * 1000
 START = (16, 4, "WARNING")

@@ -14,12 +14,13 @@ from waiting import until
 from worker.cli.local import local_worker, workers_on
 from worker.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 WORKERS = 3
 JOBS = 90
 FAIR_SHARE = 0.15
 
 
-@pytest.mark.slow
 def test_three_workers_do_every_job_once_and_share_the_load(
     random_model: Path, redis_url: str, connection: Redis
 ) -> None:

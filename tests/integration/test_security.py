@@ -36,6 +36,8 @@ from worker.cli.app import app
 from worker.cli.common import public_url
 from worker.cli.local import workers_on
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 USERS = REPOSITORY / "deploy" / "redis" / "users.acl"
 ROLES = ("worker", "producer", "voices", "dashboard", "tuner")

@@ -15,6 +15,8 @@ from worker.cli.embedded import embedded_redis
 from worker.cli.local import local_worker
 from worker.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 URL = "redis://localhost:6379"
 
 
@@ -39,7 +41,6 @@ def runnable(code: str, url: str) -> str:
     return f"{before}\nasync def main():\n{indent(awaits.lstrip() + after, '    ')}\nasyncio.run(main())"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "docs/producers.md", "client/README.md"])
 def test_the_python_of_a_page_runs(page: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

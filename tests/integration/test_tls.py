@@ -19,7 +19,7 @@ from rwkv_tts.client import TTSClient
 from worker.cli.local import local_worker
 from worker.settings import Settings
 
-pytestmark = pytest.mark.tls
+pytestmark = [pytest.mark.tls, pytest.mark.slow]
 
 USERS = Path(__file__).parents[2] / "deploy" / "redis" / "users.acl"
 PASSWORD = "t1s/p@ss:word"  # noqa: S105 - of the test's own server

@@ -21,6 +21,8 @@ from waiting import until
 from worker.cli.local import local_worker
 from worker.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 TEXT = "a sentence of ordinary length"
 QUEUE = "voices"

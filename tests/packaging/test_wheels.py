@@ -26,7 +26,7 @@ LEFT_OUT = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
 HEAVY = ("torch", "numpy", "soundfile", "soxr", "transformers")
 """What a producer must not need."""
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
 SUBMIT = """
 import sys
@@ -148,7 +148,6 @@ def write_impostors(folder: Path, names: Mapping[str, str]) -> None:
         (folder / name).write_text(code)
 
 
-@pytest.mark.slow
 def test_it_speaks_from_any_folder_and_runs_no_code_of_it(command: Path, tmp_path: Path) -> None:
     trap = "raise SystemExit('code of the current folder was run')"
     places = ["worker/__init__.py", "worker/__main__.py", "worker/cli/__main__.py", "rwkv_tts.py", "torch.py"]

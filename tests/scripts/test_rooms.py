@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 ROOMS = sorted(path.parent.name for path in SCRIPTS.glob("*/__main__.py"))
 

@@ -200,6 +200,7 @@ def test_teacher_is_nearest_to_itself(pool: Executor) -> None:
 
 @pytest.mark.flite
 @needs_flite
+@pytest.mark.slow
 def test_teacher_is_heard(pool: Executor) -> None:
     pytest.importorskip("pocketsphinx")
     recordings = [teach(pool, [Rendering(text, "rms")])[Rendering(text, "rms")] for text in SENTENCES]

@@ -276,7 +276,7 @@ def test_waiting_utterance_is_cancelled_without_being_run(speech: SpeechModel) -
         assert row(first).finished is None
         one.pipeline.cancel("first")
         one.collect(1)
-        one.submit("next")
+        one.submit("next", **FLAT)
         assert reason(one.collect(1)["next"]) is None
 
 
@@ -841,7 +841,7 @@ def test_a_profile_that_cannot_be_written_does_not_end_the_engine(speech: Speech
     sink = logger.add(lambda message: lines.append(message.record["message"]), level="ERROR")
     with desk(speech) as one:
         one.pipeline.replace_step(partial(StepProfile, steps=1, path=tmp_path / "no" / "trace.json"))
-        one.submit("one")
+        one.submit("one", **FLAT)
         assert reason(one.collect(1)["one"]) is None
     logger.remove(sink)
     assert lines == [f"profile: {tmp_path / 'no' / 'trace.json'} cannot be written"]
@@ -1007,7 +1007,7 @@ def test_a_part_that_fails_ends_its_utterance_and_frees_its_rows(speech: SpeechM
         one.pipeline.submit(bad)
         assert (reason(one.collect(1)["bad"]) or "").startswith("engine: IndexError")
         assert one.pipeline.free_rows() == 2
-        one.submit("next", seed=1)
+        one.submit("next", seed=1, **FLAT)
         assert reason(one.collect(1)["next"]) is None
 
 
