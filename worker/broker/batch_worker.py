@@ -119,6 +119,11 @@ class BatchWorker(BaseWorker):
         """Whether it was told to stop: it claims no more."""
         return self._drain.wanted
 
+    @property
+    def trouble(self) -> str | None:
+        """Why it can exchange nothing with Redis at present, so that it claims nothing; None while it can."""
+        return self._outage.reason
+
     def _over(self) -> bool:
         if self.exit_code is not ExitCode.DRAINED:
             return True

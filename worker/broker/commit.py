@@ -11,7 +11,7 @@ from typing import Any
 from loguru import logger
 from redis import Redis
 from redis.client import Pipeline
-from redis.exceptions import WatchError
+from redis.exceptions import RedisError, ResponseError, WatchError
 from rq.queue import Queue
 from rq.rate_limit import RateLimitRegistry, release_slot
 from rq.serializers import JSONSerializer
@@ -21,7 +21,20 @@ from worker.broker.jobs import HeldJob
 from worker.broker.outcome import Fate, Outcome
 from worker.broker.record import Recorder, take
 from worker.broker.scripts import lua
-from worker.broker.tolerance import is_malformed, tolerant
+from worker.broker.tolerance import is_malformed, is_of_the_server, tolerant
+
+
+class ServerRefusalError(ResponseError):
+    """Redis does not write at present: it is full, read-only, or its disk is.
+
+    Attributes:
+        recorded: For each outcome of the commit, whether it was recorded; None for those that were refused: Redis
+            refuses the first write of a script or none, so that nothing of them was written.
+    """
+
+    def __init__(self, reply: str, recorded: Sequence[bool | None]) -> None:
+        super().__init__(reply)
+        self.recorded = recorded
 
 
 class Committer:
@@ -37,6 +50,7 @@ class Committer:
     def __init__(self, connection: Redis, worker_name: str, worker_key: str, result_ttl: int) -> None:
         self._connection = connection
         self._recorder = Recorder(connection, worker_name, worker_key, result_ttl)
+        self._refusal = ""
         self._script = connection.register_script(lua("commit"))
 
     def commit(self, outcomes: Sequence[Outcome]) -> list[bool]:
@@ -46,21 +60,29 @@ class Committer:
             For each outcome whether it was recorded now; False when the job was not ours any more.
 
         Raises:
+            ServerRefusalError: Redis refuses to write; what it has refused is to be committed again.
             redis.exceptions.RedisError: Redis is away; nothing or all may have been written.
         """
         arguments: list[Any] = []
         for outcome in outcomes:
             arguments += self._arguments(outcome, self._recorder.commands(outcome), alone=True)
         verdicts = [verdict.decode() for verdict in self._script(args=arguments)]
-        return [self._follow(outcome, verdict) for outcome, verdict in zip(outcomes, verdicts, strict=True)]
+        recorded = [self._follow(outcome, verdict) for outcome, verdict in zip(outcomes, verdicts, strict=True)]
+        if None in recorded:
+            raise ServerRefusalError(self._refusal, recorded)
+        return [bool(one) for one in recorded]
 
-    def _follow(self, outcome: Outcome, verdict: str) -> bool:
-        """Do what a verdict asks for; True when the outcome is recorded."""
+    def _follow(self, outcome: Outcome, verdict: str) -> bool | None:
+        """Do what a verdict asks for; True when the outcome is recorded, None when the server refuses that."""
         claimed = outcome.claimed
         if verdict == "dependents":
             return self._commit_with_dependents(outcome)
         if verdict.startswith("error "):
-            return self._commit_defect(outcome, verdict.removeprefix("error "))
+            error = verdict.removeprefix("error ")
+            if is_of_the_server(error):
+                self._refusal = error
+                return None
+            return self._commit_defect(outcome, error)
         if verdict == "lost":
             self._clean(claimed)
             return False
@@ -77,7 +99,7 @@ class Committer:
             arguments += [len(command), *command]
         return arguments
 
-    def _commit_with_dependents(self, outcome: Outcome) -> bool:
+    def _commit_with_dependents(self, outcome: Outcome) -> bool | None:
         """Move the dependents that may run in the same transaction, then enqueue them."""
         job = outcome.claimed.job
         while True:
@@ -101,12 +123,19 @@ class Committer:
             break
         # Before the slot of a rate limit is free: they may have waited for it longer.
         for name, job_ids in ready.items() if verdict == b"done" else ():
-            with tolerant(f"job {job.id}: its dependents in queue {name!r}"):
-                other = Queue(name, connection=self._connection, job_class=HeldJob, serializer=JSONSerializer)
-                other.ready_job_registry.enqueue_jobs(job_ids)
+            self._enqueue_dependents(job, name, job_ids)
         return self._follow(outcome, verdict.decode())
 
-    def _commit_without_dependents(self, outcome: Outcome, error: Exception) -> bool:
+    def _enqueue_dependents(self, job: HeldJob, name: str, job_ids: list[str]) -> None:
+        """Enqueue those that are ready; where Redis does not let us, they stay so until maintenance does it."""
+        other = Queue(name, connection=self._connection, job_class=HeldJob, serializer=JSONSerializer)
+        try:
+            with tolerant(f"job {job.id}: its dependents in queue {name!r}"):
+                other.ready_job_registry.enqueue_jobs(job_ids)
+        except RedisError as error:
+            logger.warning("job {}: its dependents in queue {!r} wait: redis: {}", job.id, name, error)
+
+    def _commit_without_dependents(self, outcome: Outcome, error: Exception) -> bool | None:
         """They are not what RQ writes: they stay where they are, as those of a failed job do."""
         logger.warning(
             "job {}: its dependents are not readable ({}); they stay deferred",
@@ -122,13 +151,17 @@ class Committer:
             outcome.claimed.job, pipeline=pipeline, refresh_job_status=False
         )
 
-    def _commit_defect(self, outcome: Outcome, error: str) -> bool:
+    def _commit_defect(self, outcome: Outcome, error: str) -> bool | None:
         """Fail a job whose outcome Redis did not take, in the plainest way."""
         logger.error("job {}: its outcome cannot be stored: {}", outcome.claimed.id, error)
         commands = self._recorder.defect(outcome, error)
         (verdict,) = self._script(args=self._arguments(outcome, commands, alone=False))
-        if verdict.startswith(b"error"):
-            logger.error("job {}: {}", outcome.claimed.id, verdict.decode())
+        reply = verdict.decode().removeprefix("error ")
+        if verdict.startswith(b"error ") and is_of_the_server(reply):
+            self._refusal = reply
+            return None
+        if verdict.startswith(b"error "):
+            logger.error("job {}: {}", outcome.claimed.id, reply)
             self._clean(outcome.claimed)
         return bool(verdict == b"done")
 

@@ -1,7 +1,7 @@
 """How jobs leave a worker: what is decided about them, their callbacks, and what is recorded."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from loguru import logger
@@ -11,7 +11,7 @@ from rwkv_tts.refusal import Cause, Refusal
 from worker.broker.backend import Backend, Ended
 from worker.broker.callbacks import Callbacks
 from worker.broker.claim import Claimed
-from worker.broker.commit import Committer
+from worker.broker.commit import Committer, ServerRefusalError
 from worker.broker.messages import CalledBack
 from worker.broker.observer import Observer
 from worker.broker.outcome import Fate, Outcome, Verdict
@@ -142,12 +142,13 @@ class Endings:
             batch = self._waiting[:AT_ONCE]
             self._observer.delivering(len(batch))
             start = time.perf_counter()
-            recorded = self._committer.commit(batch)
+            try:
+                recorded: Sequence[bool | None] = self._committer.commit(batch)
+            except ServerRefusalError as error:
+                self._settle_all(batch, error.recorded)
+                raise
             self._observer.delivered(time.perf_counter() - start)
-            for outcome, is_recorded in zip(batch, recorded, strict=True):
-                self._settle(outcome, is_recorded)
-            del self._waiting[: len(batch)]
-            self.ended += len(batch)
+            self._settle_all(batch, recorded)
 
     def put_back(self, claims: Iterable[Claimed]) -> None:
         """Give jobs back to the front of their queues, the last one first."""
@@ -160,6 +161,15 @@ class Endings:
         """The jobs that run and have not ended."""
         finished = {outcome.claimed.id for outcome in self._waiting}
         return [running.claimed for running in self._jobs if running.claimed.id not in finished]
+
+    def _settle_all(self, batch: Sequence[Outcome], recorded: Sequence[bool | None]) -> None:
+        """Let go of what is decided; what Redis has refused to record waits on, ahead of what came later."""
+        pairs = list(zip(batch, recorded, strict=True))
+        self._waiting[: len(batch)] = [outcome for outcome, is_recorded in pairs if is_recorded is None]
+        for outcome, is_recorded in pairs:
+            if is_recorded is not None:
+                self._settle(outcome, is_recorded)
+                self.ended += 1
 
     def _settle(self, outcome: Outcome, recorded: bool) -> None:
         job = outcome.claimed.job

@@ -21,6 +21,8 @@ class Outage:
         self._since: float | None = None
         self._pause = 0.0
         self._unsure_until = 0.0
+        self.reason: str | None = None
+        """What Redis said, or did not say, last; None while it is there."""
         self.retry_at = 0.0
         """When to try again, monotonic seconds; 0 while Redis is there."""
 
@@ -41,7 +43,7 @@ class Outage:
 
     def over(self) -> None:
         """Redis has answered."""
-        self._since, self._pause, self.retry_at = None, 0.0, 0.0
+        self._since, self._pause, self.retry_at, self.reason = None, 0.0, 0.0, None
 
     def met(self, error: RedisError, waiting: int) -> None:
         """Redis has not; so many results wait."""
@@ -50,7 +52,7 @@ class Outage:
         self._pause = min(_LONGEST_PAUSE_SECONDS, 2 * self._pause or 0.1)
         self.retry_at = moment + self._pause
         self._unsure_until = moment + self._doubt_seconds
-        kind = type(error).__name__
-        logger.warning("redis: {}: {}; {} results wait; again in {:.1f} s", kind, error, waiting, self._pause)
+        self.reason = f"redis: {type(error).__name__}: {error}"
+        logger.warning("{}; {} results wait; again in {:.1f} s", self.reason, waiting, self._pause)
         if self.too_long:
             logger.error("redis: away for more than {} s; giving up", self._most_seconds)

@@ -1,10 +1,13 @@
-"""Tells keys that hold what RQ never writes from a Redis that is away."""
+"""Tells keys that hold what RQ never writes from a Redis that is away, or that refuses to write."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from loguru import logger
 from redis.exceptions import DataError, RedisError, ResponseError
+
+_OF_THE_COMMAND = ("ERR", "WRONGTYPE")
+"""Codes of errors that are a command's own fault; all others are the server's, such as OOM, READONLY, MISCONF."""
 
 _OF_THE_DATA = ("WRONGTYPE", "wrong number of arguments", "is not an integer", "is not a valid float")
 
@@ -14,6 +17,11 @@ def is_malformed(error: Exception) -> bool:
     if isinstance(error, ResponseError):
         return any(part in str(error) for part in _OF_THE_DATA)
     return isinstance(error, DataError) or not isinstance(error, RedisError | OSError)
+
+
+def is_of_the_server(reply: str) -> bool:
+    """Whether an error reply tells of the server's state, so that the same command may be taken later."""
+    return reply.partition(" ")[0] not in _OF_THE_COMMAND
 
 
 @contextmanager

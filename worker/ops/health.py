@@ -47,7 +47,7 @@ class Health:
             return self.starting
         if not self.worker.turned_at:
             return "the worker is being registered"
-        return "draining" if self.worker.draining else self.illness()
+        return "draining" if self.worker.draining else self.worker.trouble or self.illness()
 
 
 class HealthServer(ThreadingTCPServer):

