@@ -115,18 +115,18 @@ class SpeechBackend:
 
     def says(self) -> Mapping[str, Any]:
         """Its values, and how busy it was lately."""
-        now = self.pipeline.figures()
-        counters = (now.steps, now.row_steps, now.tokens, now.audio_seconds)
+        stats, scheduler = self.pipeline.stats, self.pipeline.scheduler
+        counters = (stats.steps, stats.row_steps, stats.drawn, self.pipeline.audio_seconds)
         seconds, (steps, row_steps, tokens, audio_seconds) = self._meter.grown(counters)
         return {
             **self._values.model_dump(),
             "slots": self._start.max_rows,
-            "rows": now.rows,
-            "most_rows": now.most_rows,
+            "rows": len(scheduler.running),
+            "most_rows": scheduler.max_rows,
             "mean_batch": round(row_steps / steps, 2) if steps else 0.0,
             "tokens_per_second": round(tokens / seconds, 1),
             "audio_seconds_per_second": round(audio_seconds / seconds, 2),
-            "audio_seconds": round(now.audio_seconds, 2),
+            "audio_seconds": round(self.pipeline.audio_seconds, 2),
         }
 
     def tune(self, change: Mapping[str, Any], done: Callable[[str | None], None], /) -> None:

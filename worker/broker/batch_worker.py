@@ -127,10 +127,8 @@ class BatchWorker(BaseWorker):
     def _over(self) -> bool:
         if self.exit_code is not ExitCode.DRAINED:
             return True
-        idle = not self._crew.jobs and self._inbox.empty()
-        return idle and (
-            self.draining or (self._burst and self._crew.intake.emptied and not self._crew.intake.blocked)
-        )
+        emptied = self._burst and self._crew.intake.emptied and not self._crew.intake.blocked
+        return not self._crew.jobs and self._inbox.empty() and (self.draining or emptied)
 
     def _turn(self) -> None:
         """Everything that is due, then wait for the next message."""
@@ -166,10 +164,8 @@ class BatchWorker(BaseWorker):
 
     def _beat(self) -> None:
         """Say that the worker lives, and do what must not be done by one that does not know whether it does."""
-        self._crew.signs.beat()
-        if self._outage.in_doubt:
-            for rq_queue in self.queues:
-                self._crew.intake.put_back_unknown(rq_queue)
+        ours = self._crew.signs.beat()
+        self._crew.intake.put_back_unknown(ours, self.queues if self._outage.in_doubt else ())
         self._crew.signs.recovered += self._crew.upkeep.run()
         self._crew.observer.beat(self._crew.signs.says(), lambda: sum(rq_queue.count for rq_queue in self.queues))
 
@@ -178,6 +174,8 @@ class BatchWorker(BaseWorker):
         moment, deadline = time.monotonic(), self._crew.endings.deadlines.next_at()
         if self._outage.retry_at:
             return max(0.0, min(self._outage.retry_at, deadline) - moment)
+        if self._crew.endings.waiting:
+            return 0.0
         wait = min(self._crew.signs.next_at, deadline) - moment
         return max(0.0, wait if self.draining else min(wait, self._crew.intake.patience()))
 

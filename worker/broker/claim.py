@@ -1,10 +1,11 @@
 """Takes jobs off queues and starts them, in one atomic step: a job is on a queue or it is running."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from loguru import logger
 from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRegistry
@@ -18,6 +19,10 @@ from rwkv_tts.refusal import Cause, Refusal, RequestError
 from worker.broker.jobs import HeldJob, RawJob, read_request, restore_job
 from worker.broker.scripts import lua
 
+MOST_DROPPED = 1000
+"""Ids that one look at the queues takes off without starting a job: the script blocks Redis meanwhile."""
+
+_SHOWN = 5
 HORIZON_SECONDS = 24 * 3600
 """RQ's own tools fail an execution after so long without a heartbeat; leases are watched far more closely."""
 
@@ -111,29 +116,36 @@ class Claimer:
         prefixes = (JOB_PREFIX, EXECUTION_PREFIX, EXECUTIONS_PREFIX)
         suspects = (running, self._deadly, DEATHS_PREFIX)
         executions = [uuid4().hex for _ in range(count)]
-        suspended, dropped, alone, blocked, pairs = self._script(
-            keys=keys, args=[count, *times, *prefixes, *suspects, *executions]
+        suspended, dropped, alone, blocked, pairs, refused = self._script(
+            keys=keys, args=[count, *times, *prefixes, *suspects, *executions, MOST_DROPPED]
         )
+        if refused:
+            shown = ", ".join(repr(job_id.decode(errors="replace")[:80]) for job_id in refused[:_SHOWN])
+            logger.warning("{} jobs failed: no job may have an id such as {}", len(refused), shown)
         jobs = [
             self.read(job_id.decode(), execution.decode(), flat, self._queues[index - 1])
             for job_id, execution, index, flat in pairs
         ]
         return Claim(bool(suspended), dropped, bool(alone), bool(blocked), jobs)
 
-    def owned(self, queue: Queue, known: Collection[str]) -> Iterator[Claimed]:
-        """The jobs that this worker has started, as Redis sees it, besides those that it knows of."""
-        registry = queue.started_job_registry.key
-        found: list[Any] = self._connection.zrange(registry, 0, -1)
-        unknown = [m for m in (raw.decode(errors="replace") for raw in found) if m not in known]
+    def owned(self, queue: Queue) -> set[str]:
+        """Entries of a started registry whose executions have this worker's lease; looks at all of them."""
+        members: list[Any] = self._connection.zrange(queue.started_job_registry.key, 0, -1)
         with self._connection.pipeline(transaction=False) as pipeline:
-            for member in unknown:
-                pipeline.hget(EXECUTION_PREFIX + member, "lease")
+            for member in members:
+                pipeline.hget(EXECUTION_PREFIX.encode() + member, "lease")
             leases = pipeline.execute(raise_on_error=False)
-        for member, lease in zip(unknown, leases, strict=True):
-            if lease == self._lease.encode():
-                job_id, _, execution_id = member.rpartition(":")
-                raw: dict[Any, Any] = self._connection.hgetall(JOB_PREFIX + job_id)
-                yield self.read(job_id, execution_id, [part for pair in raw.items() for part in pair], queue)
+        pairs = zip(members, leases, strict=True)
+        return {member.decode(errors="replace") for member, lease in pairs if lease == self._lease.encode()}
+
+    def read_members(self, members: Iterable[str]) -> Iterator[Claimed]:
+        """The jobs of entries that belong to this worker."""
+        queues = {queue.name.encode(): queue for queue in self._queues}
+        for member in members:
+            job_id, _, execution_id = member.rpartition(":")
+            raw: dict[Any, Any] = self._connection.hgetall(JOB_PREFIX + job_id)
+            queue = queues.get(raw.get(b"origin", b""), self._queues[0])
+            yield self.read(job_id, execution_id, [part for pair in raw.items() for part in pair], queue)
 
     def read(self, job_id: str, execution_id: str, flat: Sequence[bytes], queue: Queue) -> Claimed:
         """The job of a hash, as Redis lists it, whose execution belongs to this worker."""

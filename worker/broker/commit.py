@@ -174,8 +174,7 @@ class Committer:
     def _clean(self, claimed: Claimed) -> None:
         """Forget an execution that is not ours any more; nobody else removes its keys."""
         with self._connection.pipeline() as pipeline:
-            for command in self._recorder.end(claimed):
-                pipeline.execute_command(*command)
+            self._recorder.forget(claimed, pipeline)
             pipeline.execute()
         if claimed.job.has_rate_limit:
             with tolerant(f"job {claimed.id}: its rate limit"):

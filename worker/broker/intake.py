@@ -1,8 +1,9 @@
 """How jobs enter a worker: watched for, claimed, and handed to the backend."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
+from loguru import logger
 from redis import Redis
 from redis.exceptions import RedisError
 from rq.queue import Queue
@@ -11,7 +12,7 @@ from rq.utils import now
 from rwkv_tts.refusal import Cause, Refusal, RequestError
 from worker.broker.backend import Backend
 from worker.broker.callbacks import Callbacks
-from worker.broker.claim import Claim, Claimed, Claimer
+from worker.broker.claim import MOST_DROPPED, Claim, Claimed, Claimer
 from worker.broker.endings import AT_ONCE, Endings
 from worker.broker.observer import Observer
 from worker.broker.outcome import Fate, Outcome
@@ -82,7 +83,10 @@ class Intake:
             self._observer.claimed(len(self._last.claimed))
             started = self._start(self._last.claimed)
             total += started
-            self.emptied = started < min(room, AT_ONCE)
+            few, many = started < min(room, AT_ONCE), self._last.dropped >= MOST_DROPPED
+            self.emptied = few and not many
+            if many:  # signs of life are due between two looks
+                break
             if self.emptied:
                 break
             room = self.room()
@@ -91,11 +95,18 @@ class Intake:
             self._may_arm_at = time.monotonic() + _LOST_RACE_SECONDS
         self._notified = False
 
-    def put_back_unknown(self, queue: Queue) -> None:
-        """After an error a claim may have happened without its answer: such jobs go back, unharmed."""
-        known = {running.claimed.member for running in self._jobs}
-        for claimed in self._claimer.owned(queue, known):
-            self._endings.put_back([claimed])
+    def put_back_unknown(self, members: Collection[str], queues: Sequence[Queue]) -> None:
+        """Put back jobs that are ours in Redis and that we do not know of: a claim whose answer was lost.
+
+        Args:
+            members: Entries of the worker's own set of executions.
+            queues: Those whose registries are to be searched as well: after an outage that set may be gone.
+        """
+        ours = set(members).union(*map(self._claimer.owned, queues))
+        unknown = ours - {running.claimed.member for running in self._jobs}
+        if unknown:
+            logger.warning("{} jobs that this worker does not know of go back to their queues", len(unknown))
+            self._endings.put_back(self._claimer.read_members(unknown))
 
     def _start(self, batch: Sequence[Claimed]) -> int:
         """Hand jobs to the backend; returns how many.

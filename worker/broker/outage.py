@@ -18,9 +18,9 @@ class Outage:
 
     def __init__(self, most_seconds: float, doubt_seconds: float) -> None:
         self._most_seconds, self._doubt_seconds = most_seconds, doubt_seconds
+        self._unsure_until = 0.0
         self._since: float | None = None
         self._pause = 0.0
-        self._unsure_until = 0.0
         self.reason: str | None = None
         """What Redis said, or did not say, last; None while it is there."""
         self.retry_at = 0.0

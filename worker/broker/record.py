@@ -53,13 +53,7 @@ class Recorder:
         with self._connection.pipeline() as pipeline:
             pipeline.hset(job.key, mapping={"status": JobStatus.FAILED.value, "exc_info": reason})
             pipeline.zadd(outcome.claimed.queue.failed_job_registry.key, {job.id: "+inf"})
-            self._end(outcome.claimed, pipeline)
-            return take(pipeline)
-
-    def end(self, claimed: Claimed) -> Commands:
-        """The commands that forget an execution."""
-        with self._connection.pipeline() as pipeline:
-            self._end(claimed, pipeline)
+            self.forget(outcome.claimed, pipeline)
             return take(pipeline)
 
     def _of(self, outcome: Outcome) -> Commands:
@@ -74,7 +68,7 @@ class Recorder:
                 self._record_failure(outcome, pipeline)
             if outcome.fate is not Fate.PUT_BACK:
                 pipeline.delete(DEATHS_PREFIX + outcome.claimed.id)
-            self._end(outcome.claimed, pipeline)
+            self.forget(outcome.claimed, pipeline)
             return take(pipeline)
 
     def _record_success(self, outcome: Outcome, pipeline: Pipeline) -> None:
@@ -133,7 +127,7 @@ class Recorder:
             execution_ended_at=job.ended_at,
         )
 
-    def _end(self, claimed: Claimed, pipeline: Pipeline) -> None:
+    def forget(self, claimed: Claimed, pipeline: Pipeline) -> None:
         """Forget the execution; the fence itself falls last."""
         pipeline.delete(EXECUTION_PREFIX + claimed.member)
         pipeline.zrem(EXECUTIONS_PREFIX + claimed.id, claimed.execution.id)

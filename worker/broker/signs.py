@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE
 from rq.worker import BaseWorker
 from rq.worker.base import WorkerStatus
 from rq.worker_registration import register
@@ -67,13 +68,18 @@ class SignsOfLife:
         """Whether it is time for a beat."""
         return time.monotonic() >= self.next_at
 
-    def beat(self) -> None:
-        """Renew the lease, and see which jobs were taken from us."""
+    def beat(self) -> set[str]:
+        """Renew the lease, and see which jobs were taken from us.
+
+        Returns:
+            The entries of the worker's set of executions.
+        """
         running = list(self._jobs)
         with self._worker.connection.pipeline(transaction=False) as pipeline:
             self._lease.renew(self.says(), pipeline)
             self._worker.heartbeat(_SILENT_SECONDS, pipeline=pipeline)
             self._worker.set_state(self._state(), pipeline=pipeline)
+            pipeline.smembers(WORKER_EXECUTIONS_KEY_TEMPLATE.format(self._worker.name))
             for one in running:
                 pipeline.zscore(one.claimed.queue.started_job_registry.key, one.claimed.member)
             replies = pipeline.execute()
@@ -81,9 +87,11 @@ class SignsOfLife:
         self._lease.renewed(*replies[:REPLIES])
         if replies[REPLIES]:
             self._register_again()
-        for one, score in zip(running, replies[REPLIES + 4 :], strict=True):
+        ours, *scores = replies[REPLIES + 4 :]
+        for one, score in zip(running, scores, strict=True):
             if score is None:  # cancelled, deleted or recovered: decided by others, so no callback is told
                 self._endings.stop_early(one, _TAKEN)
+        return {member.decode(errors="replace") for member in ours}
 
     def says(self) -> dict[str, Any]:
         """What the lease tells."""

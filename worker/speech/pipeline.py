@@ -5,7 +5,6 @@ Those with a recording go through the cloner, the others start at the engine and
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from batching.engine import Engine
 from batching.row import Row
@@ -24,27 +23,6 @@ CANCELLED = Refusal("", Cause.CANCELLED, "cancelled on request")
 
 class StageBrokenError(RuntimeError):
     """A stage has ended; nothing inside will ever come back."""
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What the pipeline does and has done.
-
-    Attributes:
-        rows: Utterances that decode.
-        most_rows: How many may; fewer than the limit after the device was out of memory.
-        steps: Steps of the engine.
-        row_steps: The sum of their rows.
-        tokens: Tokens that were drawn.
-        audio_seconds: Seconds of audio that were encoded.
-    """
-
-    rows: int
-    most_rows: int
-    steps: int
-    row_steps: int
-    tokens: int
-    audio_seconds: float
 
 
 class Pipeline:
@@ -145,16 +123,10 @@ class Pipeline:
         """Have another step take the place of the engine's, which ``make`` is given."""
         self._engine.put(make(self._engine.engine.step))
 
-    def figures(self) -> Figures:
-        """What it does now, and has done until now."""
-        return Figures(
-            rows=len(self.scheduler.running),
-            most_rows=self.scheduler.max_rows,
-            steps=self.stats.steps,
-            row_steps=self.stats.row_steps,
-            tokens=self.stats.drawn,
-            audio_seconds=self._encoder.audio_seconds,
-        )
+    @property
+    def audio_seconds(self) -> float:
+        """Seconds of audio that were encoded."""
+        return self._encoder.audio_seconds
 
     def busy_seconds(self) -> dict[str, float]:
         """What each of the stages beside the engine has worked."""

@@ -135,7 +135,7 @@ def decode(speech: SpeechModel, audit: Audit, most: int) -> int:
         pipeline.submit(make_utterance(speech, str(seed), request))
     assert [ended.get(timeout=60).refusal for _ in range(6)] == [None] * 6
     pipeline.close()
-    return pipeline.figures().steps
+    return pipeline.stats.steps
 
 
 def test_the_hot_loop_formats_nothing_and_writes_nothing(speech: SpeechModel, shown: list[str]) -> None:

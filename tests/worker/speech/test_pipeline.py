@@ -787,11 +787,10 @@ def test_limits_change_while_it_runs_and_are_told_when_they_hold(speech: SpeechM
     with desk(speech, max_rows=4) as one:
         for number in range(4):
             one.submit(str(number), **LONG | {"max_seconds": 30})
-        until(lambda: one.pipeline.figures().rows == 4)
+        until(lambda: len(one.pipeline.scheduler.running) == 4)
         one.pipeline.limit(1, 7, done.release)
         assert done.acquire(timeout=PATIENCE)
-        figures = one.pipeline.figures()
-        assert (figures.most_rows, one.pipeline.scheduler.token_chunk_size) == (1, 7)
+        assert (one.pipeline.scheduler.max_rows, one.pipeline.scheduler.token_chunk_size) == (1, 7)
         assert one.pipeline.free_rows() == 1 - 4
         for number in range(4):
             one.pipeline.cancel(str(number))
@@ -806,14 +805,16 @@ def test_limits_change_while_it_runs_and_are_told_when_they_hold(speech: SpeechM
 
 def test_figures_count_rows_tokens_and_audio(speech: SpeechModel) -> None:
     with desk(speech, max_rows=4) as one:
-        assert one.pipeline.figures() == worker.speech.pipeline.Figures(0, 4, 0, 0, 0, 0.0)
+        stats = one.pipeline.stats
+        assert (stats.steps, stats.row_steps, stats.drawn, one.pipeline.audio_seconds) == (0, 0, 0, 0.0)
         submitted = [one.submit(name, **fields) for name, fields in requests().items()]
         one.collect(len(submitted))
-        figures = one.pipeline.figures()
-        assert figures.row_steps == sum(row(utterance).steps for utterance in submitted)
-        assert figures.steps < figures.row_steps
-        assert figures.tokens >= sum(len(row(utterance).decoding.semantic) for utterance in submitted)
-        assert figures.audio_seconds == pytest.approx(sum(len(wave(utterance)) / RATE for utterance in submitted))
+        assert stats.row_steps == sum(row(utterance).steps for utterance in submitted)
+        assert stats.steps < stats.row_steps
+        assert stats.drawn >= sum(len(row(utterance).decoding.semantic) for utterance in submitted)
+        assert one.pipeline.audio_seconds == pytest.approx(
+            sum(len(wave(utterance)) / RATE for utterance in submitted)
+        )
 
 
 @pytest.mark.parametrize(("asked", "written"), [(5, 5), (100_000, None)])
@@ -825,11 +826,11 @@ def test_a_profile_holds_as_many_steps_as_were_asked_for(
     with desk(speech) as one:
         plain = one.submit("plain", seed=1)
         one.collect(1)
-        before = one.pipeline.figures().steps
+        before = one.pipeline.stats.steps
         one.pipeline.replace_step(partial(StepProfile, steps=asked, path=path))
         profiled = one.submit("profiled", seed=1)
         one.collect(1)
-        seen = one.pipeline.figures().steps - before + 1  # closing is a step without rows
+        seen = one.pipeline.stats.steps - before + 1  # closing is a step without rows
     events = json.loads(path.read_text())["traceEvents"]
     assert sum(event.get("name") == "engine step" for event in events) == (written or seen - 4)
     assert any(str(event.get("name")).startswith("aten::") for event in events)

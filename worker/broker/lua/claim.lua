@@ -3,26 +3,33 @@
 -- KEYS: suspended flag, the worker's executions and hash, then for each queue its list and its started registry.
 -- ARGV: count, now, horizon, worker, lease, now as RQ writes it, prefixes of jobs, executions and executions of a
 -- job, jobs that run already, deaths of workers that make a job a suspect, prefix of the keys that count them, then
--- an execution id for each job.
+-- an execution id for each job, and the most ids to drop at once: a script must end soon.
 -- Returns: suspended, ids that were dropped, the job must run alone, the next job must run alone, the jobs, each as
--- id, execution, index of its queue and the fields of its hash.
+-- id, execution, index of its queue and the fields of its hash, and the ids that no job may have.
 --
+-- A queue that is no list is left alone. A job whose id RQ would not write fails, or it would stay queued for ever.
 -- A suspect runs alone, so that it takes no other job along should it be what kills workers. A job's keys are written
 -- by producers, so their types are checked: an error in a script would leave what was written before it. The id
 -- leaves its queue last for the same reason.
-if redis.call('EXISTS', KEYS[1]) == 1 then return {1, 0, 0, 0, {}} end
+if redis.call('EXISTS', KEYS[1]) == 1 then return {1, 0, 0, 0, {}, {}} end
 local count, now, horizon, worker, lease, iso = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), unpack(ARGV, 4, 6)
-local running, deadly = tonumber(ARGV[10]), tonumber(ARGV[11])
-local claimed, dropped, alone, blocked = {}, 0, 0, 0
+local running, deadly, most = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[#ARGV])
+local claimed, dropped, alone, blocked, refused = {}, 0, 0, 0, {}
 local function runnable(id, job, runs)
-  if not string.match(id, '^[%w_-]+$') or redis.call('TYPE', job).ok ~= 'hash' then return false end
+  if redis.call('TYPE', job).ok ~= 'hash' then return false end
+  if not string.match(id, '^[%w_-]+$') then
+    redis.call('HSET', job, 'status', 'failed', 'exc_info', 'job id: accepted are letters, digits, - and _')
+    refused[#refused + 1] = id
+    return false
+  end
   if not string.match(redis.call('TYPE', runs).ok, '^[nz]') then redis.call('DEL', runs) end
   local status = redis.call('HGET', job, 'status')
   if status == 'started' then return redis.call('ZCOUNT', runs, '(' .. now, '+inf') == 0 end
   return status ~= 'canceled' and status ~= 'finished'
 end
 for k = 4, #KEYS, 2 do
-  while #claimed < count and alone + blocked == 0 do
+  local kind = redis.call('TYPE', KEYS[k]).ok
+  while kind == 'list' and #claimed < count and dropped < most and alone + blocked == 0 do
     local id = redis.call('LINDEX', KEYS[k], 0)
     if not id then break end
     local job, runs = ARGV[7] .. id, ARGV[9] .. id
@@ -57,4 +64,4 @@ if #claimed > 0 then
   redis.call('EXPIRE', KEYS[2], horizon)
   redis.call('HSET', KEYS[3], 'state', 'busy')
 end
-return {0, dropped, alone, blocked, claimed}
+return {0, dropped, alone, blocked, claimed, refused}
