@@ -3,8 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
 import rwkv_tts
 import worker.client
+import worker.schema
+from worker.text.speakable import TextConfig, speakable
 
 HEAVY = ("torch", "numpy", "soundfile", "soxr", "worker", "sampler", "codec", "model", "batching")
 BLOCKED = f"""
@@ -16,6 +20,8 @@ class Blocked:
             raise AssertionError(f"imports {{name}}")
 
 sys.meta_path.insert(0, Blocked())
+import pytest
+
 import rwkv_tts
 
 rwkv_tts.TTSClient("redis://localhost"), rwkv_tts.AsyncTTSClient("redis://localhost")
@@ -33,3 +39,10 @@ def test_the_client_is_still_where_it_was() -> None:
     )
     for name in names.split():
         assert getattr(worker.client, name) is getattr(rwkv_tts, name)
+
+
+def test_what_caught_a_refused_request_still_does() -> None:
+    with pytest.raises(worker.schema.RequestError):
+        worker.schema.parse_request({"text": ""})
+    with pytest.raises(worker.schema.RequestError):
+        speakable("Привет", TextConfig(normalizer="english"))
