@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from redis import Redis
 
+from raf import raf
 from rwkv_tts.keys import VOICES_KEY, tokens_key
 from rwkv_tts.voice_store import VoiceStore, VoiceTokens, _timestamp, kept_voice
-from rwkv_tts.voices import MAX_RAF_BYTES, Voice, VoiceError, dump_raf, load_raf
+from rwkv_tts.voices import MAX_RAF_BYTES, Voice, VoiceError, load_raf
 
 THREADS = 8
 TOKENS = VoiceTokens(globals=[*range(32)], semantic=[8191, 0, 7], text="héllo", seconds=1.1, sample_rate=16000)
@@ -32,20 +33,6 @@ def redis(redis_url: str) -> Iterator[Redis]:
 @pytest.fixture
 def store(redis: Redis) -> VoiceStore:
     return VoiceStore(redis)
-
-
-def raf(voice_id: str = "anna", **changes: Any) -> str:
-    fields = {
-        "id": voice_id,
-        "name": "示例",
-        "prompt_text": "Wie geht's?\n\x1b[31m",
-        "created_at": "2025-10-14T13:24:29.757840800Z",
-        "global_tokens": [*range(32)],
-        "semantic_tokens": [5, 6],
-        "audio_duration": 5.2,
-        "sample_rate": 16000,
-    }
-    return dump_raf({**fields, **changes})
 
 
 def refusal(act: Callable[[], object]) -> str:

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from raf import raf
 from recordings import recording
 from rwkv_tts.client import TTSClient
 from rwkv_tts.keys import VOICES_KEY, audio_key, tokens_key
 from rwkv_tts.results import JobFailedError
 from rwkv_tts.voice_store import VoiceTokens
-from rwkv_tts.voices import VoiceError, dump_raf, load_raf
+from rwkv_tts.voices import VoiceError, load_raf
 from waiting import until
 from worker.cli.local import local_worker
 from worker.settings import Settings
@@ -76,20 +77,6 @@ def rwkv_tts(*arguments: str, cwd: Path, redis: str | None = None) -> "subproces
         text=True,
         timeout=60,
     )
-
-
-def raf(voice_id: str = "anna", **changes: Any) -> str:
-    fields = {
-        "id": voice_id,
-        "name": "示例",
-        "prompt_text": "two\nlines \x1b[31m",
-        "created_at": "2025-10-14T13:24:29.757840800Z",
-        "global_tokens": [*range(32)],
-        "semantic_tokens": [5, 6],
-        "audio_duration": 5.2,
-        "sample_rate": 16000,
-    }
-    return dump_raf({**fields, **changes})
 
 
 # Keep.

@@ -83,11 +83,9 @@ class Intake:
             self._observer.claimed(len(self._last.claimed))
             started = self._start(self._last.claimed)
             total += started
-            few, many = started < min(room, AT_ONCE), self._last.dropped >= MOST_DROPPED
-            self.emptied = few and not many
-            if many:  # signs of life are due between two looks
-                break
-            if self.emptied:
+            whole = self._last.dropped < MOST_DROPPED  # or signs of life come before the next look
+            self.emptied = whole and started < min(room, AT_ONCE)
+            if self.emptied or not whole:
                 break
             room = self.room()
         if self._notified and total == 0:

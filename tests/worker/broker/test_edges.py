@@ -1,6 +1,5 @@
 """What a worker meets at the edges: keys of the wrong type, ids by the thousand, claims it has never heard of."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +15,7 @@ from hands import MakeHand, enqueue, fetch, leftovers, status
 from rwkv_tts import JobFailedError, TTSClient
 from rwkv_tts.keys import FUNCTION, PRESENCE_KEY, lease_key
 from scripted import Script, ScriptedBackend
+from threads import in_thread
 from waiting import until
 from worker.broker.batch_worker import BatchWorker
 from worker.broker.claim import MOST_DROPPED, Claimer
@@ -38,13 +38,8 @@ def working(redis_url: str) -> Working:
             Rules(queue=queues, lease_timeout=2),
             max_jobs=16,
         )
-        thread = threading.Thread(target=worker.work)
-        thread.start()
-        try:
+        with in_thread(worker):
             yield worker
-        finally:
-            worker.request_stop()
-            thread.join()
 
     return start
 

@@ -1,6 +1,5 @@
 """The worker around a backend of a few lines, when Redis answers late or not at all."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +14,7 @@ from rq.queue import Queue
 from hands import enqueue, fetch, leftovers, status
 from rwkv_tts.keys import DEATHS_PREFIX
 from rwkv_tts.refusal import Refusal
+from threads import in_thread
 from waiting import until
 from worker.broker.backend import Backend, Ended
 from worker.broker.batch_worker import BatchWorker, ExitCode
@@ -50,13 +50,8 @@ def working(url: str, queue: Queue, prepare: Callable[[BatchWorker], None]) -> I
     rules = Rules(queue=(queue.name,), lease_timeout=2)
     worker = BatchWorker(worker_connection(url), lambda ended, _: Echo(ended), rules, max_jobs=8)
     prepare(worker)
-    thread = threading.Thread(target=worker.work)
-    thread.start()
-    try:
+    with in_thread(worker):
         yield worker
-    finally:
-        worker.request_stop()
-        thread.join()
 
 
 def once(function: Callable[..., Any], error: Exception, *, before: bool) -> Callable[..., Any]:

@@ -1,6 +1,5 @@
 """A Redis that refuses to write: jobs and their results wait in the worker, and none is ever in no place."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from hands import Hand, enqueue, fetch, leftovers, status
 from rwkv_tts.keys import audio_key, lease_key
 from rwkv_tts.refusal import Cause, Refusal
 from scripted import Script, ScriptedBackend
+from threads import in_thread
 from waiting import until
 from worker.broker.batch_worker import BatchWorker
 from worker.broker.claim import Claimer
@@ -155,13 +155,8 @@ def working(server: str, queue: Queue, script: Script) -> Iterator[BatchWorker]:
         Rules(queue=(queue.name,), lease_timeout=2),
         max_jobs=16,
     )
-    thread = threading.Thread(target=worker.work)
-    thread.start()
-    try:
+    with in_thread(worker):
         yield worker
-    finally:
-        worker.request_stop()
-        thread.join()
 
 
 @pytest.mark.parametrize("code", REFUSALS)

@@ -2,33 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from raf import raf
 from rwkv_tts.voice_store import VoiceStore
-from rwkv_tts.voices import MAX_RAF_BYTES, VoiceError, dump_raf, load_raf
+from rwkv_tts.voices import MAX_RAF_BYTES, VoiceError, load_raf
 from sampler.layout import TokenLayout
 from worker.speech.catalogue import VoiceCatalogue, check_tokens, read_voices
 
 LAYOUT = TokenLayout()
-GLOBALS = [(i * 131 + 4095) % 4096 for i in range(32)]
-
-
-def raf(voice_id: str = "anna", **changes: Any) -> str:
-    fields = {
-        "id": voice_id,
-        "name": "示例",
-        "prompt_text": "",
-        "created_at": "2025-10-14T13:24:29.757840800Z",
-        "global_tokens": GLOBALS,
-        "semantic_tokens": [5, 6],
-        "audio_duration": 5.2,
-        "sample_rate": 16000,
-    }
-    return dump_raf({**fields, **changes})
+GLOBALS = [*range(32)]
 
 
 def refusal(act: Callable[[], object]) -> str:
