@@ -6,31 +6,33 @@ is away, jobs go on and finished ones wait in memory.
 """
 
 import contextlib
-import queue
 import signal
 import time
 from collections.abc import Sequence
 from enum import IntEnum
 from functools import partial
 from types import FrameType
-from typing import Any
 
 from loguru import logger
 from redis import Redis
 from redis.exceptions import RedisError
+from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
+from rq.worker.base import DequeueStrategy, WorkerStatus
 
 from worker.broker.backend import BackendBrokenError, Ended, MakeBackend
 from worker.broker.commands import Commands
 from worker.broker.crew import assemble
 from worker.broker.drain import Drain
+from worker.broker.inbox import Inbox
 from worker.broker.jobs import HeldJob
 from worker.broker.messages import CalledBack, Message, Signal, Stop, Tune, Tuned
 from worker.broker.observer import Observer
 from worker.broker.outage import Outage
 from worker.broker.rules import Rules
 from worker.broker.scheduled import Scheduler
+from worker.broker.shift import Shift
 from worker.broker.watchdog import Watchdog
 
 
@@ -77,36 +79,50 @@ class BatchWorker(BaseWorker):
             job_class=HeldJob,
             serializer=JSONSerializer,
         )
-        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._burst = False
+        self._inbox = Inbox()
         self.turned_at = 0.0
         self.exit_code = ExitCode.DRAINED
         self._outage = Outage(rules.outage_timeout, doubt_seconds=rules.lease_timeout)
         self._drain = Drain(rules.drain_timeout)
         self._scheduler = Scheduler(connection, self.queues)
         self._watchdog = Watchdog(rules.watchdog_timeout)
-        self._commands = Commands(self.name, self.executions, self._inbox.put, self.request_stop)
-        self._crew = assemble(self, make_backend, rules, max_jobs, observers, self._inbox.put)
+        self._commands = Commands(self.name, self.executions, self._inbox.post, self.request_stop)
+        self._crew = assemble(self, make_backend, rules, max_jobs, observers, self._inbox.post)
 
     def _set_connection(self, connection: Redis) -> Redis:
         """Leave the connection's timeouts as they are: nothing here blocks for as long as RQ's own workers do."""
         return connection
 
-    def work(self, burst: bool = False, logging_level: str | None = "WARNING", *_: Any, **__: Any) -> bool:
-        """Work until told to stop; with ``burst`` until the queues are empty.
+    def work(
+        self,
+        burst: bool = False,
+        logging_level: str | None = "WARNING",
+        date_format: str = DEFAULT_LOGGING_DATE_FORMAT,
+        log_format: str = DEFAULT_LOGGING_FORMAT,
+        max_jobs: int | None = None,
+        max_idle_time: int | None = None,
+        with_scheduler: bool = True,  # noqa: ARG002 - every worker is a scheduler
+        dequeue_strategy: DequeueStrategy = DequeueStrategy.DEFAULT,
+    ) -> bool:
+        """Work until told to stop; takes what RQ's workers take.
 
         Returns:
             Whether any job was finished. ``exit_code`` tells how it ended.
+
+        Raises:
+            ValueError: The queues are to be served in another order than that of their priority.
         """
-        self._burst = burst
-        self.bootstrap(logging_level)
+        if dequeue_strategy != DequeueStrategy.DEFAULT:
+            raise ValueError(f"dequeue_strategy: {str(dequeue_strategy)!r}; accepted: default, by priority")
+        self._crew.intake.shift = Shift(burst, max_jobs, max_idle_time)
+        self.bootstrap(logging_level, date_format, log_format)
         for rq_queue in self.queues:
             rq_queue.get_redis_server_version()
         self._scheduler.start()
         with contextlib.suppress(ValueError):  # not the main thread: whoever embeds the worker stops it
             signal.signal(signal.SIGINT, self.request_stop)
             signal.signal(signal.SIGTERM, self.request_stop)
-        self._crew.intake.watch(self.connection, self.queues, partial(self._inbox.put, Signal.JOBS))
+        self._crew.intake.watch(self.connection, self.queues, partial(self._inbox.post, Signal.JOBS))
         try:
             while not self._over():
                 self._turn()
@@ -127,8 +143,9 @@ class BatchWorker(BaseWorker):
     def _over(self) -> bool:
         if self.exit_code is not ExitCode.DRAINED:
             return True
-        emptied = self._burst and self._crew.intake.emptied and not self._crew.intake.blocked
-        return not self._crew.jobs and self._inbox.empty() and (self.draining or emptied)
+        intake, idle = self._crew.intake, not self._crew.jobs and self._inbox.empty()
+        over = intake.shift.over(idle=idle, emptied=intake.emptied and not intake.blocked)
+        return over or (idle and self.draining)
 
     def _turn(self) -> None:
         """Everything that is due, then wait for the next message."""
@@ -142,9 +159,12 @@ class BatchWorker(BaseWorker):
             return
         if not self._outage.pausing:
             self._exchange()
-        self._stop_on_time()
+        if self._drain.at_once and self._crew.jobs:
+            self._crew.endings.put_back_unfinished()
+            self.exit_code = ExitCode.PUT_BACK
         if not self._over():
-            self._take(self._patience())
+            for message in self._inbox.take(self._patience()):
+                self._handle(message)
 
     def _exchange(self) -> None:
         """Everything that needs Redis."""
@@ -176,15 +196,8 @@ class BatchWorker(BaseWorker):
             return max(0.0, min(self._outage.retry_at, deadline) - moment)
         if self._crew.endings.waiting:
             return 0.0
-        wait = min(self._crew.signs.next_at, deadline) - moment
+        wait = min(min(self._crew.signs.next_at, deadline) - moment, self._crew.intake.shift.patience())
         return max(0.0, wait if self.draining else min(wait, self._crew.intake.patience()))
-
-    def _take(self, timeout: float) -> None:
-        """Wait for one message, then take all there are."""
-        with contextlib.suppress(queue.Empty):
-            self._handle(self._inbox.get(timeout=timeout) if timeout else self._inbox.get_nowait())
-            while True:
-                self._handle(self._inbox.get_nowait())
 
     def _handle(self, message: Message) -> None:
         if isinstance(message, Ended):
@@ -194,7 +207,7 @@ class BatchWorker(BaseWorker):
         elif isinstance(message, Stop):
             self._crew.endings.stop(message.job_id)
         elif isinstance(message, Tune):
-            self._crew.backend.tune(message.change, lambda error: self._inbox.put(Tuned(message.id, error)))
+            self._crew.backend.tune(message.change, lambda error: self._inbox.post(Tuned(message.id, error)))
         elif isinstance(message, Tuned):
             self._crew.signs.answer(message)
         elif message is Signal.JOBS:
@@ -216,20 +229,7 @@ class BatchWorker(BaseWorker):
         """First time: stop claiming and let jobs finish. Again, after a second: put them back and end."""
         self._drain.tell()
         self._stop_requested = True
-        self._inbox.put(Signal.STOP)
-
-    def _stop_on_time(self) -> None:
-        """Put unfinished jobs back when asked twice, or when the time to drain is over."""
-        if not self._drain.at_once or not self._crew.jobs:
-            return
-        unfinished = self._crew.endings.unfinished()
-        try:
-            self._crew.endings.commit()
-            self._crew.endings.put_back(reversed(unfinished))
-        except RedisError as error:
-            logger.error("redis: {}: {}; recovery will find {} jobs", type(error).__name__, error, len(unfinished))
-        logger.warning("{} unfinished jobs went back to their queues", len(unfinished))
-        self.exit_code = ExitCode.PUT_BACK
+        self._inbox.post(Signal.STOP)
 
     def _close(self) -> None:
         self._crew.intake.stop()
@@ -239,6 +239,7 @@ class BatchWorker(BaseWorker):
             self._crew.backend.close()
         try:
             self._scheduler.stop()
+            self.set_state(WorkerStatus.IDLE)
             self.teardown()
             self._crew.lease.release(self.connection)
         except RedisError as error:

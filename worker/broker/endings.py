@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from loguru import logger
+from redis.exceptions import RedisError
 from rq.job import JobStatus
 
 from rwkv_tts.refusal import Cause, Refusal
@@ -157,10 +158,16 @@ class Endings:
             if recorded:
                 self._observer.ended(outcome)
 
-    def unfinished(self) -> list[Claimed]:
-        """The jobs that run and have not ended."""
+    def put_back_unfinished(self) -> None:
+        """Record what has ended, and give all other jobs back: the worker ends."""
         finished = {outcome.claimed.id for outcome in self._waiting}
-        return [running.claimed for running in self._jobs if running.claimed.id not in finished]
+        unfinished = [running.claimed for running in self._jobs if running.claimed.id not in finished]
+        try:
+            self.commit()
+            self.put_back(reversed(unfinished))
+        except RedisError as error:
+            logger.error("redis: {}: {}; recovery will find {} jobs", type(error).__name__, error, len(unfinished))
+        logger.warning("{} unfinished jobs went back to their queues", len(unfinished))
 
     def _settle_all(self, batch: Sequence[Outcome], recorded: Sequence[bool | None]) -> None:
         """Let go of what is decided; what Redis has refused to record waits on, ahead of what came later."""

@@ -17,6 +17,7 @@ from worker.broker.endings import AT_ONCE, Endings
 from worker.broker.observer import Observer
 from worker.broker.outcome import Fate, Outcome
 from worker.broker.running import RunningJobs
+from worker.broker.shift import Shift
 from worker.broker.watcher import QueueWatcher
 
 _LOST_RACE_SECONDS = 0.05
@@ -38,6 +39,7 @@ class Intake:
 
     Attributes:
         emptied: The last look found fewer jobs than there was room for.
+        shift: How many jobs may still start.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Intake:
         self._notified = False
         self._may_arm_at = 0.0
         self.emptied = False
+        self.shift = Shift()
 
     @property
     def suspended(self) -> bool:
@@ -73,7 +76,7 @@ class Intake:
         """Jobs that may be claimed now: what the backend has room for, as long as finished ones are taken off."""
         if self._last.alone and self._jobs:
             return 0
-        return min(self._backend.room(), self._most - len(self._jobs))
+        return int(min(self._backend.room(), self._most - len(self._jobs), self.shift.left))
 
     def claim(self) -> None:
         """Claim and run as many jobs as there is room for."""
@@ -114,6 +117,7 @@ class Intake:
         """
         fresh = [claimed for claimed in batch if claimed.id not in self._jobs]
         still_here = [claimed for claimed in batch if claimed.id in self._jobs]
+        self.shift.left -= len(fresh)
         for claimed in fresh:
             self._jobs.enter(claimed)
         for claimed in fresh:

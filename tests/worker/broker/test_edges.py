@@ -134,3 +134,40 @@ def test_the_client_is_told_of_a_failure_that_left_no_entry(queue: Queue, connec
     connection.hset(Job.key_for(job), mapping={"status": "failed", "exc_info": "job id: no"})
     with pytest.raises(JobFailedError, match="job id: no"):
         TTSClient(connection, queue.name).result(job, timeout=5)
+
+
+# How long it works, as RQ's workers are told.
+
+
+def make_worker(url: str, queue: Queue) -> BatchWorker:
+    return BatchWorker(
+        worker_connection(url),
+        lambda ended, freed: ScriptedBackend(Script(), ended, freed, rows=4),
+        Rules(queue=(queue.name,), lease_timeout=2),
+        max_jobs=8,
+    )
+
+
+@pytest.mark.parametrize("most", [1, 3, 6])
+def test_it_ends_after_as_many_jobs_as_it_was_told(redis_url: str, queue: Queue, most: int) -> None:
+    jobs = [submit(queue, f"job {number}") for number in range(7)]
+    worker = make_worker(redis_url, queue)
+    assert worker.work(max_jobs=most)
+    assert [status(queue, job) for job in jobs] == [JobStatus.FINISHED] * most + [JobStatus.QUEUED] * (7 - most)
+    assert queue.job_ids == jobs[most:]
+    assert leftovers(queue) == []
+
+
+def test_it_ends_when_it_was_idle_for_too_long(redis_url: str, queue: Queue) -> None:
+    job = submit(queue)
+    worker = make_worker(redis_url, queue)
+    assert worker.work(max_idle_time=1)
+    assert status(queue, job) == JobStatus.FINISHED
+
+
+def test_it_says_what_it_cannot_do(redis_url: str, queue: Queue) -> None:
+    worker: Any = make_worker(redis_url, queue)
+    with pytest.raises(ValueError, match=r"^dequeue_strategy: .*; accepted: default"):
+        worker.work(dequeue_strategy="random")
+    with pytest.raises(TypeError, match="max_job"):
+        worker.work(max_job=1)
