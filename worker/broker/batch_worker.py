@@ -167,11 +167,11 @@ class BatchWorker(BaseWorker):
                 self._handle(message)
 
     def _exchange(self) -> None:
-        """Everything that needs Redis."""
+        """Everything that needs Redis; a sign of life does not wait for results that Redis may refuse."""
         try:
-            self._crew.endings.commit()
             if self._crew.signs.due:
                 self._beat()
+            self._crew.endings.commit()
             self._scheduler.run()
             if not self.draining:
                 self._crew.intake.claim()

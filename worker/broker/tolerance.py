@@ -9,6 +9,9 @@ from redis.exceptions import DataError, RedisError, ResponseError
 _OF_THE_COMMAND = ("ERR", "WRONGTYPE")
 """Codes of errors that are a command's own fault; all others are the server's, such as OOM, READONLY, MISCONF."""
 
+_NO_RIGHT = "ERR ACL failure"
+"""How a script's want of rights begins."""
+
 _OF_THE_DATA = ("WRONGTYPE", "wrong number of arguments", "is not an integer", "is not a valid float")
 
 
@@ -21,7 +24,7 @@ def is_malformed(error: Exception) -> bool:
 
 def is_of_the_server(reply: str) -> bool:
     """Whether an error reply tells of the server's state, so that the same command may be taken later."""
-    return reply.partition(" ")[0] not in _OF_THE_COMMAND
+    return reply.partition(" ")[0] not in _OF_THE_COMMAND or reply.startswith(_NO_RIGHT)
 
 
 @contextmanager

@@ -201,3 +201,28 @@ def test_a_refusal_now_and_then_loses_and_fails_no_job(server: str, connection: 
         until(lambda: {status(queue, job) for job in jobs} == {JobStatus.FINISHED}, timeout=60)
     assert all(len(fetch(queue, job).results()) == 1 for job in jobs)
     assert leftovers(queue) == []
+
+
+def test_a_worker_that_may_not_write_results_lives_on(server: str, connection: Redis, queue: Queue) -> None:
+    """Rights that are too narrow refuse results only: its jobs are not taken for those of a dead worker."""
+    ours = [f"~rwkv-tts:{name}*" for name in ("lease", "presence", "deaths", "recovery")]
+    rights = ("ACL", "SETUSER", "narrow", "on", ">narrow", "+@all", "&*", "~rq:*")
+    admin: Any = connection
+    admin.execute_command(*rights, *ours)
+    script = Script()
+    job = enqueue(queue)
+    worker = BatchWorker(
+        Redis(unix_socket_path=server.removeprefix("unix://"), username="narrow", password="narrow"),
+        lambda ended, freed: ScriptedBackend(script, ended, freed, rows=1),
+        Rules(queue=(queue.name,), lease_timeout=1),
+        max_jobs=1,
+    )
+    with in_thread(worker):
+        until(lambda: worker.trouble is not None)
+        time.sleep(2)
+        assert connection.exists(lease_key(worker.name))
+        assert status(queue, job) == JobStatus.STARTED
+        admin.execute_command(*rights, "~*")
+        until(lambda: status(queue, job) == JobStatus.FINISHED)
+    assert len(script.started) == 1
+    admin.acl_deluser("narrow")
