@@ -227,7 +227,7 @@ def test_top_shows_each_worker_and_the_queue(client: TTSClient, redis_url: str) 
     jobs = [client.submit(LONG_TEXT, seed=seed, max_seconds=40) for seed in range(3)]
     until(lambda: (load().mean_batch or 0) > 2)
     client.result(client.submit("short", max_seconds=0.5), timeout=60)
-    until(lambda: load().running == 3)
+    until(lambda: load().running == 3 and load().jobs_per_second)  # a sign of life after the short one's end
     done = rwkv_tts("top", "--once", "--queue=operated", url=redis_url)
     for job_id in jobs:
         client.cancel(job_id)
