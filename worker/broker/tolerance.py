@@ -9,8 +9,8 @@ from redis.exceptions import DataError, RedisError, ResponseError
 _OF_THE_COMMAND = ("ERR", "WRONGTYPE")
 """Codes of errors that are a command's own fault; all others are the server's, such as OOM, READONLY, MISCONF."""
 
-_NO_RIGHT = "ERR ACL failure"
-"""How a script's want of rights begins."""
+_NO_RIGHT = ("ERR ACL failure", "ERR The user executing the script")
+"""How a script's want of rights begins, in newer servers and in those up to Redis 7.0."""
 
 _OF_THE_DATA = ("WRONGTYPE", "wrong number of arguments", "is not an integer", "is not a valid float")
 

@@ -1,5 +1,7 @@
 """A Redis that refuses to write: jobs and their results wait in the worker, and none is ever in no place."""
 
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -55,15 +57,34 @@ def relent(connection: Redis) -> None:
 REFUSALS: dict[str, Refuse] = {"OOM": full, "NOREPLICAS": too_few_replicas, "READONLY": read_only}
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of its own, whose settings change."""
+@pytest.fixture(scope="module", params=["valkey", "redis"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server of its own, whose settings change."""
     folder = tmp_path_factory.mktemp("refusing")
     path = folder / "redis.sock"
-    one = ValkeyServer(port=0, data_dir=Path(folder) / "data", unix_socket_path=path)
-    one.start()
-    yield f"unix://{path}"
-    one.stop()
+    run = valkey_server if request.param == "valkey" else redis_server
+    with run(folder, path):
+        yield f"unix://{path}"
+
+
+@contextmanager
+def valkey_server(folder: Path, path: Path) -> Iterator[None]:
+    server = ValkeyServer(port=0, data_dir=folder / "data", unix_socket_path=path)
+    server.start()
+    yield
+    server.stop()
+
+
+@contextmanager
+def redis_server(folder: Path, path: Path) -> Iterator[None]:
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not installed: apt-get install redis-server")
+    process = subprocess.Popen([program, "--port", "0", "--unixsocket", str(path), "--save", ""], cwd=folder)
+    until(path.exists)
+    yield
+    process.terminate()
+    process.wait()
 
 
 @pytest.fixture
