@@ -187,7 +187,7 @@ class BatchWorker(BaseWorker):
         ours = self._crew.signs.beat()
         self._crew.intake.put_back_unknown(ours, self.queues if self._outage.in_doubt else ())
         self._crew.signs.recovered += self._crew.upkeep.run()
-        self._crew.observer.beat(self._crew.signs.says(), lambda: sum(rq_queue.count for rq_queue in self.queues))
+        self._crew.observer.beat(self._crew.signs.said, lambda: sum(rq_queue.count for rq_queue in self.queues))
 
     def _patience(self) -> float:
         """Seconds to wait for a message at most."""

@@ -140,12 +140,15 @@ class Claimer:
 
     def read_members(self, members: Iterable[str]) -> Iterator[Claimed]:
         """The jobs of entries that belong to this worker."""
-        queues = {queue.name.encode(): queue for queue in self._queues}
         for member in members:
             job_id, _, execution_id = member.rpartition(":")
             raw: dict[Any, Any] = self._connection.hgetall(JOB_PREFIX + job_id)
-            queue = queues.get(raw.get(b"origin", b""), self._queues[0])
+            queue = next((one for one in self._queues if self._holds(one, member)), self._queues[0])
             yield self.read(job_id, execution_id, [part for pair in raw.items() for part in pair], queue)
+
+    def _holds(self, queue: Queue, member: str) -> bool:
+        """Whether the started registry has the entry; a job's hash may name another queue than it was on."""
+        return self._connection.zscore(queue.started_job_registry.key, member) is not None
 
     def read(self, job_id: str, execution_id: str, flat: Sequence[bytes], queue: Queue) -> Claimed:
         """The job of a hash, as Redis lists it, whose execution belongs to this worker."""

@@ -43,6 +43,7 @@ class SignsOfLife:
     Attributes:
         next_at: When the next beat is due, monotonic seconds.
         recovered: Jobs of dead workers that this one has put back.
+        said: What the last beat has told.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class SignsOfLife:
         self._meter = Meter(counters=1, window=_LATELY_SECONDS)
         self.next_at = 0.0
         self.recovered = 0
+        self.said: dict[str, Any] = {}
 
     @property
     def due(self) -> bool:
@@ -76,7 +78,8 @@ class SignsOfLife:
         """
         running = list(self._jobs)
         with self._worker.connection.pipeline(transaction=False) as pipeline:
-            self._lease.renew(self.says(), pipeline)
+            self.said = self._says()
+            self._lease.renew(self.said, pipeline)
             self._worker.heartbeat(_SILENT_SECONDS, pipeline=pipeline)
             self._worker.set_state(self._state(), pipeline=pipeline)
             pipeline.smembers(WORKER_EXECUTIONS_KEY_TEMPLATE.format(self._worker.name))
@@ -93,7 +96,7 @@ class SignsOfLife:
                 self._endings.stop_early(one, _TAKEN)
         return {member.decode(errors="replace") for member in ours}
 
-    def says(self) -> dict[str, Any]:
+    def _says(self) -> dict[str, Any]:
         """What the lease tells."""
         return {
             "max_queue": self._max_queue,

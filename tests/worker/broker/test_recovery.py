@@ -222,6 +222,18 @@ def test_a_new_worker_may_judge_at_once_where_others_were_never_silent(connectio
     assert new.may_judge
 
 
+def test_a_forgotten_job_is_found_on_the_queue_it_was_on_whatever_its_hash_names(
+    make_hand: MakeHand, queue: Queue
+) -> None:
+    second = Queue(f"{queue.name}-2", connection=queue.connection)
+    hand, job_id = make_hand(second), enqueue(second)
+    queue.connection.hset(f"rq:job:{job_id}", "origin", queue.name)
+    (claimed,) = hand.claim()
+    (found,) = hand.claimer.read_members([claimed.member])
+    assert found.queue.name == second.name
+    assert hand.committer.commit([Outcome(found, Fate.PUT_BACK)]) == [True]
+
+
 @pytest.mark.parametrize("seconds", [0.5, 12.0, 600.0])
 def test_a_lease_is_renewed_several_times_before_it_ends(seconds: float) -> None:
     assert Lease("w", seconds).interval <= seconds / 4
