@@ -11,7 +11,9 @@ from pydantic_core import ErrorDetails, PydanticCustomError, to_json
 from rwkv_tts.attributes import ATTRIBUTES, Attributes, canonical_attribute
 from rwkv_tts.refusal import Cause, Refusal, RequestError, invalid
 
-MAX_TEXT = 20_000
+MAX_TEXT = 1_000_000
+"""Characters: a book."""
+
 MAX_METADATA_BYTES = 16_384
 MAX_REFERENCE_BYTES = 8 << 20
 MAX_REFERENCE_TEXT = 2_000
@@ -120,8 +122,10 @@ class SynthesisRequest(BaseModel):
     )
     top_k: int | None = Field(default=None, ge=0, description="an integer from 0 (keep all) up")
     max_seconds: float | None = Field(
-        default=None, gt=0, le=3600, allow_inf_nan=False, description="a number above 0 and up to 3600"
+        default=None, gt=0, le=100_000, allow_inf_nan=False, description="a number above 0 and up to 100000"
     )
+    timestamps: bool = Field(default=False, description="true or false; true to have every part's time told")
+    stream: bool = Field(default=False, description="true or false; true to have the audio while it is made")
     eos_guard: EosGuard = Field(
         default="none",
         description="none, or rwkv-tts-rs (its rules against an early end; voice or reference only)",
@@ -238,6 +242,19 @@ class Timings(BaseModel):
     total: float
 
 
+class PartResult(BaseModel):
+    """A piece of the text in the audio.
+
+    ``text`` is its span in the request's text, in characters; ``begin`` and ``end`` are those of its speech, seconds.
+    """
+
+    text: tuple[int, int]
+    begin: float
+    end: float
+    seed: int
+    finish_reason: str
+
+
 class SynthesisResult(BaseModel):
     """The return value of a job; the audio lies under its own key in the same Redis."""
 
@@ -254,5 +271,7 @@ class SynthesisResult(BaseModel):
     timings: Timings
     mean_batch: float
     rtf: float
+    attempts: int = 0
+    parts: list[PartResult] | None = None
     warnings: list[str]
     metadata: dict[str, Any]

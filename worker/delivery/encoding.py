@@ -1,4 +1,4 @@
-"""From waves, piece by piece, to the bytes of an audio file."""
+"""From waves, piece by piece, to the bytes of an audio file, as they come."""
 
 import io
 from collections.abc import Iterable
@@ -17,25 +17,121 @@ _CONTAINERS: dict[AudioFormat, tuple[str, str]] = {
     "opus": ("OGG", "OPUS"),
     "mp3": ("MP3", "MPEG_LAYER_III"),
 }
+_SET_PAGE_LATENCY = 0x1302
+"""libsndfile's ``SFC_SET_OGG_PAGE_LATENCY_MS``, which the Python package has no name for."""
+
+_PAGE_MILLISECONDS = 60.0
+"""Of Opus in one page; libsndfile's own second would hold audio back for as long."""
+
+_UNKNOWN_SIZE = b"\xff" * 4
+_SIZES_OF_WAV = (4, 40)
+
+
+class _Spool(io.RawIOBase):
+    """What libsndfile takes for a file: new bytes gather to be taken, changes of earlier ones are noted."""
+
+    def __init__(self) -> None:
+        self._position = self._end = 0
+        self._new = bytearray()
+        self.changes: list[tuple[int, bytes]] = []
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + (0, self._position, self._end)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def write(self, content: "bytes | bytearray | memoryview", /) -> int:  # type: ignore[override]
+        content = bytes(content)
+        if self._position == self._end:
+            self._new += content
+        else:
+            self.changes.append((self._position, content))
+        self._position += len(content)
+        self._end = max(self._end, self._position)
+        return len(content)
+
+    def take(self) -> bytes:
+        """The new bytes, once."""
+        new = bytes(self._new)
+        self._new.clear()
+        return new
+
+
+class AudioEncoder:
+    """Encodes mono audio that comes piece by piece.
+
+    Args:
+        sample_rate: Hz.
+        audio_format: ``pcm`` is bare signed 16-bit little-endian samples; the others are files.
+
+    Attributes:
+        changes: Once it is closed: offsets and bytes of the file's head that differ from what was given, because
+            they hold its length.
+    """
+
+    def __init__(self, sample_rate: int, audio_format: AudioFormat) -> None:
+        self.changes: list[tuple[int, bytes]] = []
+        self._format = audio_format
+        self._spool = _Spool()
+        self._file: soundfile.SoundFile | None = None
+        self._begun = False
+        if audio_format == "pcm":
+            return
+        container, self._subtype = _CONTAINERS[audio_format]
+        self._file = soundfile.SoundFile(self._spool, "w", sample_rate, 1, self._subtype, format=container)
+        if audio_format == "opus":
+            _shorten_pages(self._file)
+
+    def encode(self, wave: Wave) -> bytes:
+        """Take float32 [n] in [-1, 1], where what lies outside is clipped; return the bytes that are ready."""
+        if self._file is None:
+            return _pcm(wave).tobytes()
+        self._file.write(_pcm(wave) if self._subtype == "PCM_16" else np.clip(wave, -1.0, 1.0))
+        return self._taken()
+
+    def close(self) -> bytes:
+        """End the file and return its last bytes."""
+        if self._file is None:
+            return b""
+        self._file.close()
+        last = self._taken()
+        self.changes = self._spool.changes
+        return last
+
+    def _taken(self) -> bytes:
+        """New bytes; the head of a WAV says that its length is not known."""
+        content = self._spool.take()
+        if self._format != "wav" or self._begun or not content:
+            return content
+        self._begun = True
+        head = bytearray(content)
+        for offset in _SIZES_OF_WAV:
+            head[offset : offset + 4] = _UNKNOWN_SIZE
+        self._spool.changes.clear()
+        return bytes(head)
+
+
+def complete(content: bytearray, encoder: AudioEncoder) -> bytes:
+    """The whole file, from all that its closed encoder gave: its head now tells its length."""
+    for offset, new in encoder.changes:
+        content[offset : offset + len(new)] = new
+    return bytes(content)
 
 
 def encode_audio(waves: Iterable[Wave], sample_rate: int, audio_format: AudioFormat) -> bytes:
-    """Encode mono audio that comes piece by piece.
+    """A whole file, from waves float32 [n] in [-1, 1] each."""
+    encoder, content = AudioEncoder(sample_rate, audio_format), bytearray()
+    for wave in waves:
+        content += encoder.encode(wave)
+    content += encoder.close()
+    return complete(content, encoder)
 
-    Args:
-        waves: float32 [n] each, in [-1, 1]; what lies outside is clipped.
-        sample_rate: Hz.
-        audio_format: ``pcm`` is bare signed 16-bit little-endian samples; the others are files.
-    """
-    content = io.BytesIO()
-    if audio_format == "pcm":
-        content.writelines(_pcm(wave).tobytes() for wave in waves)
-        return content.getvalue()
-    container, subtype = _CONTAINERS[audio_format]
-    with soundfile.SoundFile(content, "w", sample_rate, 1, subtype, format=container) as file:
-        for wave in waves:
-            file.write(_pcm(wave) if subtype == "PCM_16" else np.clip(wave, -1.0, 1.0))
-    return content.getvalue()
+
+def _shorten_pages(file: soundfile.SoundFile) -> None:
+    latency = soundfile._ffi.new("double *", _PAGE_MILLISECONDS)
+    soundfile._snd.sf_command(file._file, _SET_PAGE_LATENCY, latency, soundfile._ffi.sizeof("double"))
 
 
 def _pcm(wave: Wave) -> npt.NDArray[np.int16]:

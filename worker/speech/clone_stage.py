@@ -9,7 +9,7 @@ from worker.speech.inside import Inside
 from worker.speech.model import SpeechModel
 from worker.speech.preparation import with_voice
 from worker.speech.stage import Stage, call
-from worker.speech.utterance import Piece, Utterance
+from worker.speech.utterance import Closed, Utterance
 
 
 class CloneStage(Stage[Utterance]):
@@ -20,11 +20,11 @@ class CloneStage(Stage[Utterance]):
         inside: What is inside the pipeline.
         most: Recordings that are encoded together at most.
         to_engine: Gets utterances with a voice, and None at the end.
-        to_encoder: Gets the parts of those without one.
+        to_encoder: Gets word of those without one.
         freed: Called when rows have become free.
 
     Attributes:
-        rows: Rows of utterances that have not left the stage; changed under the lock of ``inside``.
+        jobs: Utterances that have not left the stage; changed under the lock of ``inside``.
     """
 
     def __init__(
@@ -33,14 +33,14 @@ class CloneStage(Stage[Utterance]):
         inside: Inside,
         most: int,
         to_engine: Callable[[Utterance | None], None],
-        to_encoder: Callable[[Piece | None], None],
+        to_encoder: Callable[[Closed], None],
         freed: Callable[[], None],
     ) -> None:
         super().__init__("cloner")
         self._speech, self._inside, self._most = speech, inside, most
         self._cloner = None if speech.voice_encoder is None else Cloner(speech.voice_encoder)
         self._to_engine, self._to_encoder, self._freed = to_engine, to_encoder, freed
-        self.rows = 0
+        self.jobs = 0
 
     @property
     def able(self) -> bool:
@@ -86,9 +86,8 @@ class CloneStage(Stage[Utterance]):
             if utterance.refusal is None:
                 self._to_engine(utterance)
             else:
-                for part in utterance.parts:
-                    self._to_encoder(Piece(utterance, part))
-            self.rows -= len(utterance.parts)
+                self._to_encoder(Closed(utterance, 0))
+            self.jobs -= 1
 
 
 def _recording(utterance: Utterance) -> Recording:

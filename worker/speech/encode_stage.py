@@ -1,63 +1,95 @@
-"""The encoder's thread: puts the parts of an utterance together to a file, and lets the utterance go."""
+"""The encoder's thread: puts the parts of utterances together to audio, and lets utterances go."""
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
 from loguru import logger
 
 from rwkv_tts.refusal import Cause, Refusal
-from worker.delivery.encoding import encode_audio
+from worker.speech.assembly import Assembly
 from worker.speech.inside import Inside
+from worker.speech.spoiled import NO_SPEECH
 from worker.speech.stage import Stage, call
-from worker.speech.utterance import Piece, Utterance
+from worker.speech.utterance import Closed, Piece, Utterance
 
 
-class EncodeStage(Stage[Piece]):
-    """Every part of every utterance comes here once, with a wave or without one.
+class EncodeStage(Stage[Piece | Closed]):
+    """Every part of every utterance comes here once, with a wave or without one, and word of their number.
 
     Args:
         sample_rate: Of the waves, Hz.
         inside: What is inside the pipeline.
+        enough: Called with utterances whose further parts are not needed.
         done: Called with every utterance when its last part has come.
 
     Attributes:
         audio_seconds: Seconds of audio that were encoded.
     """
 
-    def __init__(self, sample_rate: int, inside: Inside, done: Callable[[Utterance], None]) -> None:
+    def __init__(
+        self,
+        sample_rate: int,
+        inside: Inside,
+        enough: Callable[[Utterance], None],
+        done: Callable[[Utterance], None],
+    ) -> None:
         super().__init__("encoder")
-        self._sample_rate, self._inside, self._done = sample_rate, inside, done
-        self._arrived: Counter[Utterance] = Counter()
+        self._sample_rate, self._inside = sample_rate, inside
+        self._enough, self._done = enough, done
+        self._assemblies: dict[Utterance, Assembly] = {}
         self.audio_seconds = 0.0
 
     def run(self) -> None:
-        while (piece := self.inbox.get()) is not None:
-            utterance = piece.utterance
-            self._arrived[utterance] += 1
-            if self._arrived[utterance] == len(utterance.parts):
-                del self._arrived[utterance]
+        while (item := self.inbox.get()) is not None:
+            utterance = item.utterance
+            if utterance not in self._assemblies:
+                self._assemblies[utterance] = Assembly(utterance, self._sample_rate)
+            assembly = self._assemblies[utterance]
+            if isinstance(item, Closed):
+                assembly.close(item.parts)
+            else:
+                assembly.add(item.part)
+            self._encode(utterance, assembly)
+            if assembly.over:
+                del self._assemblies[utterance]
                 self._finish(utterance)
 
-    def _finish(self, utterance: Utterance) -> None:
-        if utterance.refusal is None and self._inside.cancelled(utterance) is None:
+    def _wanted(self, utterance: Utterance) -> bool:
+        return utterance.refusal is None and self._inside.cancelled(utterance) is None
+
+    def _encode(self, utterance: Utterance, assembly: Assembly) -> None:
+        """Go on with the audio as far as its parts have come."""
+        if not self._wanted(utterance):
+            return
+        enough = assembly.enough
+        try:
             with self.busy():
-                self._encode(utterance)
+                assembly.advance()
+                if assembly.over:
+                    self._complete(utterance, assembly)
+        except Exception as error:  # noqa: BLE001 - one utterance's fault must not end the thread
+            logger.exception("encoding failed")
+            problem = f"{utterance.request.format}: {type(error).__name__}: {error}"
+            utterance.refuse(Refusal("format", Cause.INTERNAL, problem))
+        self.completed += 1
+        if assembly.enough and not enough:
+            self._enough(utterance)
+
+    def _complete(self, utterance: Utterance, assembly: Assembly) -> None:
+        utterance.audio, utterance.account = assembly.file(), assembly.account()
+        if utterance.account.semantic:
+            self.audio_seconds += utterance.account.seconds
+        else:
+            utterance.refuse(NO_SPEECH)
+
+    def _finish(self, utterance: Utterance) -> None:
         cancelled = self._inside.leave(utterance)
+        utterance.refuse(cancelled)
         if cancelled is not None:
-            utterance.refusal, utterance.audio = cancelled, b""
+            utterance.refusal = cancelled
+        if utterance.refusal is not None:
+            utterance.audio = b""
         utterance.done_at = time.monotonic()
         self.completed += 1
         call("done", partial(self._done, utterance))
-
-    def _encode(self, utterance: Utterance) -> None:
-        waves, audio_format = utterance.waves(), utterance.request.format
-        try:
-            utterance.audio = encode_audio(waves, self._sample_rate, audio_format)
-        except Exception as error:  # noqa: BLE001 - one utterance's fault must not end the thread
-            logger.exception("encoding failed")
-            problem = f"{audio_format}: {type(error).__name__}: {error}"
-            utterance.refuse(Refusal("format", Cause.INTERNAL, problem))
-        else:
-            self.audio_seconds += sum(map(len, waves)) / self._sample_rate

@@ -8,10 +8,13 @@ from typing import Protocol
 
 from batching.engine import Engine
 from batching.row import Row
-from rwkv_tts.refusal import Cause, Refusal
-from sampler.decoding import FinishReason
+from rwkv_tts.refusal import Refusal
+from sampler.layout import TokenLayout
+from worker.speech.cast import Cast, Role
+from worker.speech.read_stage import Order, Read
+from worker.speech.spoiled import Attempts
 from worker.speech.stage import Stage, call
-from worker.speech.utterance import Piece, Utterance
+from worker.speech.utterance import Closed, Piece, Utterance
 
 _COUNT_IDLE_SECONDS = 1.0
 
@@ -42,11 +45,18 @@ class Limits:
     done: Callable[[], None]
 
 
+@dataclass(frozen=True)
+class Enough:
+    """An utterance has all the audio that it may have; what is left of it ends."""
+
+    utterance: Utterance
+
+
 class ForgetStats:
     """The engine counts anew."""
 
 
-ToEngine = Utterance | Cancel | Limits | Step | ForgetStats
+ToEngine = Utterance | Read | Cancel | Enough | Limits | Step | ForgetStats
 
 
 class EngineStage(Stage[ToEngine]):
@@ -54,39 +64,50 @@ class EngineStage(Stage[ToEngine]):
 
     Args:
         engine: The engine; the stage's thread owns it from now on.
+        layout: The token layout of its model.
+        attempts: Decides which parts are tried again.
+        to_reader: Asks for further parts; gets None at the end.
         to_vocoder: Gets the parts that were decoded, and None at the end.
-        to_encoder: Gets those that have nothing to say.
+        to_encoder: Gets those that have nothing to say, and word of every utterance that has left the engine.
         freed: Called when rows have become free.
     """
 
     def __init__(
         self,
         engine: Engine,
+        layout: TokenLayout,
+        attempts: Attempts,
+        to_reader: Callable[[Order | None], None],
         to_vocoder: Callable[[Piece | None], None],
-        to_encoder: Callable[[Piece | None], None],
+        to_encoder: Callable[[Piece | Closed], None],
         freed: Callable[[], None],
     ) -> None:
         super().__init__("engine")
         self.engine = engine
-        self._to_vocoder, self._to_encoder, self._freed = to_vocoder, to_encoder, freed
+        self._layout, self._attempts = layout, attempts
+        self._to_reader, self._to_vocoder, self._to_encoder = to_reader, to_vocoder, to_encoder
+        self._freed = freed
         self._step: Callable[[], list[Row]] = engine.step
         self._profile: Step | None = None
+        self._cast = Cast(to_reader, layout.globals_per_voice)
         self._running: dict[Row, Piece] = {}
 
     @property
-    def rows(self) -> int:
-        """Utterances that wait to be taken, and rows that wait or run."""
-        return self.inbox.qsize() + len(self._running)  # in an utterance's order
+    def jobs(self) -> int:
+        """Utterances that wait to be taken, wait for a row or have one."""
+        return self.inbox.qsize() + len(self._cast)  # in an utterance's order
 
     def run(self) -> None:
         open_ = True
-        while open_ or len(self.engine.scheduler):
-            while not self.inbox.empty() or (open_ and not len(self.engine.scheduler)):
+        while open_ or len(self._cast):
+            while not self.inbox.empty() or ((open_ or len(self._cast)) and not len(self.engine.scheduler)):
                 message = self._next_message()
                 if message is None:
                     open_ = False
                 else:
                     self._take(message)
+                self._start_further()
+            self._start_further()
             finished = self._step()
             self.completed += 1
             for row in finished:
@@ -95,6 +116,7 @@ class EngineStage(Stage[ToEngine]):
                 call("freed", self._freed)
         if self._profile is not None:
             self._profile.close()
+        self._to_reader(None)
         self._to_vocoder(None)
 
     def _next_message(self) -> ToEngine | None:
@@ -110,11 +132,13 @@ class EngineStage(Stage[ToEngine]):
 
     def _take(self, message: ToEngine) -> None:
         if isinstance(message, Utterance):
-            for part in message.parts:
-                self._running[part.row] = Piece(message, part)
-                self.engine.add(part.row)
+            self._enter(message)
+        elif isinstance(message, Read):
+            self._take_read(message)
         elif isinstance(message, Cancel):
-            self._cancel(message.utterance)
+            self._end(self._cast.role(message.utterance))
+        elif isinstance(message, Enough):
+            self._end(self._cast.role(message.utterance), enough=True)
         elif isinstance(message, Limits):
             self.engine.limit(message.max_rows, message.token_chunk_size)
             call("done", message.done)
@@ -123,34 +147,69 @@ class EngineStage(Stage[ToEngine]):
         else:
             self._step = self._profile = message
 
-    def _cancel(self, utterance: Utterance) -> None:
-        """End the rows of an utterance: at once those that wait, by the next step those that run."""
+    def _enter(self, utterance: Utterance) -> None:
+        role = self._cast.enter(utterance)
         for part in utterance.parts:
+            self._start(Piece(utterance, part), role)
+
+    def _take_read(self, read: Read) -> None:
+        role = self._cast.read(read)
+        if read.refusal is not None:
+            self._refuse(role, read.refusal)
+        self._see_off(role)
+
+    def _start_further(self) -> None:
+        """Fill rows that nobody waits for with further parts of long texts."""
+        scheduler = self.engine.scheduler
+        for piece in self._cast.further(scheduler.max_rows - len(scheduler), scheduler.max_rows):
+            assert piece.utterance.speaker is not None
+            piece.part.prompt(self._layout, piece.utterance.speaker)
+            self._start(piece, self._cast.role(piece.utterance))
+
+    def _start(self, piece: Piece, role: Role | None) -> None:
+        assert role is not None
+        role.running += 1
+        self._running[piece.part.row] = piece
+        self.engine.add(piece.part.row)
+
+    def _end(self, role: Role | None, *, enough: bool = False) -> None:
+        """End the rows of an utterance, at once those that wait, by the next step those that run; none follow."""
+        if role is None:
+            return
+        role.end(enough=enough)
+        for part in role.utterance.parts:
             waiting = self.engine.scheduler.cancel(part.row.key) if part.row in self._running else None
             if waiting is not None:
                 self._leave(waiting)
+        self._see_off(role)
 
     def _leave(self, row: Row) -> None:
         piece = self._running.pop(row)
-        refusal = failure(row)
-        if refusal is None:
-            self._to_vocoder(piece)
+        role = self._cast.role(piece.utterance)
+        assert role is not None
+        role.running -= 1
+        if not role.ended and self._attempts.again(piece):
+            self._start(piece, role)
             return
-        first = piece.utterance.refusal is None
-        piece.utterance.refuse(refusal)
-        self._to_encoder(piece)
-        if first:  # its other parts are of no use
-            self._cancel(piece.utterance)
+        role.sent += 1
+        refusal = None if role.enough else self._attempts.failure(piece)
+        if refusal is None and row.decoding.semantic and not role.enough:
+            self._to_vocoder(piece)
+        else:
+            self._to_encoder(piece)
+        if refusal is not None:
+            self._refuse(role, refusal)
+        self._see_off(role)
 
+    def _refuse(self, role: Role, refusal: Refusal) -> None:
+        """There will be no audio, so the other parts are of no use."""
+        first = role.utterance.refusal is None
+        role.utterance.refuse(refusal)
+        if first:
+            self._end(role)
 
-def failure(row: Row) -> Refusal | None:
-    """Why a finished row has nothing to say, or None."""
-    if row.error is not None:
-        return Refusal("engine", Cause.INTERNAL, row.error)
-    if row.finished is FinishReason.ERROR:
-        return Refusal("model", Cause.MODEL, "it produced logits that are not finite; the row was ended")
-    if row.finished is FinishReason.CANCELLED:
-        return Refusal("", Cause.CANCELLED, "cancelled on request")
-    if not row.decoding.semantic:
-        return Refusal("model", Cause.MODEL, "speech ended before its first token; another seed or text may help")
-    return None
+    def _see_off(self, role: Role) -> None:
+        """Let an utterance go that has nothing left to decode."""
+        if role.done and self._cast.role(role.utterance) is role:
+            self._cast.leave(role)
+            self._to_encoder(Closed(role.utterance, role.sent))

@@ -1,4 +1,4 @@
-"""The threads that speak: cloner, engine, vocoder, encoder, with queues between them and one owner for each state.
+"""The threads that speak: cloner, reader, engine, vocoder, encoder, with queues between them and one owner for each state.
 
 An utterance enters by ``submit`` and leaves by the ``done`` callback, always, with audio or with a refusal.
 Those with a recording go through the cloner, the others start at the engine and never wait for it.
@@ -12,13 +12,19 @@ from codec.vocoder import Vocoder
 from rwkv_tts.refusal import Cause, Refusal
 from worker.speech.clone_stage import CloneStage
 from worker.speech.encode_stage import EncodeStage
-from worker.speech.engine_stage import Cancel, EngineStage, ForgetStats, Limits, Step
+from worker.speech.engine_stage import Cancel, EngineStage, Enough, ForgetStats, Limits, Step
 from worker.speech.inside import Inside
 from worker.speech.model import SpeechModel
+from worker.speech.read_stage import ReadStage
+from worker.speech.spoiled import Attempts
 from worker.speech.utterance import Utterance
 from worker.speech.vocode_stage import VocodeStage
 
 CANCELLED = Refusal("", Cause.CANCELLED, "cancelled on request")
+
+
+_ATTEMPTS = 3
+"""Further draws of a part whose draw was bad."""
 
 
 class StageBrokenError(RuntimeError):
@@ -58,13 +64,19 @@ class Pipeline:
         self._inside = Inside()
         engine = Engine(speech.model, speech.layout, max_rows, token_chunk_size)
         self.stats, self.scheduler = engine.stats, engine.scheduler
-        self._encoder = EncodeStage(self.sample_rate, self._inside, done)
+        self._encoder = EncodeStage(
+            self.sample_rate, self._inside, lambda one: self._engine.put(Enough(one)), done
+        )
         to_encoder = self._encoder.put
         self._vocoder = VocodeStage(Vocoder(speech.codec), self._inside, vocoder_batch, to_encoder)
-        self._engine = EngineStage(engine, self._vocoder.put, to_encoder, freed)
+        self._reader = ReadStage(lambda read: self._engine.put(read))
+        attempts = Attempts(speech.layout, _ATTEMPTS if speech.config.trained else 0)
+        self._engine = EngineStage(
+            engine, speech.layout, attempts, self._reader.put, self._vocoder.put, to_encoder, freed
+        )
         self._cloner = CloneStage(speech, self._inside, clone_batch, self._engine.put, to_encoder, freed)
         self._closed = False  # under the lock
-        self._stages = (self._cloner, self._engine, self._vocoder, self._encoder)
+        self._stages = (self._cloner, self._reader, self._engine, self._vocoder, self._encoder)
         for stage in self._stages:
             stage.start()
 
@@ -84,7 +96,7 @@ class Pipeline:
             if utterance.recording is None:
                 self._engine.put(utterance)
             else:
-                self._cloner.rows += len(utterance.parts)
+                self._cloner.jobs += 1
                 self._cloner.put(utterance)
 
     def cancel(self, key: str, refusal: Refusal = CANCELLED) -> None:
@@ -130,14 +142,14 @@ class Pipeline:
 
     def busy_seconds(self) -> dict[str, float]:
         """What each of the stages beside the engine has worked."""
-        return {stage.name: stage.busy_seconds for stage in (self._cloner, self._vocoder, self._encoder)}
+        return {stage.name: stage.busy_seconds for stage in (self._cloner, self._reader, self._vocoder, self._encoder)}
 
     def free_rows(self) -> int:
-        """Rows that could start at once; negative when more are inside than may run.
+        """Utterances that could start at once; negative when more are inside than may run.
 
-        A row is taken as soon as its recording waits for the cloner.
+        A row is taken as soon as a recording waits for the cloner; further parts of long texts take none.
         """
-        return self.scheduler.max_rows - (self._cloner.rows + self._engine.rows)  # in an utterance's order
+        return self.scheduler.max_rows - (self._cloner.jobs + self._engine.jobs)  # in an utterance's order
 
     def forget_stats(self) -> None:
         """Let the engine count anew, from its next step on."""

@@ -1,14 +1,11 @@
-"""From a request to an utterance: its text normalised and tokenised, its voice found, its row made."""
+"""From a request to an utterance: its voice found, its first part made."""
 
 import base64
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from unicodedata import east_asian_width
-from unicodedata import name as unicode_name
 
-from batching.row import Row
 from codec.recording import RecordingLimits
 from codec.voice_encoder import EncodedVoice
 from rwkv_tts.attributes import ATTRIBUTES, Attributes
@@ -27,8 +24,9 @@ from sampler.decoding import (
 from sampler.layout import TokenLayout
 from worker.speech.config import AttributeConfig
 from worker.speech.model import SpeechModel
-from worker.speech.utterance import Part, Script, Utterance
-from worker.text.speakable import Speakable, TextConfig, UnspeakableError, speakable
+from worker.speech.reading import Reader, speakable_field
+from worker.speech.utterance import Part, Speaker, Utterance
+from worker.text.speakable import Speakable
 
 TOKENS_PER_SECOND = 50
 MOST_TRANSCRIPT_TOKENS = int(RecordingLimits().max_seconds * TOKENS_PER_SECOND)
@@ -36,7 +34,7 @@ MOST_TRANSCRIPT_TOKENS = int(RecordingLimits().max_seconds * TOKENS_PER_SECOND)
 
 
 def make_utterance(speech: SpeechModel, job_id: str, request: SynthesisRequest, queued: float = 0.0) -> Utterance:
-    """Normalise and tokenise a request and make its row; one with a reference still needs ``with_voice``.
+    """Find the voice of a request and make its first part; one with a reference still needs ``with_voice``.
 
     Raises:
         RequestError: The voice is unknown or has no transcript, or the model cannot say a text or use a
@@ -44,49 +42,68 @@ def make_utterance(speech: SpeechModel, job_id: str, request: SynthesisRequest, 
     """
     _check_served(speech, request)
     stored = _stored(speech, request)
-    spoken = _speakable("text", request.text, speech.config.text)
-    script, text_ids, warnings = _script(speech, request, spoken, _transcript(speech, request, stored))
-    decoding = Decoding(
-        layout=speech.layout,
-        prompt=(),
-        seed=secrets.randbits(64) if request.seed is None else request.seed,
-        limit=semantic_limit(spoken.text, _most_tokens(request)),
-        global_sampling=_override(GLOBAL_SAMPLING, request, speech.layout),
-        semantic_sampling=_override(SEMANTIC_SAMPLING, request, speech.layout),
-        first_eos=rust_first_eos(len(text_ids)) if request.eos_guard == "rwkv-tts-rs" else 0,
-    )
-    part = Part(Row(job_id, decoding), script)
-    utterance = Utterance(job_id, request, [part], queued, warnings)
+    seed = secrets.randbits(64) if request.seed is None else request.seed
+    utterance = Utterance(job_id, request, [], queued, seed)
+    utterance.reading = _reading(speech, utterance, _transcript(speech, request, stored))
+    part = next(utterance.reading)
+    utterance.parts.append(part)
+    if part.span[1] == len(request.text):
+        utterance.reading = None
     if request.reference is not None:
         utterance.recording = base64.b64decode(request.reference, validate=True)
     elif stored is not None:
-        _prompt(part, speech.layout, stored.global_tokens, stored.semantic_tokens)
+        utterance.speaker = Speaker(stored.global_tokens, stored.semantic_tokens)
+        part.prompt(speech.layout, utterance.speaker)
     else:
-        part.row.decoding = replace(decoding, prompt=script.prompt(speech.layout))
+        assert part.script is not None
+        part.row.decoding = replace(part.row.decoding, prompt=part.script.prompt(speech.layout))
     return utterance
 
 
 def with_voice(utterance: Utterance, speech: SpeechModel, voice: EncodedVoice) -> None:
-    """Complete the rows of an utterance with the tokens of its recording, in place, and let go of the bytes.
+    """Complete the first part of an utterance with the tokens of its recording, and let go of the bytes.
 
     Raises:
         RequestError: The recording has a transcript, but there are no semantic tokens to go with it.
         ValueError: The tokens do not fit the model's layout.
     """
+    speaker = Speaker(voice.globals_, voice.semantic)
     for part in utterance.parts:
         if part.script is not None and part.script.transcript and not voice.semantic:
             raise invalid("reference", "no semantic tokens; accepted: reference without reference_text")
-        _prompt(part, speech.layout, voice.globals_, voice.semantic)
-    utterance.voice = voice
+        part.prompt(speech.layout, speaker)
+    utterance.voice, utterance.speaker = voice, speaker
     utterance.recording = None
     utterance.cloned_at = time.monotonic()
 
 
-def _prompt(part: Part, layout: TokenLayout, globals_: Sequence[int], semantic: Sequence[int]) -> None:
-    """Give a row that has not run its prompt."""
-    assert part.script is not None
-    prompt = part.script.prompt(layout, globals_, semantic)
-    part.row.decoding = replace(part.row.decoding, prompt=prompt, voice=globals_)
+def _reading(speech: SpeechModel, utterance: Utterance, transcript: Speakable | None) -> Iterator[Part]:
+    """What makes the parts of an utterance."""
+    request = utterance.request
+    attributes, untrained = _trained(request.attributes(), speech.config.attributes)
+    utterance.warnings += [*(transcript.warnings if transcript else ()), *untrained]
+
+    def decoding(text: str, text_ids: list[int]) -> Decoding:
+        return Decoding(
+            layout=speech.layout,
+            prompt=(),
+            limit=semantic_limit(text, _most_tokens(request)),
+            global_sampling=_override(GLOBAL_SAMPLING, request, speech.layout),
+            semantic_sampling=_override(SEMANTIC_SAMPLING, request, speech.layout),
+            first_eos=rust_first_eos(len(text_ids)) if request.eos_guard == "rwkv-tts-rs" else 0,
+        )
+
+    reader = Reader(
+        utterance.id,
+        utterance.seed,
+        speech.encode_text,
+        speech.config.text,
+        attributes,
+        transcript,
+        decoding,
+        utterance.warn,
+    )
+    return reader.parts(request.text, utterance.end_with)
 
 
 def _check_served(speech: SpeechModel, request: SynthesisRequest) -> None:
@@ -107,11 +124,11 @@ def _stored(speech: SpeechModel, request: SynthesisRequest) -> Voice | None:
 def _transcript(speech: SpeechModel, request: SynthesisRequest, stored: Voice | None) -> Speakable | None:
     """The words of the recording that the row is to continue, as they are tokenised; None without one."""
     if request.reference_text is not None:
-        return _speakable("reference_text", request.reference_text, speech.config.text)
+        return speakable_field("reference_text", request.reference_text, speech.config.text)
     if stored is None or not request.use_transcript:
         return None
     _check_transcript(stored)
-    return _speakable(f"use_transcript: voice {stored.id!r}", stored.prompt_text, speech.config.text)
+    return speakable_field(f"use_transcript: voice {stored.id!r}", stored.prompt_text, speech.config.text)
 
 
 def _check_transcript(voice: Voice) -> None:
@@ -127,53 +144,6 @@ def _check_transcript(voice: Voice) -> None:
             f"voice {voice.id!r} has {tokens} semantic tokens and {characters} characters of "
             f"prompt_text; accepted: up to {MOST_TRANSCRIPT_TOKENS} and {MAX_REFERENCE_TEXT}",
         )
-
-
-def _speakable(field: str, text: str, config: TextConfig) -> Speakable:
-    """What the model is given to speak; its warnings, and the error, name the field."""
-    try:
-        spoken = speakable(text, config)
-    except UnspeakableError as error:
-        raise invalid(field, str(error)) from None
-    return Speakable(spoken.text, [f"{field}: {warning}" for warning in spoken.warnings])
-
-
-def _script(
-    speech: SpeechModel, request: SynthesisRequest, spoken: Speakable, transcript: Speakable | None
-) -> tuple[Script, list[int], list[str]]:
-    """The script, the ids of the request's text alone, and what the requester should know."""
-    attributes, untrained = _trained(request.attributes(), speech.config.attributes)
-    text_ids, warnings = speech.encode_text(spoken.text), [*spoken.warnings, *untrained]
-    if transcript is None:
-        return Script(text_ids, attributes), text_ids, warnings
-    whole = join_texts(transcript.text, spoken.text)
-    longest = speech.config.text.longest
-    if longest is not None and max(len(transcript.text), len(spoken.text)) <= longest < len(whole):
-        warnings.append(
-            f"text: {len(whole)} characters with the transcript; this model was trained on up to {longest}, "
-            "words may get lost; shorter texts are safer"
-        )
-    script = Script(speech.encode_text(whole), attributes, transcript=True)
-    return script, text_ids, transcript.warnings + warnings
-
-
-def join_texts(transcript: str, text: str) -> str:
-    """The transcript of a recording and the text that goes on from it, as one text.
-
-    They are put together as they are, as the published Python system does; only between two texts in Latin
-    letters a missing space is added, which would otherwise join two words or glue a full stop to the next.
-    """
-    edges = transcript[-1:] + text[:1]
-    if any(char.isspace() or east_asian_width(char) in ("W", "F") for char in edges):
-        return transcript + text
-    latin = _starts_latin(reversed(transcript)) and _starts_latin(text)
-    return f"{transcript} {text}" if latin else transcript + text
-
-
-def _starts_latin(chars: Iterable[str]) -> bool:
-    """Whether the first letter or digit is a Latin or ASCII one."""
-    first = next(filter(str.isalnum, chars), "")
-    return bool(first) and (first.isascii() or unicode_name(first, "").startswith("LATIN "))
 
 
 def _trained(wanted: Attributes | None, config: AttributeConfig | None) -> tuple[Attributes | None, list[str]]:

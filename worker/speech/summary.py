@@ -1,15 +1,12 @@
 """From a finished utterance to what is told and kept of it."""
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from batching.row import Row
 from rwkv_tts.keys import audio_key
-from rwkv_tts.schema import SynthesisResult, Timings, TokenCounts
+from rwkv_tts.schema import PartResult, SynthesisResult, Timings, TokenCounts
 from rwkv_tts.voice_store import VoiceTokens
 from sampler.decoding import FinishReason
-from worker.speech.utterance import Utterance
+from worker.speech.utterance import Account, Utterance
 
 
 def kept_tokens(utterance: Utterance, sample_rate: int) -> VoiceTokens:
@@ -24,8 +21,8 @@ def kept_tokens(utterance: Utterance, sample_rate: int) -> VoiceTokens:
     else:
         assert first.wave is not None
         semantic, seconds = first.row.decoding.semantic, len(first.wave) / sample_rate
-        whole = len(utterance.parts) == 1 and first.row.finished is FinishReason.EOS
-        text = request.text if whole else ""
+        begin, end = first.span
+        text = request.text[begin:end] if first.row.finished is FinishReason.EOS else ""
     return VoiceTokens(
         globals=first.row.decoding.globals_, semantic=semantic, text=text, seconds=seconds, sample_rate=sample_rate
     )
@@ -33,60 +30,56 @@ def kept_tokens(utterance: Utterance, sample_rate: int) -> VoiceTokens:
 
 def make_result(utterance: Utterance, sample_rate: int) -> SynthesisResult:
     """Sum up a finished utterance."""
-    rows, total = [part.row for part in utterance.parts], utterance.done_at - utterance.claimed_at
-    seconds = sum(map(len, utterance.waves())) / sample_rate
-    globals_ = rows[0].decoding.globals_
-    semantic = [token for row in rows for token in row.decoding.semantic]
+    account, total = utterance.account, utterance.done_at - utterance.claimed_at
+    assert account is not None
     return SynthesisResult(
         job_id=utterance.id,
         audio_key=audio_key(utterance.id),
         format=utterance.request.format,
         mode=utterance.request.mode,
         sample_rate=sample_rate,
-        seconds=seconds,
-        seed=rows[0].decoding.seed,
-        finish_reason=str(_finish(rows)),
-        tokens=TokenCounts(globals=len(globals_), semantic=len(semantic)),
-        trace_sha256=_digest(globals_, semantic),
-        timings=_timings(utterance, total),
-        mean_batch=sum(row.batch_total for row in rows) / max(1, sum(row.steps for row in rows)),
-        rtf=total / seconds,
-        warnings=[*utterance.warnings, *_warnings(rows, seconds)],
+        seconds=account.seconds,
+        seed=utterance.seed,
+        finish_reason=str(account.finish),
+        tokens=TokenCounts(globals=len(utterance.parts[0].row.decoding.globals_), semantic=account.semantic),
+        trace_sha256=account.trace,
+        timings=_timings(utterance, account, total),
+        mean_batch=account.mean_batch,
+        rtf=total / account.seconds,
+        attempts=account.attempts,
+        parts=_parts(account) if utterance.request.timestamps else None,
+        warnings=[*utterance.warnings, *_warnings(account)],
         metadata=utterance.request.metadata,
     )
 
 
-def _timings(utterance: Utterance, total: float) -> Timings:
+def _timings(utterance: Utterance, account: Account, total: float) -> Timings:
     """Of the first part until it is prefilled, of the last one from then on."""
-    rows = [part.row for part in utterance.parts]
-    prefilled, decoded = rows[0].prefilled_at, max(row.finished_at for row in rows)
-    vocoded = max(part.vocoded_at for part in utterance.parts)
+    first = utterance.parts[0].row
     return Timings(
         queued=utterance.queued,
         clone=max(0.0, utterance.cloned_at - utterance.claimed_at),
-        prefill=prefilled - rows[0].started_at,
-        decode=decoded - prefilled,
-        vocode=vocoded - decoded,
-        encode=utterance.done_at - vocoded,
+        prefill=first.prefilled_at - first.started_at,
+        decode=account.decoded_at - first.prefilled_at,
+        vocode=account.vocoded_at - account.decoded_at,
+        encode=utterance.done_at - account.vocoded_at,
         first_audio=total,
         total=total,
     )
 
 
-def _finish(rows: Sequence[Row]) -> FinishReason | None:
-    """The first reason that is not the end of the speech, if a row has one."""
-    return next((row.finished for row in rows if row.finished is not FinishReason.EOS), FinishReason.EOS)
+def _parts(account: Account) -> list[PartResult]:
+    return [
+        PartResult(
+            text=part.span, begin=part.begin, end=part.end, seed=part.seed, finish_reason=str(part.finish)
+        )
+        for part in account.parts
+    ]
 
 
-def _warnings(rows: Sequence[Row], seconds: float) -> Iterator[str]:
-    reasons = {row.finished for row in rows}
-    if FinishReason.LENGTH in reasons:
-        yield f"the audio was cut at {seconds:.2f} s: the model did not end by itself"
+def _warnings(account: Account) -> Iterator[str]:
+    reasons = {part.finish for part in account.parts}
+    if account.finish is FinishReason.LENGTH:
+        yield f"the audio was cut at {account.seconds:.2f} s: the model did not end by itself"
     if FinishReason.REPETITION in reasons:
         yield "the model got stuck on one token; the repetition was cut off"
-
-
-def _digest(globals_: Sequence[int], semantic: Sequence[int]) -> str:
-    """SHA-256 over the JSON of ``[globals, semantic]``: equal traces, equal digests, on any platform."""
-    trace = json.dumps([globals_, semantic], separators=(",", ":"))
-    return hashlib.sha256(trace.encode()).hexdigest()

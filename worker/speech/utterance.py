@@ -1,8 +1,9 @@
 """A request on its way through the stages: an utterance of one or more parts, each of which is a row."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
@@ -13,10 +14,20 @@ from codec.voice_encoder import EncodedVoice
 from rwkv_tts.attributes import Attributes
 from rwkv_tts.refusal import Refusal
 from rwkv_tts.schema import SynthesisRequest
+from sampler.decoding import FinishReason
 from sampler.layout import TokenLayout
 from sampler.prompt import attribute_prompt, voice_prompt
 
 Wave = npt.NDArray[np.float32]
+
+_MOST_WARNINGS = 20
+
+
+class Speaker(NamedTuple):
+    """A voice as a prompt has it: raw global tokens, and the semantic ones of its recording."""
+
+    globals_: Sequence[int]
+    semantic: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -33,15 +44,15 @@ class Script:
     attributes: Attributes | None = None
     transcript: bool = False
 
-    def prompt(
-        self, layout: TokenLayout, globals_: Sequence[int] | None = None, semantic: Sequence[int] = ()
-    ) -> list[int]:
-        """Token ids to prefill for a voice's raw global and semantic tokens, or to sample a voice."""
-        if globals_ is None:
+    def prompt(self, layout: TokenLayout, speaker: Speaker | None = None) -> list[int]:
+        """Token ids to prefill for a voice, or to sample one."""
+        if speaker is None:
             assert self.attributes is not None
             return attribute_prompt(layout, self.text_ids, self.attributes)
-        speech = semantic if self.transcript else ()
-        return voice_prompt(layout, self.text_ids, globals_, attributes=self.attributes, semantic=speech)
+        semantic = speaker.semantic if self.transcript else ()
+        return voice_prompt(
+            layout, self.text_ids, speaker.globals_, attributes=self.attributes, semantic=semantic
+        )
 
 
 @dataclass(eq=False)
@@ -49,16 +60,93 @@ class Part:
     """What one row speaks of an utterance; each stage fills in its share.
 
     Attributes:
-        row: Its prompt is empty until ``with_voice`` where a recording has to be encoded first.
+        row: Its prompt is empty until its voice is known.
         script: The row's text; None only for rows that were made by hand.
-        wave: float32 [n] at the codec's rate.
+        number: Its place in the utterance, from 0.
+        span: Where its text is in the request's, in characters.
+        pause: Seconds of silence between the part before and this one.
+        attempt: How many draws of it were given up.
+        wave: float32 [n] at the codec's rate, until it is joined to the others.
         vocoded_at: When the wave was there, ``time.monotonic()`` seconds.
     """
 
     row: Row
     script: Script | None = None
+    number: int = 0
+    span: tuple[int, int] = (0, 0)
+    pause: float = 0.0
+    attempt: int = 0
     wave: Wave | None = None
     vocoded_at: float = 0.0
+
+    def prompt(self, layout: TokenLayout, speaker: Speaker) -> None:
+        """Give a row that has not run its prompt."""
+        assert self.script is not None
+        prompt = self.script.prompt(layout, speaker)
+        self.row.decoding = replace(self.row.decoding, prompt=prompt, voice=speaker.globals_)
+
+    def forget(self) -> None:
+        """Let go of what takes memory, once it is in the audio."""
+        self.wave = None
+        self.script = None
+        self.row.decoding = replace(self.row.decoding, prompt=())
+
+    def try_again(self, seed: int) -> None:
+        """Give up what was drawn, and begin anew with the next seed that follows from the request's."""
+        self.attempt += 1
+        decoding = replace(self.row.decoding, seed=derived_seed(seed, self.number, self.attempt))
+        self.row = Row(self.row.key, decoding)
+
+
+def derived_seed(seed: int, number: int, attempt: int = 0) -> int:
+    """The unsigned 64-bit seed of a part and of each attempt at it; the first of the first part is the request's."""
+    if not number and not attempt:
+        return seed
+    return int.from_bytes(blake2b(f"{seed}/{number}/{attempt}".encode(), digest_size=8).digest(), "little")
+
+
+@dataclass(frozen=True)
+class PartAccount:
+    """What is told of one part.
+
+    Attributes:
+        span: Where its text is in the request's, in characters.
+        begin, end: Of its speech in the audio, seconds.
+        seed: That it was drawn with.
+        finish: Why it ended.
+    """
+
+    span: tuple[int, int]
+    begin: float
+    end: float
+    seed: int
+    finish: FinishReason | None
+
+
+@dataclass(frozen=True)
+class Account:
+    """What is told of finished audio.
+
+    Attributes:
+        parts: In order.
+        seconds: Length of the audio.
+        finish: Why it ends where it does.
+        semantic: Tokens.
+        trace: SHA-256 over the JSON of ``[globals, semantic]``: equal traces, equal digests, on any platform.
+        attempts: Draws that were given up.
+        mean_batch: Rows in a step, averaged over the steps of all parts.
+        decoded_at, vocoded_at: Of the last part, ``time.monotonic()`` seconds.
+    """
+
+    parts: list[PartAccount]
+    seconds: float
+    finish: FinishReason | None
+    semantic: int
+    trace: str
+    attempts: int
+    mean_batch: float
+    decoded_at: float
+    vocoded_at: float
 
 
 @dataclass(eq=False)
@@ -69,11 +157,17 @@ class Utterance:
 
     Attributes:
         id: The caller's name for it.
-        parts: In the order in which they are spoken.
+        parts: Those that were made so far, in the order in which they are spoken.
+        seed: The request's, or one that was chosen.
+        reading: Makes further parts, one after another; None where there are no more.
         recording: The bytes of the recording to clone, until ``with_voice`` has its tokens.
         voice: What the recording was encoded to.
-        cloned_at: When that was; 0 without a recording.
+        speaker: The voice; None until it is known.
+        cloned_at: When the recording was encoded; 0 without one.
+        joined: Parts that are in the audio already.
+        ending: Seconds of silence after the last part.
         audio: The encoded file.
+        account: What is told of it.
         refusal: Why there is none.
     """
 
@@ -81,18 +175,33 @@ class Utterance:
     request: SynthesisRequest
     parts: list[Part]
     queued: float = 0.0
+    seed: int = 0
+    reading: Iterator[Part] | None = None
     warnings: list[str] = field(default_factory=list)
     recording: bytes | None = None
     voice: EncodedVoice | None = None
+    speaker: Speaker | None = None
     claimed_at: float = field(default_factory=time.monotonic)
     cloned_at: float = 0.0
+    joined: int = 0
+    ending: float = 0.0
     audio: bytes = b""
+    account: Account | None = None
     done_at: float = 0.0
     refusal: Refusal | None = None
 
     def waves(self) -> list[Wave]:
         """The waves of all parts, which have one, in order."""
         return [part.wave for part in self.parts if part.wave is not None]
+
+    def warn(self, warning: str) -> None:
+        """Note what the requester should know, once, and not of every part of a book."""
+        if warning not in self.warnings and len(self.warnings) < _MOST_WARNINGS:
+            self.warnings.append(warning)
+
+    def end_with(self, silence: float) -> None:
+        """Note the seconds of silence after the last part, which has been made."""
+        self.ending = silence
 
     def refuse(self, refusal: Refusal | None) -> None:
         """Note why there will be no audio; the first reason counts."""
@@ -104,3 +213,10 @@ class Piece(NamedTuple):
 
     utterance: Utterance
     part: Part
+
+
+class Closed(NamedTuple):
+    """An utterance has left the engine, after so many parts."""
+
+    utterance: Utterance
+    parts: int

@@ -194,7 +194,7 @@ def test_times_and_sums_fit_together(alone: dict[str, Utterance]) -> None:
 def by_hand(key: str, request: SynthesisRequest, *decodings: Decoding) -> Utterance:
     """An utterance of rows that no request leads to."""
     rows = [Row(f"{key}/{number}", decoding) for number, decoding in enumerate(decodings)]
-    return Utterance(key, request, [Part(row) for row in rows])
+    return Utterance(key, request, [Part(row, number=number) for number, row in enumerate(rows)])
 
 
 def broken_voice(speech: SpeechModel, key: str, voice: Sequence[int]) -> Utterance:

@@ -24,7 +24,8 @@ from worker.speech.catalogue import VoiceCatalogue
 from worker.speech.config import AttributeConfig
 from worker.speech.loading import open_model
 from worker.speech.model import SpeechModel
-from worker.speech.preparation import MOST_TRANSCRIPT_TOKENS, join_texts, make_utterance, with_voice
+from worker.speech.preparation import MOST_TRANSCRIPT_TOKENS, make_utterance, with_voice
+from worker.speech.reading import join_texts
 from worker.speech.summary import kept_tokens, make_result
 from worker.speech.utterance import Utterance
 from worker.text.speakable import TextConfig

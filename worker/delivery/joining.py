@@ -1,0 +1,118 @@
+"""Puts the parts of an utterance together: the pause that belongs between two, and no click."""
+
+import numpy as np
+import numpy.typing as npt
+
+Wave = npt.NDArray[np.float32]
+
+SILENT = 0.004
+"""Samples up to so much of full scale count as silence (-48 dB): two edges of it differ by less than 0.01."""
+
+FADE_SECONDS = 0.005
+"""How long speech that is cut off takes to fade."""
+
+_LEAST_GAP_SECONDS = 0.02
+"""Silence between two parts at least, where nothing stands between them."""
+
+
+class Joiner:
+    """Takes parts piece by piece and gives their audio as soon as it is settled.
+
+    The silence that parts carry at their ends is counted in, and cut where it is longer than the pause. What the
+    first part begins with and the last one ends with stays as it is.
+
+    Args:
+        sample_rate: Hz.
+
+    Attributes:
+        position: Samples that were given so far.
+        begun_at: Where the speech of the present part begins, in samples; None before its first.
+        ended_at: Where it ends, as far as is known.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self._rate = sample_rate
+        self._fade = round(FADE_SECONDS * sample_rate)
+        self._tail = np.zeros(0, np.float32)  # not settled: silence, or what may have to fade
+        self._gap: int | None = None  # samples of silence before the part's first speech; None: as it comes
+        self.position = 0
+        self.begun_at: int | None = None
+        self.ended_at = 0
+
+    def begin(self, pause: float | None) -> None:
+        """The next pieces belong to a new part, ``pause`` seconds after the one before; None for the first."""
+        self.begun_at = None
+        if pause is None:
+            self._gap = None
+            return
+        self._gap = round(max(pause, _LEAST_GAP_SECONDS) * self._rate)
+        if len(self._tail) and abs(self._tail[-1]) > SILENT:
+            self._tail = faded_out(self._tail, self._rate)
+
+    def feed(self, wave: Wave) -> Wave:
+        """Take a piece, float32 [n]; return what is settled, float32 [m]."""
+        if not len(wave):
+            return wave
+        if self._gap is None:
+            return self._settle(np.concatenate((self._tail, wave)))
+        loud = np.flatnonzero(np.abs(wave) > SILENT)
+        if not len(loud):  # it may all be part of the gap
+            self._tail = np.concatenate((self._tail, wave))
+            return wave[:0]
+        before = self._bridge(wave[: loud[0]])
+        self._gap = None
+        speech = self._faded_in(wave[loud[0] :], len(before))
+        return self._settle(np.concatenate((before, speech)))
+
+    def cut(self) -> None:
+        """The part did not end by itself: what comes last of it fades."""
+        self._tail = faded_out(self._tail, self._rate)
+
+    def finish(self) -> Wave:
+        """There are no more parts; return the rest."""
+        rest, self._tail = self._tail, self._tail[:0]
+        self.position += len(rest)
+        return rest
+
+    def _bridge(self, lead: Wave) -> Wave:
+        """What was held of the part before, and the silence up to the new one's first speech."""
+        assert self._gap is not None
+        loud = np.flatnonzero(np.abs(self._tail) > SILENT)
+        end = int(loud[-1]) + 1 if len(loud) else 0
+        spoken, silence = self._tail[:end], self._tail[end:]
+        missing = self._gap - len(silence) - len(lead)
+        if missing >= 0:
+            return np.concatenate((spoken, silence, np.zeros(missing, np.float32), lead))
+        kept = min(len(lead), self._gap // 2)
+        silence = silence[: self._gap - kept]
+        lead = lead[len(lead) - (self._gap - len(silence)) :]
+        return np.concatenate((spoken, silence, lead))
+
+    def _faded_in(self, speech: Wave, before: int) -> Wave:
+        """Speech that begins at once begins softly."""
+        if not before or abs(speech[0]) <= 2 * SILENT:
+            return speech
+        count = min(self._fade, len(speech))
+        return np.concatenate((speech[:count] * np.linspace(0, 1, count, dtype=np.float32), speech[count:]))
+
+    def _settle(self, wave: Wave) -> Wave:
+        """Give all but the silence at the end, and at least the samples that a fade needs are held."""
+        loud = np.flatnonzero(np.abs(wave) > SILENT)
+        if len(loud):
+            if self.begun_at is None:
+                self.begun_at = self.position + int(loud[0])
+            self.ended_at = self.position + int(loud[-1]) + 1
+        end = int(loud[-1]) + 1 if len(loud) else 0
+        end = max(0, min(end, len(wave) - self._fade))
+        self._tail = wave[end:]
+        self.position += end
+        return wave[:end]
+
+
+
+def faded_out(wave: Wave, sample_rate: int) -> Wave:
+    """Samples float32 [n] whose last 5 ms go down to silence."""
+    count = min(round(FADE_SECONDS * sample_rate), len(wave))
+    if not count:
+        return wave
+    return np.concatenate((wave[:-count], wave[-count:] * np.linspace(1, 0, count, dtype=np.float32)))
