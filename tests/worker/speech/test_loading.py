@@ -125,9 +125,12 @@ def test_text_it_cannot_say_is_refused(speech: SpeechModel) -> None:
         spoken(speech, text="\u4f60\u597d")
 
 
-def test_long_text_gets_a_warning(speech: SpeechModel) -> None:
-    (warning,) = spoken(speech, text="word " * 20).warnings
-    assert "trained on up to 60" in warning
+def test_a_text_longer_than_those_in_training_becomes_several_parts(speech: SpeechModel) -> None:
+    utterance = spoken(speech, text="word " * 20)
+    assert utterance.reading is not None
+    parts = [*utterance.parts, *utterance.reading]
+    assert [utterance.request.text[slice(*part.span)].count("word") for part in parts] == [10, 10]
+    assert utterance.warnings == []
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from worker.speech.catalogue import VoiceCatalogue
 from worker.speech.config import AttributeConfig
 from worker.speech.loading import open_model
 from worker.speech.model import SpeechModel
+from worker.speech.assembly import Assembly
 from worker.speech.preparation import MOST_TRANSCRIPT_TOKENS, make_utterance, with_voice
 from worker.speech.reading import join_texts
 from worker.speech.summary import kept_tokens, make_result
@@ -101,8 +102,12 @@ def run(speech: SpeechModel, utterances: Iterable[Utterance]) -> None:
 def finished(speech: SpeechModel, utterance: Utterance) -> Utterance:
     """An utterance after its row has run, with silence for a wave."""
     run(speech, [utterance])
-    tokens = len(row(utterance).decoding.semantic)
-    utterance.parts[0].wave = np.zeros(tokens * speech.codec.hop, np.float32)
+    (part,), tokens = utterance.parts, len(row(utterance).decoding.semantic)
+    part.wave = np.zeros(tokens * speech.codec.hop, np.float32)
+    assembly = Assembly(utterance, speech.codec.sample_rate)
+    assembly.add(part)
+    assembly.advance()
+    utterance.audio, utterance.account = assembly.file(), assembly.account()
     utterance.done_at = row(utterance).finished_at
     return utterance
 
