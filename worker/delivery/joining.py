@@ -61,6 +61,7 @@ class Joiner:
             return wave[:0]
         before = self._bridge(wave[: loud[0]])
         self._gap = None
+        self.begun_at = self.position + len(before)
         speech = self._faded_in(wave[loud[0] :], len(before))
         return self._settle(np.concatenate((before, speech)))
 

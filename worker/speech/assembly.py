@@ -7,7 +7,7 @@ from worker.delivery.encoding import AudioEncoder, complete
 from worker.delivery.joining import Joiner, faded_out
 from worker.delivery.loudness import loudness, matched
 from worker.speech.tally import Tally
-from worker.speech.utterance import Account, Part, Utterance, Wave
+from worker.speech.utterance import Account, Closed, Heard, Part, Piece, Utterance, Wave
 
 
 class Assembly:
@@ -30,6 +30,8 @@ class Assembly:
         self._arrived = 0
         self._expected: int | None = None
         self._loudness = 0.0
+        self._first: list[Wave] = []  # what was heard of the first part
+        self._present: Part | None = None
         self._samples = 0
         most = utterance.request.max_seconds
         self._most = None if most is None else round(most * sample_rate)
@@ -41,17 +43,52 @@ class Assembly:
         """Whether all parts have come."""
         return self._arrived == self._expected
 
-    def add(self, part: Part) -> None:
-        """A part has come, with a wave or without one."""
-        self._arrived += 1
-        self._waiting[part.number] = part
+    def count(self, item: Piece | Heard | Closed) -> None:
+        """Something has come: a part, word of how many there are, or samples ahead of their part."""
+        if isinstance(item, Closed):
+            self._expected = item.parts
+        elif isinstance(item, Piece):
+            self._arrived += 1
 
-    def close(self, parts: int) -> None:
-        """There are so many parts."""
-        self._expected = parts
+    def take(self, item: Piece | Heard | Closed) -> None:
+        """Put what has come into the audio, and what has its turn with it."""
+        if isinstance(item, Heard):
+            self._begin(item.part)
+            self._first.append(item.wave)
+            self._take(self._joiner.feed(item.wave))
+        elif isinstance(item, Piece):
+            self._waiting[item.part.number] = item.part
+            self._advance()
+        if self.over:
+            self._finish()
 
-    def advance(self) -> None:
-        """Put into the audio what has its turn."""
+    def taken(self) -> bytes:
+        """The bytes that are ready, once."""
+        content = bytes(self._content)
+        self._content.clear()
+        return content
+
+    def _finish(self) -> None:
+        """What is left becomes bytes."""
+        if self._utterance.ending and not self.enough:
+            self._take(self._joiner.feed(np.zeros(round(self._utterance.ending * self._rate), np.float32)))
+        self._take(self._joiner.finish())
+        self._content += self._encoder.close()
+
+    def file(self) -> bytes:
+        """The whole file, where no bytes were taken from it."""
+        return complete(self._content, self._encoder)
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio so far."""
+        return self._samples / self._rate
+
+    def account(self) -> Account:
+        """What is told of the audio."""
+        return self._tally.account(self.seconds, cut=self.enough)
+
+    def _advance(self) -> None:
         while (part := self._waiting.pop(self._utterance.joined, None)) is not None:
             if not self.enough:
                 self._join(part)
@@ -59,33 +96,27 @@ class Assembly:
             if part.number:
                 part.forget()
 
-    def file(self) -> bytes:
-        """The whole file, once all parts have come."""
-        if self._utterance.ending and not self.enough:
-            self._take(self._joiner.feed(np.zeros(round(self._utterance.ending * self._rate), np.float32)))
-        self._take(self._joiner.finish())
-        self._content += self._encoder.close()
-        return complete(self._content, self._encoder)
-
-    def account(self) -> Account:
-        """What is told of the audio."""
-        return self._tally.account(self._samples / self._rate, cut=self.enough)
-
     def _join(self, part: Part) -> None:
-        first = part.number == 0
-        self._joiner.begin(part.pause if part.pause or not first else None)
+        self._begin(part)
         self._take(self._joiner.feed(self._leveled(part)))
         if part.row.finished is not FinishReason.EOS:
             self._joiner.cut()
         begin = self._joiner.ended_at if self._joiner.begun_at is None else self._joiner.begun_at
         self._tally.add(part, begin / self._rate, self._joiner.ended_at / self._rate)
 
+    def _begin(self, part: Part) -> None:
+        if part is not self._present:
+            self._present = part
+            self._joiner.begin(part.pause if part.pause or part.number else None)
+
     def _leveled(self, part: Part) -> Wave:
         """A part's wave as loud as the first."""
         wave = np.zeros(0, np.float32) if part.wave is None else part.wave
         if self._loudness:
             return matched(wave, self._rate, self._loudness)
-        self._loudness = loudness(wave, self._rate) if len(wave) else 0.0
+        whole = np.concatenate((*self._first, wave))
+        self._first.clear()
+        self._loudness = loudness(whole, self._rate) if len(whole) else 0.0
         return wave
 
     def _take(self, wave: Wave) -> None:

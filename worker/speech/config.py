@@ -79,6 +79,8 @@ class ModelConfig(BaseModel):
     codec: Literal["bicodec"] = "bicodec"
     features: Literal["wav2vec2", "mel"] = "wav2vec2"
     trained: bool = True
+    lookahead: int = Field(default=24, ge=0)
+    """Tokens that the samples of a stream wait for; more are more exact, fewer sooner heard."""
     text: TextConfig = TextConfig()
     attributes: AttributeConfig | None = None
     """None: the model was trained on all values."""

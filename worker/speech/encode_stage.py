@@ -11,16 +11,17 @@ from worker.speech.assembly import Assembly
 from worker.speech.inside import Inside
 from worker.speech.spoiled import NO_SPEECH
 from worker.speech.stage import Stage, call
-from worker.speech.utterance import Closed, Piece, Utterance
+from worker.speech.utterance import Closed, Heard, Piece, Utterance
 
 
-class EncodeStage(Stage[Piece | Closed]):
+class EncodeStage(Stage[Piece | Heard | Closed]):
     """Every part of every utterance comes here once, with a wave or without one, and word of their number.
 
     Args:
         sample_rate: Of the waves, Hz.
         inside: What is inside the pipeline.
         enough: Called with utterances whose further parts are not needed.
+        heard: Called with a stream and its next bytes, as they are made.
         done: Called with every utterance when its last part has come.
 
     Attributes:
@@ -32,11 +33,12 @@ class EncodeStage(Stage[Piece | Closed]):
         sample_rate: int,
         inside: Inside,
         enough: Callable[[Utterance], None],
+        heard: Callable[[Utterance, bytes], None],
         done: Callable[[Utterance], None],
     ) -> None:
         super().__init__("encoder")
         self._sample_rate, self._inside = sample_rate, inside
-        self._enough, self._done = enough, done
+        self._enough, self._heard, self._done = enough, heard, done
         self._assemblies: dict[Utterance, Assembly] = {}
         self.audio_seconds = 0.0
 
@@ -46,28 +48,24 @@ class EncodeStage(Stage[Piece | Closed]):
             if utterance not in self._assemblies:
                 self._assemblies[utterance] = Assembly(utterance, self._sample_rate)
             assembly = self._assemblies[utterance]
-            if isinstance(item, Closed):
-                assembly.close(item.parts)
-            else:
-                assembly.add(item.part)
-            self._encode(utterance, assembly)
+            self._encode(utterance, assembly, item)
             if assembly.over:
                 del self._assemblies[utterance]
                 self._finish(utterance)
 
-    def _wanted(self, utterance: Utterance) -> bool:
-        return utterance.refusal is None and self._inside.cancelled(utterance) is None
-
-    def _encode(self, utterance: Utterance, assembly: Assembly) -> None:
+    def _encode(self, utterance: Utterance, assembly: Assembly, item: Piece | Heard | Closed) -> None:
         """Go on with the audio as far as its parts have come."""
-        if not self._wanted(utterance):
+        assembly.count(item)
+        if utterance.refusal is not None or self._inside.cancelled(utterance) is not None:
             return
         enough = assembly.enough
         try:
             with self.busy():
-                assembly.advance()
+                assembly.take(item)
                 if assembly.over:
                     self._complete(utterance, assembly)
+                if utterance.request.stream:
+                    self._let_hear(utterance, assembly)
         except Exception as error:  # noqa: BLE001 - one utterance's fault must not end the thread
             logger.exception("encoding failed")
             problem = f"{utterance.request.format}: {type(error).__name__}: {error}"
@@ -77,15 +75,23 @@ class EncodeStage(Stage[Piece | Closed]):
             self._enough(utterance)
 
     def _complete(self, utterance: Utterance, assembly: Assembly) -> None:
-        utterance.audio, utterance.account = assembly.file(), assembly.account()
-        if utterance.account.semantic:
-            self.audio_seconds += utterance.account.seconds
-        else:
+        utterance.account = assembly.account()
+        if not utterance.account.semantic:
             utterance.refuse(NO_SPEECH)
+            return
+        self.audio_seconds += utterance.account.seconds
+        if not utterance.request.stream:
+            utterance.audio = assembly.file()
+
+    def _let_hear(self, utterance: Utterance, assembly: Assembly) -> None:
+        """Hand on the bytes that are ready, and note until when they last."""
+        content = assembly.taken()
+        if content:
+            utterance.listening.deliver(assembly.seconds)
+            self._heard(utterance, content)
 
     def _finish(self, utterance: Utterance) -> None:
         cancelled = self._inside.leave(utterance)
-        utterance.refuse(cancelled)
         if cancelled is not None:
             utterance.refusal = cancelled
         if utterance.refusal is not None:

@@ -12,6 +12,7 @@ from rwkv_tts.refusal import Refusal
 from sampler.layout import TokenLayout
 from worker.speech.cast import Cast, Role
 from worker.speech.read_stage import Order, Read
+from worker.speech.schedule import HeardParts
 from worker.speech.spoiled import Attempts
 from worker.speech.stage import Stage, call
 from worker.speech.utterance import Closed, Piece, Utterance
@@ -65,9 +66,10 @@ class EngineStage(Stage[ToEngine]):
     Args:
         engine: The engine; the stage's thread owns it from now on.
         layout: The token layout of its model.
+        lookahead: Tokens that a stream's samples wait for.
         attempts: Decides which parts are tried again.
         to_reader: Asks for further parts; gets None at the end.
-        to_vocoder: Gets the parts that were decoded, and None at the end.
+        to_vocoder: Gets the parts that were decoded, those that are heard meanwhile as well, and None at the end.
         to_encoder: Gets those that have nothing to say, and word of every utterance that has left the engine.
         freed: Called when rows have become free.
     """
@@ -76,6 +78,7 @@ class EngineStage(Stage[ToEngine]):
         self,
         engine: Engine,
         layout: TokenLayout,
+        lookahead: int,
         attempts: Attempts,
         to_reader: Callable[[Order | None], None],
         to_vocoder: Callable[[Piece | None], None],
@@ -91,6 +94,7 @@ class EngineStage(Stage[ToEngine]):
         self._profile: Step | None = None
         self._cast = Cast(to_reader, layout.globals_per_voice)
         self._running: dict[Row, Piece] = {}
+        self._heard = HeardParts(lookahead)
 
     @property
     def jobs(self) -> int:
@@ -110,6 +114,8 @@ class EngineStage(Stage[ToEngine]):
             self._start_further()
             finished = self._step()
             self.completed += 1
+            for piece in self._heard.due():
+                self._to_vocoder(piece)
             for row in finished:
                 self._leave(row)
             if finished:
@@ -170,6 +176,7 @@ class EngineStage(Stage[ToEngine]):
         assert role is not None
         role.running += 1
         self._running[piece.part.row] = piece
+        self._heard.begin(piece)
         self.engine.add(piece.part.row)
 
     def _end(self, role: Role | None, *, enough: bool = False) -> None:
@@ -185,6 +192,7 @@ class EngineStage(Stage[ToEngine]):
 
     def _leave(self, row: Row) -> None:
         piece = self._running.pop(row)
+        heard = self._heard.end(row)
         role = self._cast.role(piece.utterance)
         assert role is not None
         role.running -= 1
@@ -193,12 +201,10 @@ class EngineStage(Stage[ToEngine]):
             return
         role.sent += 1
         refusal = None if role.enough else self._attempts.failure(piece)
-        if refusal is None and row.decoding.semantic and not role.enough:
-            self._to_vocoder(piece)
-        else:
-            self._to_encoder(piece)
         if refusal is not None:
             self._refuse(role, refusal)
+        speaks = refusal is None and bool(row.decoding.semantic) and not role.enough
+        (self._to_vocoder if speaks or heard else self._to_encoder)(piece)
         self._see_off(role)
 
     def _refuse(self, role: Role, refusal: Refusal) -> None:

@@ -11,11 +11,13 @@ class Inside:
 
     Attributes:
         lock: Held to change what is inside, and to hand over what a cancel must not miss; never in a step.
+        listeners: How many of the utterances are streams.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self._utterances: dict[Utterance, Refusal | None] = {}
+        self.listeners = 0
 
     def __len__(self) -> int:
         return len(self._utterances)
@@ -23,6 +25,7 @@ class Inside:
     def enter(self, utterance: Utterance) -> None:
         """Take an utterance in; for the holder of the lock."""
         self._utterances[utterance] = None
+        self.listeners += utterance.request.stream
 
     def cancel(self, key: str, refusal: Refusal) -> Utterance | None:
         """Mark the utterance of an id as cancelled, unless it is already; for the holder of the lock."""
@@ -39,4 +42,5 @@ class Inside:
     def leave(self, utterance: Utterance) -> Refusal | None:
         """Let an utterance go, and tell why it was cancelled, or None; a later cancel is too late."""
         with self.lock:
+            self.listeners -= utterance.request.stream
             return self._utterances.pop(utterance)

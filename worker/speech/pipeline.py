@@ -39,6 +39,7 @@ class Pipeline:
         max_rows: Rows that decode at once.
         token_chunk_size: Prompt tokens that one step may prefill.
         done: Called from the encoder's thread with every utterance that has ended.
+        heard: Called from the encoder's thread with a stream and its next bytes.
         freed: Called from the engine's and the cloner's threads when rows have become free.
         vocoder_batch: Parts that are vocoded together at most.
         clone_batch: Recordings that are encoded together at most.
@@ -55,6 +56,7 @@ class Pipeline:
         max_rows: int,
         token_chunk_size: int,
         done: Callable[[Utterance], None],
+        heard: Callable[[Utterance, bytes], None] = lambda *_: None,
         freed: Callable[[], None] = lambda: None,
         vocoder_batch: int = 1,
         clone_batch: int = 1,
@@ -65,14 +67,23 @@ class Pipeline:
         engine = Engine(speech.model, speech.layout, max_rows, token_chunk_size)
         self.stats, self.scheduler = engine.stats, engine.scheduler
         self._encoder = EncodeStage(
-            self.sample_rate, self._inside, lambda one: self._engine.put(Enough(one)), done
+            self.sample_rate, self._inside, lambda one: self._engine.put(Enough(one)), heard, done
         )
-        to_encoder = self._encoder.put
-        self._vocoder = VocodeStage(Vocoder(speech.codec), self._inside, vocoder_batch, to_encoder)
+        to_encoder, lookahead = self._encoder.put, speech.config.lookahead
+        self._vocoder = VocodeStage(
+            Vocoder(speech.codec), self._inside, vocoder_batch, lookahead, to_encoder
+        )
         self._reader = ReadStage(lambda read: self._engine.put(read))
         attempts = Attempts(speech.layout, _ATTEMPTS if speech.config.trained else 0)
         self._engine = EngineStage(
-            engine, speech.layout, attempts, self._reader.put, self._vocoder.put, to_encoder, freed
+            engine,
+            speech.layout,
+            lookahead,
+            attempts,
+            self._reader.put,
+            self._vocoder.put,
+            to_encoder,
+            freed,
         )
         self._cloner = CloneStage(speech, self._inside, clone_batch, self._engine.put, to_encoder, freed)
         self._closed = False  # under the lock

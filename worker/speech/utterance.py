@@ -149,6 +149,33 @@ class Account:
     vocoded_at: float
 
 
+@dataclass
+class Listening:
+    """How somebody is served who listens while the audio is made; times are ``time.monotonic()`` seconds.
+
+    Attributes:
+        began_at: When the first samples were ready; 0 before.
+        runs_dry_at: When all that was made so far has been heard.
+        waits: How often there was nothing to hear.
+        waited: For how long in all, seconds.
+    """
+
+    began_at: float = 0.0
+    runs_dry_at: float = 0.0
+    waits: int = 0
+    waited: float = 0.0
+
+    def deliver(self, seconds: float) -> None:
+        """There are so many seconds of audio now, from the beginning on."""
+        now = time.monotonic()
+        if not self.began_at:
+            self.began_at = now
+        elif now > self.runs_dry_at:
+            self.waits += 1
+            self.waited += now - self.runs_dry_at
+        self.runs_dry_at = self.began_at + self.waited + seconds
+
+
 @dataclass(eq=False)
 class Utterance:
     """A request on its way through the stages; each fills in its share.
@@ -168,6 +195,7 @@ class Utterance:
         ending: Seconds of silence after the last part.
         audio: The encoded file.
         account: What is told of it.
+        listening: How a listener is served, of a stream.
         refusal: Why there is none.
     """
 
@@ -187,6 +215,7 @@ class Utterance:
     ending: float = 0.0
     audio: bytes = b""
     account: Account | None = None
+    listening: Listening = field(default_factory=Listening)
     done_at: float = 0.0
     refusal: Refusal | None = None
 
@@ -220,3 +249,11 @@ class Closed(NamedTuple):
 
     utterance: Utterance
     parts: int
+
+
+class Heard(NamedTuple):
+    """The next samples, float32 [n], of a part that is not complete."""
+
+    utterance: Utterance
+    part: Part
+    wave: Wave

@@ -1,16 +1,52 @@
-"""The vocoder's thread: turns the tokens of parts into waves."""
+"""The vocoder's thread: turns the tokens of parts into waves, and those of streams piece by piece."""
 
+import queue
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from loguru import logger
 
+from codec.streaming import Span, settled
 from codec.vocoder import Vocoder
 from rwkv_tts.refusal import Cause, Refusal
 from worker.speech.inside import Inside
+from worker.speech.schedule import is_heard, piece_size, urgency
 from worker.speech.stage import Stage
-from worker.speech.utterance import Piece
+from worker.speech.utterance import Heard, Piece, Wave
+
+_SHORT_SPAN = 200
+"""Tokens that are vocoded at once while somebody listens, so that no listener waits for a long text."""
+
+
+@dataclass(eq=False)
+class Work:
+    """A part that is being vocoded.
+
+    Attributes:
+        done: Tokens whose samples are made.
+        waves: Those samples, where they are not heard at once.
+    """
+
+    piece: Piece
+    done: int = 0
+    waves: list[Wave] = field(default_factory=list)
+
+    def span(self, lookahead: int, most: int | None) -> Span | None:
+        """The tokens whose samples are to be made next; None while there are not enough."""
+        ended = self.piece.part.row.finished is not None  # before the tokens: they are complete then
+        end = settled(len(self.piece.part.row.decoding.semantic), ended=ended, lookahead=lookahead)
+        if end <= self.done or (not ended and end - self.done < piece_size(self.done)):
+            return None
+        return Span(self.done, end if most is None else min(end, self.done + most))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all samples are made."""
+        row = self.piece.part.row
+        return row.finished is not None and self.done >= len(row.decoding.semantic)
 
 
 class VocodeStage(Stage[Piece]):
@@ -20,51 +56,98 @@ class VocodeStage(Stage[Piece]):
         vocoder: Turns tokens into waves.
         inside: What is inside the pipeline.
         most: Parts that are vocoded together at most.
-        to_encoder: Gets every part, and None at the end.
+        lookahead: Tokens that a stream's samples wait for.
+        to_encoder: Gets every part, what is heard of it before, and None at the end.
     """
 
     def __init__(
-        self, vocoder: Vocoder, inside: Inside, most: int, to_encoder: Callable[[Piece | None], None]
+        self,
+        vocoder: Vocoder,
+        inside: Inside,
+        most: int,
+        lookahead: int,
+        to_encoder: Callable[[Piece | Heard | None], None],
     ) -> None:
         super().__init__("vocoder")
-        self._vocoder, self._inside, self._most = vocoder, inside, most
+        self._vocoder, self._inside, self._most, self._lookahead = vocoder, inside, most, lookahead
         self._to_encoder = to_encoder
+        self._works: dict[Piece, Work] = {}
+        self._open = True
 
     def run(self) -> None:
-        while (batch := self.batch(self._most)) is not None:
+        while self._open or self._works:
+            self._gather()
+            batch = self._pick()
             with self.busy():
                 self._vocode(batch)
-            for piece in batch:
-                self._to_encoder(piece)
+            for work in list(self._works.values()):
+                self._hand_on(work)
         self._to_encoder(None)
 
-    def _vocode(self, batch: list[Piece]) -> None:
-        """Decode those that are wanted; if the batch fails, each alone, so that only the faulty fail."""
-        batch = [piece for piece in batch if self._wanted(piece)]
+    def _gather(self) -> None:
+        """Take in what has come; wait if there is nothing else to do."""
+        wait = not self._pick()
+        while True:
+            try:
+                piece = self.inbox.get(block=wait)
+            except queue.Empty:
+                return
+            wait = False
+            if piece is None:
+                self._open = False
+                return
+            self._works.setdefault(piece, Work(piece))
+
+    def _pick(self) -> list[tuple[Work, Span]]:
+        """What is made next."""
+        most = _SHORT_SPAN if self._inside.listeners else None
+        ready = [(work, span) for work in self._works.values() if (span := work.span(self._lookahead, most))]
+        ready.sort(key=lambda pair: urgency(*pair[0].piece))
+        return ready[: self._most]
+
+    def _vocode(self, batch: list[tuple[Work, Span]]) -> None:
+        """Decode what is wanted; if the batch fails, each alone, so that only the faulty fail."""
+        batch = [(work, span) for work, span in batch if self._wanted(work)]
         if batch and not self._decode(batch):
             # Not where the error was caught: it would keep the failed batch's tensors in memory.
-            for piece in batch:
-                self._vocode([piece])
+            for pair in batch:
+                self._vocode([pair])
 
-    def _wanted(self, piece: Piece) -> bool:
-        return piece.utterance.refusal is None and self._inside.cancelled(piece.utterance) is None
+    def _wanted(self, work: Work) -> bool:
+        utterance = work.piece.utterance
+        return utterance.refusal is None and self._inside.cancelled(utterance) is None
 
-    def _decode(self, batch: list[Piece]) -> bool:
+    def _decode(self, batch: list[tuple[Work, Span]]) -> bool:
         """Decode a batch; False if it failed and its parts are to be tried alone."""
-        decodings = [piece.part.row.decoding for piece in batch]
+        decodings = [work.piece.part.row.decoding for work, _ in batch]
+        tokens, spans = [list(decoding.semantic) for decoding in decodings], [span for _, span in batch]
         try:
-            waves = self._vocoder([d.semantic for d in decodings], [d.globals_ for d in decodings])
+            waves = self._vocoder(tokens, [decoding.globals_ for decoding in decodings], spans)
         except torch.AcceleratorError:  # the device is lost to this process
             raise
         except Exception as error:  # noqa: BLE001 - one part's fault must not end the thread
             if len(batch) > 1:
                 return False
             logger.exception("the vocoder failed")
-            batch[0].utterance.refuse(Refusal("vocoder", Cause.INTERNAL, f"{type(error).__name__}: {error}"))
+            refusal = Refusal("vocoder", Cause.INTERNAL, f"{type(error).__name__}: {error}")
+            batch[0][0].piece.utterance.refuse(refusal)
         else:
-            now = time.monotonic()
-            for piece, wave in zip(batch, waves, strict=True):
-                piece.part.wave = wave
-                piece.part.vocoded_at = now
+            for (work, span), wave in zip(batch, waves, strict=True):
+                work.done = span.end
+                work.waves.append(wave)
         self.completed += 1
         return True
+
+    def _hand_on(self, work: Work) -> None:
+        """Give the encoder what is complete, or what is to be heard of it already."""
+        utterance, part = work.piece
+        wanted = self._wanted(work)
+        if part.row.finished is not None and (work.complete or not wanted):
+            if wanted:
+                part.wave = np.concatenate(work.waves) if work.waves else np.zeros(0, np.float32)
+                part.vocoded_at = time.monotonic()
+            del self._works[work.piece]
+            self._to_encoder(work.piece)
+        elif is_heard(work.piece) and work.waves:
+            self._to_encoder(Heard(utterance, part, np.concatenate(work.waves)))
+            work.waves.clear()

@@ -28,7 +28,7 @@ from worker.speech.assembly import Assembly
 from worker.speech.preparation import MOST_TRANSCRIPT_TOKENS, make_utterance, with_voice
 from worker.speech.reading import join_texts
 from worker.speech.summary import kept_tokens, make_result
-from worker.speech.utterance import Utterance
+from worker.speech.utterance import Closed, Piece, Utterance
 from worker.text.speakable import TextConfig
 
 RECORDING = bytes(range(256)) * 3
@@ -105,8 +105,9 @@ def finished(speech: SpeechModel, utterance: Utterance) -> Utterance:
     (part,), tokens = utterance.parts, len(row(utterance).decoding.semantic)
     part.wave = np.zeros(tokens * speech.codec.hop, np.float32)
     assembly = Assembly(utterance, speech.codec.sample_rate)
-    assembly.add(part)
-    assembly.advance()
+    for item in (Piece(utterance, part), Closed(utterance, 1)):
+        assembly.count(item)
+        assembly.take(item)
     utterance.audio, utterance.account = assembly.file(), assembly.account()
     utterance.done_at = row(utterance).finished_at
     return utterance
