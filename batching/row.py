@@ -41,6 +41,11 @@ class Row:
         """Go back to the prompt; every field but the key and the time of arrival starts anew."""
         vars(self).update(vars(Row(self.key, self.decoding.restarted(), added_at=self.added_at)))
 
+    def ended_before(self, finish: FinishReason) -> None:
+        """All of it was drawn elsewhere, and it ended so; it is not to run."""
+        self.decoding.finish = finish
+        self.started_at = self.prefilled_at = self.finished_at = time.monotonic()
+
     def fail(self, reason: str) -> None:
         self.error = reason
         self.decoding.finish = FinishReason.ERROR

@@ -85,6 +85,7 @@ class Decoding:
         limit: Semantic tokens after which the row ends with ``length``.
         streak: The same semantic token this often in a row ends it with ``repetition``.
         first_eos: Semantic tokens that must be there before EOS may be drawn.
+        spoken: Semantic tokens that were drawn before, of a row with a given voice: it prefills them and goes on.
     """
 
     layout: TokenLayout
@@ -96,6 +97,7 @@ class Decoding:
     global_sampling: PhaseSampling = GLOBAL_SAMPLING
     semantic_sampling: PhaseSampling = SEMANTIC_SAMPLING
     first_eos: int = 0
+    spoken: Sequence[int] = ()
     globals_: list[int] = field(init=False)
     semantic: list[int] = field(init=False, default_factory=list)
     phase: Phase = field(init=False, default=Phase.PREFILL)
@@ -110,7 +112,9 @@ class Decoding:
     def __post_init__(self) -> None:
         self._draws = Draws(self.seed, self.phase)
         self.globals_ = list(self.voice)
-        self._pending = list(self.prompt)
+        self._pending = [*self.prompt, *self.spoken]
+        for token in self.spoken:
+            self._say(token)
 
     def restarted(self) -> "Decoding":
         """The same request before its first step; it will draw the same tokens again."""
@@ -127,6 +131,7 @@ class Decoding:
         self._cursor += count
         if self.phase is Phase.PREFILL and self.remaining == 0:
             self.phase = Phase.SEMANTIC if self.voice else Phase.GLOBAL
+            self._drawn = len(self.spoken)
         return tokens
 
     @property
@@ -189,12 +194,15 @@ class Decoding:
         self._pending = list(tokens)
         self._cursor = 0
 
+    def _say(self, token: int) -> None:
+        self._repeats = self._repeats + 1 if self.semantic and token == self.semantic[-1] else 1
+        self.semantic.append(token)
+
     def _accept_semantic(self, token: int) -> None:
         if token == self.layout.eos:
             self.finish = FinishReason.EOS
             return
-        self._repeats = self._repeats + 1 if self.semantic and token == self.semantic[-1] else 1
-        self.semantic.append(token)
+        self._say(token)
         if self._repeats >= self.streak:
             del self.semantic[len(self.semantic) - self.streak + 1 :]
             self.finish = FinishReason.REPETITION

@@ -1,7 +1,8 @@
 """What the broker needs, done by speech: requests become utterances, finished utterances become results."""
 
+import json
 import queue
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from rwkv_tts.refusal import Cause, Refusal, RequestError
 from rwkv_tts.schema import SynthesisRequest, SynthesisResult, parse_request
 from rwkv_tts.tuning import Tunable, TuningError, changed
 from rwkv_tts.voice_store import VoiceStore
-from worker.broker.backend import BackendBrokenError, Ended
+from worker.broker.backend import BackendBrokenError, Ended, Made
 from worker.broker.meter import Meter
 from worker.delivery.attachments import attachments
 from worker.ops import logs
@@ -22,7 +23,7 @@ from worker.speech.model import SpeechModel
 from worker.speech.pipeline import Pipeline, StageBrokenError
 from worker.speech.preparation import make_utterance
 from worker.speech.summary import kept_tokens, make_result
-from worker.speech.utterance import Utterance
+from worker.speech.utterance import Step, Utterance
 
 _LATELY_SECONDS = 10.0
 _RECORDINGS_AT_ONCE = 8
@@ -58,7 +59,7 @@ class SpeechBackend:
     Args:
         speech: The loaded model.
         settings: Of the pipeline.
-        ended: Called with every job that has ended.
+        post: Called with what jobs have made, and with every job that has ended.
         freed: Called when there is room again.
         spoken: Called with every result.
 
@@ -70,11 +71,11 @@ class SpeechBackend:
         self,
         speech: SpeechModel,
         settings: Settings,
-        ended: Callable[[Ended], None],
+        post: Callable[[Ended | Made], None],
         freed: Callable[[], None],
         spoken: Callable[[SynthesisResult], None] = lambda _: None,
     ) -> None:
-        self._ended, self._spoken = ended, spoken
+        self._post, self._spoken = post, spoken
         self._warmed: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
         self._start = self._values = Tunable(**settings.model_dump(include=set(Tunable.model_fields)))
         self._meter = Meter(counters=4, window=_LATELY_SECONDS)
@@ -83,6 +84,7 @@ class SpeechBackend:
             max_rows=settings.max_rows,
             token_chunk_size=settings.token_chunk_size,
             done=self._done,
+            made=self._made,
             freed=freed,
             vocoder_batch=1 if settings.device == "cpu" else _PARTS_AT_ONCE,
             clone_batch=1 if settings.device == "cpu" else _RECORDINGS_AT_ONCE,
@@ -91,7 +93,7 @@ class SpeechBackend:
         self.room = self.pipeline.free_rows
         self.close = self.pipeline.close
 
-    def submit(self, job_id: str, request: Any, queued: float) -> None:
+    def submit(self, job_id: str, request: Any, queued: float, before: Sequence[bytes]) -> None:
         """Start a job that waited ``queued`` seconds.
 
         Raises:
@@ -100,7 +102,7 @@ class SpeechBackend:
             redis.exceptions.RedisError: Redis is away, and with it the voices.
         """
         parsed = parse_request(request)
-        self.pipeline.submit(make_utterance(self.pipeline.speech, job_id, parsed, queued))
+        self.pipeline.submit(make_utterance(self.pipeline.speech, job_id, parsed, queued, before))
 
     def progress(self) -> int | None:
         """A number that changes whenever any job advances; None when there is nothing to do.
@@ -170,20 +172,27 @@ class SpeechBackend:
             else:
                 return
 
+    def _made(self, step: Step) -> None:
+        heard = {"audio": step.audio} if step.audio else {}
+        if step.audio and step.changes:
+            heard["head"] = json.dumps([[offset, content.hex()] for offset, content in step.changes]).encode()
+        kept = step.entry.model_dump_json().encode()
+        self._post(Made(step.utterance.id, step.entry.number, heard, kept))
+
     def _done(self, utterance: Utterance) -> None:
         if utterance.id == _WARM_UP_ID:
             self._warmed.put(utterance)
         elif utterance.refusal is not None:
-            self._ended(Ended(utterance.id, refusal=utterance.refusal))
+            self._post(Ended(utterance.id, refusal=utterance.refusal))
         else:
             try:
                 ended, result = finished(utterance, self.pipeline.sample_rate)
             except Exception as error:  # noqa: BLE001 - or the job would never end
                 logger.exception("a result cannot be summed up")
                 problem = f"{type(error).__name__}: {error}"
-                self._ended(Ended(utterance.id, refusal=Refusal("result", Cause.INTERNAL, problem)))
+                self._post(Ended(utterance.id, refusal=Refusal("result", Cause.INTERNAL, problem)))
                 return
-            self._ended(ended)
+            self._post(ended)
             self._spoken(result)
 
 

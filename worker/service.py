@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from worker.backend import SpeechBackend, WarmUpError, load_speech
-from worker.broker.backend import Ended
+from worker.broker.backend import Ended, Made
 from worker.broker.batch_worker import BatchWorker, ExitCode
 from worker.broker.callbacks import CallbackError
 from worker.broker.connection import wait_for_redis, worker_connection
@@ -69,9 +69,9 @@ def _make_worker(
     metrics.show_engine(speech.model.description)
     wait_for_redis(connection, settings.outage_timeout)  # it may have gone while the model was loaded
 
-    def make_backend(ended: Callable[[Ended], None], freed: Callable[[], None]) -> SpeechBackend:
+    def make_backend(post: Callable[[Ended | Made], None], freed: Callable[[], None]) -> SpeechBackend:
         health.starting = "the model is warming up"
-        backend = SpeechBackend(speech, settings, ended, freed, metrics.spoken)
+        backend = SpeechBackend(speech, settings, post, freed, metrics.spoken)
         backend.warm_up()
         if profile_steps:
             path = Path(f"profile-{os.getpid()}.json").absolute()

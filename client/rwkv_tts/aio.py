@@ -10,6 +10,7 @@ from typing import Any
 from redis import asyncio as redis_asyncio
 
 from rwkv_tts.client import TTSClient
+from rwkv_tts.listening import AsyncSpeechStream
 from rwkv_tts.load import Busyness, QueueLoad
 from rwkv_tts.results import BLOCK_SECONDS, Speech, fetch_job, look, results_key
 from rwkv_tts.tuner import Tuned
@@ -86,6 +87,15 @@ class AsyncTTSClient:
     async def enqueue(self, request: Any, **options: Any) -> str:
         """Queue a request for the worker to judge; takes what ``TTSClient.enqueue`` takes."""
         return await asyncio.to_thread(self._client.enqueue, request, **options)
+
+    async def stream(self, text: str, **options: Any) -> AsyncSpeechStream:
+        """Queue a request and hear it while it is made; takes what ``TTSClient.stream`` takes."""
+        return await self.listen(await self.submit(text, stream=True, **options))
+
+    async def listen(self, job_id: str) -> AsyncSpeechStream:
+        """Hear a job whose request has ``stream``, from its beginning."""
+        job = await asyncio.to_thread(fetch_job, self._client.connection, job_id)
+        return AsyncSpeechStream(job, self._waiting, asyncio.to_thread, self.cancel)
 
     async def submit_voice(
         self, name: str, recording: bytes, transcript: str | None = None, **options: Any

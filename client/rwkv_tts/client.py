@@ -12,6 +12,7 @@ from rq.job import JobStatus
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
+from rwkv_tts.listening import SpeechStream
 from rwkv_tts.load import Busyness, QueueLoad, busyness
 from rwkv_tts.results import BLOCK_SECONDS, ENDED, Speech, fetch_job, look, results_key
 from rwkv_tts.schema import SynthesisRequest, parse_request
@@ -83,6 +84,29 @@ class TTSClient:
         if isinstance(request, SynthesisRequest):
             request = request.model_dump(mode="json", exclude_unset=True)
         return self._submission.enqueue(request, result_ttl, job_options or {})
+
+    def stream(
+        self,
+        text: str,
+        *,
+        result_ttl: int | None = None,
+        job_options: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> SpeechStream:
+        """Queue a request and hear it while it is made; takes what ``submit`` takes and raises the same.
+
+        Closing what is returned before its end cancels the job.
+        """
+        job_id = self.submit(text, result_ttl=result_ttl, job_options=job_options, stream=True, **fields)
+        return self.listen(job_id)
+
+    def listen(self, job_id: str) -> SpeechStream:
+        """Hear a job whose request has ``stream``, from its beginning.
+
+        Raises:
+            rq.exceptions.NoSuchJobError: There is no such job.
+        """
+        return SpeechStream(fetch_job(self.connection, job_id), self.cancel)
 
     def submit_voice(
         self, name: str, recording: bytes, transcript: str | None = None, *, preview: str = PREVIEW, **fields: Any

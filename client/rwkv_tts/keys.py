@@ -12,6 +12,12 @@ AUDIO_PREFIX = "rwkv-tts:audio:"
 TOKENS_PREFIX = "rwkv-tts:tokens:"
 """``rwkv-tts:tokens:<job id>``: what it takes to keep a job's voice, as JSON; lives as long as its audio."""
 
+CHUNKS_PREFIX = "rwkv-tts:chunks:"
+"""``rwkv-tts:chunks:<job id>``: a stream of what was made of a job's audio so far, for those who listen."""
+
+KEPT_PREFIX = "rwkv-tts:kept:"
+"""``rwkv-tts:kept:<job id>``: a stream of what another worker needs to go on with a job; gone when the job ends."""
+
 VOICES_KEY = "rwkv-tts:voices"
 """The hash of kept voices: from id to the text of a RAF file."""
 
@@ -37,6 +43,14 @@ def audio_key(job_id: str) -> str:
 
 def tokens_key(job_id: str) -> str:
     return TOKENS_PREFIX + job_id
+
+
+def chunks_key(job_id: str) -> str:
+    return CHUNKS_PREFIX + job_id
+
+
+def kept_key(job_id: str) -> str:
+    return KEPT_PREFIX + job_id
 
 
 def lease_key(worker_name: str) -> str:

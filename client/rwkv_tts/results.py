@@ -1,5 +1,6 @@
 """Reads how a job has ended: with speech, or with the reason why there is none."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ from rq.job import Job, JobStatus
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
-from rwkv_tts.keys import audio_key
+from rwkv_tts.keys import audio_key, chunks_key
 from rwkv_tts.schema import SynthesisResult
 
 ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
@@ -43,16 +44,16 @@ def results_key(job_id: str) -> str:
     return str(Result.get_key(job_id))
 
 
-def look(job: Job) -> Speech | None:
-    """The speech of a job that has ended; None while it has not.
+def ended(job: Job) -> SynthesisResult | None:
+    """What the worker says of a job that has ended; None while it has not.
 
     Raises:
-        JobFailedError: It failed, was stopped or cancelled, or its result has expired.
+        JobFailedError: It failed, was stopped or cancelled.
     """
     status = job.get_status()  # before the entries: an entry that is written later must not be missed
     outcome = job.latest_result()
     if outcome is not None and outcome.type == outcome.Type.SUCCESSFUL:
-        return _speech(job, outcome.return_value)
+        return SynthesisResult.model_validate(outcome.return_value)
     if outcome is not None and outcome.type == outcome.Type.FAILED:
         raise JobFailedError(outcome.exc_string or "failed without a reason")
     if status == JobStatus.CANCELED:
@@ -63,8 +64,30 @@ def look(job: Job) -> Speech | None:
     return None
 
 
-def _speech(job: Job, value: Any) -> Speech:
-    audio = job.connection.get(audio_key(job.id))
+def look(job: Job) -> Speech | None:
+    """The speech of a job that has ended; None while it has not.
+
+    Raises:
+        JobFailedError: It failed, was stopped or cancelled, or its result has expired.
+    """
+    result = ended(job)
+    if result is None:
+        return None
+    streamed = result.audio_key == chunks_key(job.id)
+    audio = _streamed(job) if streamed else job.connection.get(audio_key(job.id))
     if not isinstance(audio, bytes):
         raise JobFailedError(f"job {job.id}: its audio has expired")
-    return Speech(SynthesisResult.model_validate(value), audio)
+    return Speech(result, audio)
+
+
+def _streamed(job: Job) -> bytes | None:
+    """The whole file of a job that was heard while it was made: its head tells its length now."""
+    entries: Any = job.connection.xrange(chunks_key(job.id))
+    if not entries:
+        return None
+    content = bytearray(b"".join(fields.get(b"audio", b"") for _, fields in entries))
+    for _, fields in entries:
+        for offset, change in json.loads(fields.get(b"head", b"[]")):
+            new = bytes.fromhex(change)
+            content[offset : offset + len(new)] = new
+    return bytes(content)

@@ -82,7 +82,7 @@ class NoopBackend(Backend):
     def __init__(self, rows: int, ended: Callable[[Ended], None]) -> None:
         self._rows, self._ended = rows, ended
 
-    def submit(self, job_id: str, request: Any, queued: float) -> None:  # noqa: ARG002
+    def submit(self, job_id: str, request: Any, queued: float, before: Sequence[bytes]) -> None:  # noqa: ARG002
         self._ended(Ended(job_id, REQUEST))
 
     def cancel(self, job_id: str, refusal: Refusal) -> None:

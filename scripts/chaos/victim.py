@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -106,7 +106,7 @@ class TimedBackend(Backend):
         self._changed = threading.Condition()
         threading.Thread(target=self._serve, daemon=True).start()
 
-    def submit(self, job_id: str, request: Any, queued: float) -> None:  # noqa: ARG002
+    def submit(self, job_id: str, request: Any, queued: float, before: Sequence[bytes]) -> None:  # noqa: ARG002
         parsed = parse_request(request)
         if parsed.voice not in (None, KNOWN_VOICE):
             raise invalid("voice", f"{parsed.voice!r} is unknown; accepted: {KNOWN_VOICE}")

@@ -216,7 +216,7 @@ from worker.broker.rules import Rules
 
 class Wedged(Backend):
     def __init__(self, ended, freed): self.inside = False
-    def submit(self, job_id, request, queued): self.inside = True
+    def submit(self, job_id, request, queued, before): self.inside = True
     def cancel(self, job_id, reason): pass
     def room(self): return 0 if self.inside else 1
     def progress(self): return 7 if self.inside else None

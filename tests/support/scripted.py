@@ -7,7 +7,7 @@ it, or until it is cancelled), ``refused`` (a reason: the backend does not accep
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis import Redis
@@ -124,7 +124,7 @@ class ScriptedBackend(Backend):
         self._refusals: dict[str, Refusal] = {}
         self._count = 0
 
-    def submit(self, job_id: str, request: Any, queued: float, /) -> None:
+    def submit(self, job_id: str, request: Any, queued: float, before: Sequence[bytes], /) -> None:
         parsed = parse_request(request)
         attempt = self._script.start(parsed)
         cancelled = threading.Event()

@@ -1,6 +1,6 @@
 """What a batch worker needs of whatever does its jobs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -27,11 +27,29 @@ class Ended:
     refusal: Refusal | None = None
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a job has made before its end.
+
+    Attributes:
+        number: From 1; those of a job follow one another, also those of its successor after a crash.
+        heard: Fields of an entry for those who listen; none where there is nothing to hear.
+        kept: What a successor needs; empty where it needs nothing more.
+    """
+
+    job_id: str
+    number: int
+    heard: Mapping[str, bytes] = field(default_factory=dict)
+    kept: bytes = b""
+
+
 class Backend(Protocol):
     """Does many jobs at once; every job that was submitted ends exactly once, by a callback from any thread."""
 
-    def submit(self, job_id: str, request: Any, queued: float, /) -> None:
+    def submit(self, job_id: str, request: Any, queued: float, before: Sequence[bytes], /) -> None:
         """Start a job that waited ``queued`` seconds; ``request`` is the JSON value that its call brings.
+
+        ``before`` is what its earlier executions have kept for a successor, in order.
 
         Raises:
             RequestError: The request is not accepted; the job does not end by the callback.
@@ -63,5 +81,5 @@ class Backend(Protocol):
         """Let what is inside finish and end the threads."""
 
 
-MakeBackend = Callable[[Callable[[Ended], None], Callable[[], None]], Backend]
-"""Builds a backend around two callbacks: a job has ended; there is room again."""
+MakeBackend = Callable[[Callable[[Ended | Made], None], Callable[[], None]], Backend]
+"""Builds a backend around two callbacks: a job has made something or has ended; there is room again."""

@@ -21,7 +21,7 @@ from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 from rq.worker.base import DequeueStrategy, WorkerStatus
 
-from worker.broker.backend import BackendBrokenError, Ended, MakeBackend
+from worker.broker.backend import BackendBrokenError, Ended, Made, MakeBackend
 from worker.broker.commands import Commands
 from worker.broker.crew import assemble
 from worker.broker.drain import Drain
@@ -171,6 +171,7 @@ class BatchWorker(BaseWorker):
         try:
             if self._crew.signs.due:
                 self._beat()
+            self._crew.progress.write()
             self._crew.endings.commit()
             self._scheduler.run()
             if not self.draining:
@@ -202,6 +203,8 @@ class BatchWorker(BaseWorker):
     def _handle(self, message: Message) -> None:
         if isinstance(message, Ended):
             self._crew.endings.conclude(message)
+        elif isinstance(message, Made):
+            self._crew.progress.add(message)
         elif isinstance(message, CalledBack):
             self._crew.endings.called_back(message)
         elif isinstance(message, Stop):

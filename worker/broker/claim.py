@@ -14,7 +14,7 @@ from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 from rq.utils import now, utcformat
 
-from rwkv_tts.keys import DEATHS_PREFIX
+from rwkv_tts.keys import DEATHS_PREFIX, KEPT_PREFIX
 from rwkv_tts.refusal import Cause, Refusal, RequestError
 from worker.broker.jobs import HeldJob, RawJob, read_request, restore_job
 from worker.broker.scripts import lua
@@ -38,6 +38,7 @@ class Claimed:
     Attributes:
         request: The JSON value that its call brings.
         refusal: Why it must fail instead of being served.
+        begun: An earlier execution has kept something for this one.
     """
 
     job: HeldJob
@@ -45,6 +46,7 @@ class Claimed:
     execution: Execution
     request: Any = None
     refusal: Refusal | None = None
+    begun: bool = False
 
     @property
     def id(self) -> str:
@@ -114,7 +116,7 @@ class Claimer:
         moment = now()
         times = (moment.timestamp(), HORIZON_SECONDS, self._worker, self._lease, utcformat(moment))
         prefixes = (JOB_PREFIX, EXECUTION_PREFIX, EXECUTIONS_PREFIX)
-        suspects = (running, self._deadly, DEATHS_PREFIX)
+        suspects = (running, self._deadly, DEATHS_PREFIX, KEPT_PREFIX)
         executions = [uuid4().hex for _ in range(count)]
         suspended, dropped, alone, blocked, pairs, refused = self._script(
             keys=keys, args=[count, *times, *prefixes, *suspects, *executions, MOST_DROPPED]
@@ -123,8 +125,8 @@ class Claimer:
             shown = ", ".join(repr(job_id.decode(errors="replace")[:80]) for job_id in refused[:_SHOWN])
             logger.warning("{} jobs failed: no job may have an id such as {}", len(refused), shown)
         jobs = [
-            self.read(job_id.decode(), execution.decode(), flat, self._queues[index - 1])
-            for job_id, execution, index, flat in pairs
+            self.read(job_id.decode(), execution.decode(), flat, self._queues[index - 1], begun=bool(begun))
+            for job_id, execution, index, flat, begun in pairs
         ]
         return Claim(bool(suspended), dropped, bool(alone), bool(blocked), jobs)
 
@@ -150,7 +152,9 @@ class Claimer:
         """Whether the started registry has the entry; a job's hash may name another queue than it was on."""
         return self._connection.zscore(queue.started_job_registry.key, member) is not None
 
-    def read(self, job_id: str, execution_id: str, flat: Sequence[bytes], queue: Queue) -> Claimed:
+    def read(
+        self, job_id: str, execution_id: str, flat: Sequence[bytes], queue: Queue, *, begun: bool = False
+    ) -> Claimed:
         """The job of a hash, as Redis lists it, whose execution belongs to this worker."""
         raw: RawJob = dict(zip(flat[::2], flat[1::2], strict=True))
         job = restore_job(job_id, raw, self._connection, queue.name)
@@ -162,6 +166,6 @@ class Claimer:
             problem = f"its hash is not readable ({job.unreadable}); accepted: what RQ writes"
             return Claimed(job, queue, execution, refusal=Refusal("job", Cause.INVALID, problem))
         try:
-            return Claimed(job, queue, execution, read_request(raw, self._payload_limit))
+            return Claimed(job, queue, execution, read_request(raw, self._payload_limit), begun=begun)
         except RequestError as error:
             return Claimed(job, queue, execution, refusal=error.refusal)

@@ -15,6 +15,7 @@ from worker.broker.intake import Intake
 from worker.broker.lease import Lease
 from worker.broker.messages import Message, Signal
 from worker.broker.observer import Observer, Observers
+from worker.broker.progress import Progress
 from worker.broker.recovery import Recovery
 from worker.broker.rules import Rules
 from worker.broker.running import RunningJobs
@@ -32,6 +33,7 @@ class Crew:
     lease: Lease
     intake: Intake
     endings: Endings
+    progress: Progress
     signs: SignsOfLife
     upkeep: Upkeep
     observer: Observer
@@ -64,7 +66,8 @@ def assemble(
     committer = Committer(connection, name, key, rules.result_ttl)
     backend = make_backend(post, partial(post, Signal.ROOM))
     endings = Endings(jobs, backend, committer, callbacks, observer, post)
-    intake = Intake(claimer, jobs, max_jobs, backend, endings, callbacks, observer)
+    progress = Progress(connection, jobs)
+    intake = Intake(claimer, progress, jobs, max_jobs, backend, endings, callbacks, observer)
     signs = SignsOfLife(worker, lease, jobs, backend, endings, rules.max_queue, lambda: intake.suspended)
     upkeep = Upkeep(connection, queues, lease, recovery, jobs, endings, observer)
-    return Crew(jobs, backend, callbacks, lease, intake, endings, signs, upkeep, observer)
+    return Crew(jobs, backend, callbacks, lease, intake, endings, progress, signs, upkeep, observer)

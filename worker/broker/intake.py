@@ -16,6 +16,7 @@ from worker.broker.claim import MOST_DROPPED, Claim, Claimed, Claimer
 from worker.broker.endings import AT_ONCE, Endings
 from worker.broker.observer import Observer
 from worker.broker.outcome import Fate, Outcome
+from worker.broker.progress import Progress
 from worker.broker.running import RunningJobs
 from worker.broker.shift import Shift
 from worker.broker.watcher import QueueWatcher
@@ -30,6 +31,7 @@ class Intake:
 
     Args:
         claimer: Claims jobs.
+        progress: Knows what earlier executions of a job have made.
         jobs: Those that run; claimed ones are added.
         most: How many may.
         backend: Does them.
@@ -45,6 +47,7 @@ class Intake:
     def __init__(
         self,
         claimer: Claimer,
+        progress: Progress,
         jobs: RunningJobs,
         most: int,
         backend: Backend,
@@ -53,6 +56,7 @@ class Intake:
         observer: Observer,
     ) -> None:
         self._claimer, self._jobs, self._most = claimer, jobs, most
+        self._progress = progress
         self._backend, self._endings = backend, endings
         self._callbacks, self._observer = callbacks, observer
         self._watchers: list[QueueWatcher] = []
@@ -134,7 +138,8 @@ class Intake:
         job = claimed.job
         queued = (now() - job.enqueued_at).total_seconds() if job.enqueued_at else 0.0
         try:
-            self._backend.submit(job.id, claimed.request, max(0.0, queued))
+            before = self._progress.before(claimed) if claimed.begun else []
+            self._backend.submit(job.id, claimed.request, max(0.0, queued), before)
         except RequestError as error:
             self._endings.end(Outcome(claimed, Fate.FAILED, refusal=error.refusal))
         except RedisError as error:  # what the backend asks of Redis could not be read

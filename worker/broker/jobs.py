@@ -39,6 +39,10 @@ class HeldJob(Job):
     success_callback = failure_callback = stopped_callback = None
     func_name = FUNCTION
     unreadable: str | None = None
+    made = 0
+    """The number of what it has made last, before its end."""
+    heard = False
+    """Whether some of that is for listeners."""
 
     def restore(self, raw_data: RawJob) -> None:
         """Read a hash; of one that cannot be read, what is needed to fail it.

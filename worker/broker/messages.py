@@ -5,7 +5,7 @@ from enum import Enum, auto
 from typing import Any
 
 from rwkv_tts.refusal import Refusal
-from worker.broker.backend import Ended
+from worker.broker.backend import Ended, Made
 from worker.broker.outcome import Outcome
 
 
@@ -48,4 +48,4 @@ class Tuned:
     error: str | None
 
 
-Message = Ended | CalledBack | Stop | Tune | Tuned | Signal
+Message = Ended | Made | CalledBack | Stop | Tune | Tuned | Signal

@@ -12,12 +12,15 @@ from rq.repeat import Repeat
 from rq.results import Result
 from rq.utils import now
 
-from rwkv_tts.keys import DEATHS_PREFIX
+from rwkv_tts.keys import DEATHS_PREFIX, chunks_key, kept_key
 from worker.broker.claim import EXECUTION_PREFIX, EXECUTIONS_PREFIX, Claimed
 from worker.broker.outcome import Fate, Outcome
 from worker.broker.tolerance import is_malformed
 
 Commands = list[list[Any]]
+
+_LEAST_HEARD_SECONDS = 60
+"""A stream stays for so long after its end, whatever becomes of its result: a listener may be behind."""
 
 
 class Recorder:
@@ -68,6 +71,8 @@ class Recorder:
                 self._record_failure(outcome, pipeline)
             if outcome.fate is not Fate.PUT_BACK:
                 pipeline.delete(DEATHS_PREFIX + outcome.claimed.id)
+                if outcome.claimed.job.made and not outcome.tries_again:
+                    self._end_progress(outcome, pipeline)
             self.forget(outcome.claimed, pipeline)
             return take(pipeline)
 
@@ -90,6 +95,18 @@ class Recorder:
         else:
             job.cleanup(ttl, pipeline=pipeline, remove_from_queue=False)
             job._status = JobStatus.FINISHED
+
+    def _end_progress(self, outcome: Outcome, pipeline: Pipeline) -> None:
+        """Tell listeners that there is no more, and keep for as long as a result what they have not heard yet."""
+        job, ttl = outcome.claimed.job, outcome.claimed.job.get_result_ttl(self._result_ttl)
+        pipeline.delete(kept_key(job.id))
+        if job.heard:
+            key = chunks_key(job.id)
+            pipeline.xadd(key, {"end": outcome.fate.value}, id=f"{job.made + 1}-0")
+            if ttl < 0:
+                pipeline.persist(key)
+            else:
+                pipeline.expire(key, max(ttl, _LEAST_HEARD_SECONDS))
 
     def _record_retry(self, outcome: Outcome, pipeline: Pipeline) -> None:
         """As ``Job.retry``, which would write the status before the transaction."""

@@ -5,5 +5,9 @@ from rwkv_tts.voice_store import VoiceTokens
 
 
 def attachments(job_id: str, audio: bytes, voice: VoiceTokens) -> dict[str, bytes]:
-    """What to store with a finished job, by Redis key: its audio, and what it takes to keep its voice."""
-    return {audio_key(job_id): audio, tokens_key(job_id): voice.model_dump_json().encode()}
+    """What to store with a finished job, by Redis key: what it takes to keep its voice, and its audio if it has any.
+
+    That of a stream is in its chunks.
+    """
+    stored = {tokens_key(job_id): voice.model_dump_json().encode()}
+    return {audio_key(job_id): audio, **stored} if audio else stored

@@ -6,8 +6,9 @@ from sampler.decoding import FinishReason
 from worker.delivery.encoding import AudioEncoder, complete
 from worker.delivery.joining import Joiner, faded_out
 from worker.delivery.loudness import loudness, matched
+from worker.speech.notes import Notes
 from worker.speech.tally import Tally
-from worker.speech.utterance import Account, Closed, Heard, Part, Piece, Utterance, Wave
+from worker.speech.utterance import Account, Closed, Heard, Part, Piece, Step, Utterance, Wave
 
 
 class Assembly:
@@ -32,7 +33,10 @@ class Assembly:
         self._loudness = 0.0
         self._first: list[Wave] = []  # what was heard of the first part
         self._present: Part | None = None
+        self._joined: list[Part] = []
         self._samples = 0
+        self._skip = utterance.kept.audio if utterance.kept else 0
+        self._notes = Notes(utterance)
         most = utterance.request.max_seconds
         self._most = None if most is None else round(most * sample_rate)
         self._tally = Tally()
@@ -62,9 +66,37 @@ class Assembly:
         if self.over:
             self._finish()
 
-    def taken(self) -> bytes:
-        """The bytes that are ready, once."""
-        content = bytes(self._content)
+    def step(self, item: Piece | Heard | Closed) -> Step | None:
+        """What is to be told now that ``item`` has been put into the audio; None where there is nothing new.
+
+        The bytes of a file that nobody listens to stay here; of one without further parts there is nothing to tell.
+        """
+        utterance = self._utterance
+        audio = self._heard() if utterance.request.stream else b""
+        if not utterance.request.stream and utterance.reading is None:
+            return None
+        if isinstance(item, Closed):
+            entry = self._notes.entry(utterance.parts[0], 0, len(audio))
+        else:
+            tokens = item.tokens if isinstance(item, Heard) else len(item.part.row.decoding.semantic)
+            entry = self._notes.entry(item.part, tokens, len(audio))
+        if entry is None:
+            return None
+        if audio:
+            utterance.listening.deliver(self.seconds)
+        return Step(utterance, audio, self._encoder.changes, entry)
+
+    def forget(self) -> None:
+        """Let go of the parts that are in the audio; of the first, the voice may be wanted."""
+        for part in self._joined:
+            if part.number:
+                part.forget()
+        self._joined.clear()
+
+    def _heard(self) -> bytes:
+        """The bytes that are ready, once, but for those that an earlier worker has let be heard."""
+        content = bytes(self._content[self._skip :])
+        self._skip = max(0, self._skip - len(self._content))
         self._content.clear()
         return content
 
@@ -93,8 +125,7 @@ class Assembly:
             if not self.enough:
                 self._join(part)
             self._utterance.joined += 1
-            if part.number:
-                part.forget()
+            self._joined.append(part)
 
     def _join(self, part: Part) -> None:
         self._begin(part)

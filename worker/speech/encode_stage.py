@@ -11,7 +11,7 @@ from worker.speech.assembly import Assembly
 from worker.speech.inside import Inside
 from worker.speech.spoiled import NO_SPEECH
 from worker.speech.stage import Stage, call
-from worker.speech.utterance import Closed, Heard, Piece, Utterance
+from worker.speech.utterance import Closed, Heard, Piece, Step, Utterance
 
 
 class EncodeStage(Stage[Piece | Heard | Closed]):
@@ -21,7 +21,7 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
         sample_rate: Of the waves, Hz.
         inside: What is inside the pipeline.
         enough: Called with utterances whose further parts are not needed.
-        heard: Called with a stream and its next bytes, as they are made.
+        made: Called with what listeners, or a worker that goes on after a crash, need of an utterance so far.
         done: Called with every utterance when its last part has come.
 
     Attributes:
@@ -33,12 +33,12 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
         sample_rate: int,
         inside: Inside,
         enough: Callable[[Utterance], None],
-        heard: Callable[[Utterance, bytes], None],
+        made: Callable[[Step], None],
         done: Callable[[Utterance], None],
     ) -> None:
         super().__init__("encoder")
         self._sample_rate, self._inside = sample_rate, inside
-        self._enough, self._heard, self._done = enough, heard, done
+        self._enough, self._made, self._done = enough, made, done
         self._assemblies: dict[Utterance, Assembly] = {}
         self.audio_seconds = 0.0
 
@@ -64,8 +64,8 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
                 assembly.take(item)
                 if assembly.over:
                     self._complete(utterance, assembly)
-                if utterance.request.stream:
-                    self._let_hear(utterance, assembly)
+                self._tell(assembly.step(item))
+                assembly.forget()
         except Exception as error:  # noqa: BLE001 - one utterance's fault must not end the thread
             logger.exception("encoding failed")
             problem = f"{utterance.request.format}: {type(error).__name__}: {error}"
@@ -83,12 +83,9 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
         if not utterance.request.stream:
             utterance.audio = assembly.file()
 
-    def _let_hear(self, utterance: Utterance, assembly: Assembly) -> None:
-        """Hand on the bytes that are ready, and note until when they last."""
-        content = assembly.taken()
-        if content:
-            utterance.listening.deliver(assembly.seconds)
-            self._heard(utterance, content)
+    def _tell(self, step: Step | None) -> None:
+        if step is not None:
+            call("made", partial(self._made, step))
 
     def _finish(self, utterance: Utterance) -> None:
         cancelled = self._inside.leave(utterance)

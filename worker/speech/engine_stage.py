@@ -20,7 +20,7 @@ from worker.speech.utterance import Closed, Piece, Utterance
 _COUNT_IDLE_SECONDS = 1.0
 
 
-class Step(Protocol):
+class EngineStep(Protocol):
     """What stands in for the engine's step, such as a profiler around it."""
 
     def __call__(self) -> list[Row]:
@@ -57,7 +57,7 @@ class ForgetStats:
     """The engine counts anew."""
 
 
-ToEngine = Utterance | Read | Cancel | Enough | Limits | Step | ForgetStats
+ToEngine = Utterance | Read | Cancel | Enough | Limits | EngineStep | ForgetStats
 
 
 class EngineStage(Stage[ToEngine]):
@@ -91,7 +91,7 @@ class EngineStage(Stage[ToEngine]):
         self._to_reader, self._to_vocoder, self._to_encoder = to_reader, to_vocoder, to_encoder
         self._freed = freed
         self._step: Callable[[], list[Row]] = engine.step
-        self._profile: Step | None = None
+        self._profile: EngineStep | None = None
         self._cast = Cast(to_reader, layout.globals_per_voice)
         self._running: dict[Row, Piece] = {}
         self._heard = HeardParts(lookahead)
@@ -175,9 +175,13 @@ class EngineStage(Stage[ToEngine]):
     def _start(self, piece: Piece, role: Role | None) -> None:
         assert role is not None
         role.running += 1
-        self._running[piece.part.row] = piece
-        self._heard.begin(piece)
-        self.engine.add(piece.part.row)
+        row = piece.part.row
+        self._running[row] = piece
+        if row.finished is None:
+            self._heard.begin(piece)
+            self.engine.add(row)
+        else:  # it was drawn by an earlier worker
+            self._leave(row)
 
     def _end(self, role: Role | None, *, enough: bool = False) -> None:
         """End the rows of an utterance, at once those that wait, by the next step those that run; none follow."""

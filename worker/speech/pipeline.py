@@ -12,12 +12,12 @@ from codec.vocoder import Vocoder
 from rwkv_tts.refusal import Cause, Refusal
 from worker.speech.clone_stage import CloneStage
 from worker.speech.encode_stage import EncodeStage
-from worker.speech.engine_stage import Cancel, EngineStage, Enough, ForgetStats, Limits, Step
+from worker.speech.engine_stage import Cancel, EngineStage, EngineStep, Enough, ForgetStats, Limits
 from worker.speech.inside import Inside
 from worker.speech.model import SpeechModel
 from worker.speech.read_stage import ReadStage
 from worker.speech.spoiled import Attempts
-from worker.speech.utterance import Utterance
+from worker.speech.utterance import Step, Utterance
 from worker.speech.vocode_stage import VocodeStage
 
 CANCELLED = Refusal("", Cause.CANCELLED, "cancelled on request")
@@ -39,7 +39,7 @@ class Pipeline:
         max_rows: Rows that decode at once.
         token_chunk_size: Prompt tokens that one step may prefill.
         done: Called from the encoder's thread with every utterance that has ended.
-        heard: Called from the encoder's thread with a stream and its next bytes.
+        made: Called from the encoder's thread with what a stream or a long text has come to.
         freed: Called from the engine's and the cloner's threads when rows have become free.
         vocoder_batch: Parts that are vocoded together at most.
         clone_batch: Recordings that are encoded together at most.
@@ -56,7 +56,7 @@ class Pipeline:
         max_rows: int,
         token_chunk_size: int,
         done: Callable[[Utterance], None],
-        heard: Callable[[Utterance, bytes], None] = lambda *_: None,
+        made: Callable[[Step], None] = lambda _: None,
         freed: Callable[[], None] = lambda: None,
         vocoder_batch: int = 1,
         clone_batch: int = 1,
@@ -67,7 +67,7 @@ class Pipeline:
         engine = Engine(speech.model, speech.layout, max_rows, token_chunk_size)
         self.stats, self.scheduler = engine.stats, engine.scheduler
         self._encoder = EncodeStage(
-            self.sample_rate, self._inside, lambda one: self._engine.put(Enough(one)), heard, done
+            self.sample_rate, self._inside, lambda one: self._engine.put(Enough(one)), made, done
         )
         to_encoder, lookahead = self._encoder.put, speech.config.lookahead
         self._vocoder = VocodeStage(
@@ -142,7 +142,7 @@ class Pipeline:
         """
         self._engine.put(Limits(max_rows, token_chunk_size, done))
 
-    def replace_step(self, make: Callable[[Callable[[], list[Row]]], Step]) -> None:
+    def replace_step(self, make: Callable[[Callable[[], list[Row]]], EngineStep]) -> None:
         """Have another step take the place of the engine's, which ``make`` is given."""
         self._engine.put(make(self._engine.engine.step))
 

@@ -3,7 +3,7 @@
 import base64
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from codec.recording import RecordingLimits
@@ -23,6 +23,7 @@ from sampler.decoding import (
 )
 from sampler.layout import TokenLayout
 from worker.speech.config import AttributeConfig
+from worker.speech.kept import read_kept
 from worker.speech.model import SpeechModel
 from worker.speech.reading import Reader, speakable_field
 from worker.speech.utterance import Part, Speaker, Utterance
@@ -33,8 +34,21 @@ MOST_TRANSCRIPT_TOKENS = int(RecordingLimits().max_seconds * TOKENS_PER_SECOND)
 """A stored voice's semantic tokens may fill no more of a prompt than those of the longest reference."""
 
 
-def make_utterance(speech: SpeechModel, job_id: str, request: SynthesisRequest, queued: float = 0.0) -> Utterance:
+def make_utterance(
+    speech: SpeechModel,
+    job_id: str,
+    request: SynthesisRequest,
+    queued: float = 0.0,
+    before: Sequence[bytes] = (),
+) -> Utterance:
     """Find the voice of a request and make its first part; one with a reference still needs ``with_voice``.
+
+    Args:
+        speech: The loaded model.
+        job_id: The caller's name for the utterance.
+        request: What to say, and how.
+        queued: Seconds that it has waited.
+        before: What earlier workers have kept of it.
 
     Raises:
         RequestError: The voice is unknown or has no transcript, or the model cannot say a text or use a
@@ -42,8 +56,9 @@ def make_utterance(speech: SpeechModel, job_id: str, request: SynthesisRequest, 
     """
     _check_served(speech, request)
     stored = _stored(speech, request)
+    kept = read_kept(before)
     seed = secrets.randbits(64) if request.seed is None else request.seed
-    utterance = Utterance(job_id, request, [], queued, seed)
+    utterance = Utterance(job_id, request, [], queued, kept.seed if kept else seed, kept=kept)
     utterance.reading = _reading(speech, utterance, _transcript(speech, request, stored))
     part = next(utterance.reading)
     utterance.parts.append(part)
@@ -53,6 +68,9 @@ def make_utterance(speech: SpeechModel, job_id: str, request: SynthesisRequest, 
         utterance.recording = base64.b64decode(request.reference, validate=True)
     elif stored is not None:
         utterance.speaker = Speaker(stored.global_tokens, stored.semantic_tokens)
+        part.prompt(speech.layout, utterance.speaker)
+    elif kept is not None:
+        utterance.speaker = Speaker(kept.voice)
         part.prompt(speech.layout, utterance.speaker)
     else:
         assert part.script is not None
@@ -102,6 +120,7 @@ def _reading(speech: SpeechModel, utterance: Utterance, transcript: Speakable | 
         transcript,
         decoding,
         utterance.warn,
+        utterance.kept.parts if utterance.kept else {},
     )
     return reader.parts(request.text, utterance.end_with)
 

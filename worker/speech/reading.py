@@ -1,7 +1,7 @@
 """From a request's text to its parts, made one after another as they are wanted."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from unicodedata import east_asian_width
 from unicodedata import name as unicode_name
@@ -10,6 +10,7 @@ from batching.row import Row
 from rwkv_tts.attributes import Attributes
 from rwkv_tts.refusal import invalid
 from sampler.decoding import Decoding
+from worker.speech.kept import KeptPart
 from worker.speech.utterance import Part, Script, derived_seed
 from worker.text.parts import Break, TextPart, pause_after, split
 from worker.text.speakable import Speakable, TextConfig, UnspeakableError, speakable, spoken_length
@@ -39,6 +40,7 @@ class Reader:
         transcript: What comes before every part's text; None without one.
         decoding: Makes a row's decoding for a text and its token ids, without prompt and seed.
         warn: Takes what the requester should know.
+        kept: What an earlier worker has drawn, by number of the part.
     """
 
     key: str
@@ -49,6 +51,7 @@ class Reader:
     transcript: Speakable | None
     decoding: Callable[[str, list[int]], Decoding]
     warn: Callable[[str], None]
+    kept: Mapping[int, KeptPart]
 
     def parts(self, text: str, ends_with: Callable[[float], None]) -> Iterator[Part]:
         """The parts of a request's text; at the end ``ends_with`` is told the silence that comes last, seconds.
@@ -83,8 +86,15 @@ class Reader:
         for warning in spoken.warnings:
             self.warn(warning)
         decoding = replace(self.decoding(spoken.text, text_ids), seed=derived_seed(self.seed, number))
-        row = Row(self.key, decoding)
-        return Part(row, self._script(spoken, text_ids), number, (piece.start, piece.end), pause)
+        part = Part(
+            Row(self.key, decoding), self._script(spoken, text_ids), number, (piece.start, piece.end), pause
+        )
+        if (kept := self.kept.get(number)) is not None:
+            if kept.attempt:
+                part.attempt = kept.attempt - 1
+                part.try_again(self.seed)
+            part.kept = kept
+        return part
 
     def _script(self, spoken: Speakable, text_ids: list[int]) -> Script:
         if self.transcript is None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from rwkv_tts.keys import audio_key
+from rwkv_tts.keys import audio_key, chunks_key
 from rwkv_tts.schema import PartResult, SynthesisResult, Timings, TokenCounts
 from rwkv_tts.voice_store import VoiceTokens
 from sampler.decoding import FinishReason
@@ -34,7 +34,7 @@ def make_result(utterance: Utterance, sample_rate: int) -> SynthesisResult:
     assert account is not None
     return SynthesisResult(
         job_id=utterance.id,
-        audio_key=audio_key(utterance.id),
+        audio_key=(chunks_key if utterance.request.stream else audio_key)(utterance.id),
         format=utterance.request.format,
         mode=utterance.request.mode,
         sample_rate=sample_rate,
@@ -63,9 +63,14 @@ def _timings(utterance: Utterance, account: Account, total: float) -> Timings:
         decode=account.decoded_at - first.prefilled_at,
         vocode=account.vocoded_at - account.decoded_at,
         encode=utterance.done_at - account.vocoded_at,
-        first_audio=total,
+        first_audio=_first_audio(utterance, total),
         total=total,
     )
+
+
+def _first_audio(utterance: Utterance, total: float) -> float:
+    began_at = utterance.listening.began_at
+    return began_at - utterance.claimed_at if began_at else total
 
 
 def _parts(account: Account) -> list[PartResult]:

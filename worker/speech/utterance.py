@@ -17,6 +17,7 @@ from rwkv_tts.schema import SynthesisRequest
 from sampler.decoding import FinishReason
 from sampler.layout import TokenLayout
 from sampler.prompt import attribute_prompt, voice_prompt
+from worker.speech.kept import Entry, Kept, KeptPart
 
 Wave = npt.NDArray[np.float32]
 
@@ -66,6 +67,7 @@ class Part:
         span: Where its text is in the request's, in characters.
         pause: Seconds of silence between the part before and this one.
         attempt: How many draws of it were given up.
+        kept: What an earlier worker has drawn of it.
         wave: float32 [n] at the codec's rate, until it is joined to the others.
         vocoded_at: When the wave was there, ``time.monotonic()`` seconds.
     """
@@ -76,6 +78,7 @@ class Part:
     span: tuple[int, int] = (0, 0)
     pause: float = 0.0
     attempt: int = 0
+    kept: KeptPart | None = None
     wave: Wave | None = None
     vocoded_at: float = 0.0
 
@@ -83,7 +86,10 @@ class Part:
         """Give a row that has not run its prompt."""
         assert self.script is not None
         prompt = self.script.prompt(layout, speaker)
-        self.row.decoding = replace(self.row.decoding, prompt=prompt, voice=speaker.globals_)
+        spoken = () if self.kept is None else self.kept.tokens
+        self.row.decoding = replace(self.row.decoding, prompt=prompt, voice=speaker.globals_, spoken=spoken)
+        if self.kept is not None and self.kept.finish is not None:
+            self.row.ended_before(self.kept.finish)
 
     def forget(self) -> None:
         """Let go of what takes memory, once it is in the audio."""
@@ -94,7 +100,10 @@ class Part:
     def try_again(self, seed: int) -> None:
         """Give up what was drawn, and begin anew with the next seed that follows from the request's."""
         self.attempt += 1
-        decoding = replace(self.row.decoding, seed=derived_seed(seed, self.number, self.attempt))
+        self.kept = None
+        decoding = replace(
+            self.row.decoding, seed=derived_seed(seed, self.number, self.attempt), spoken=()
+        )
         self.row = Row(self.row.key, decoding)
 
 
@@ -195,6 +204,7 @@ class Utterance:
         ending: Seconds of silence after the last part.
         audio: The encoded file.
         account: What is told of it.
+        kept: What earlier workers have made of it.
         listening: How a listener is served, of a stream.
         refusal: Why there is none.
     """
@@ -215,6 +225,7 @@ class Utterance:
     ending: float = 0.0
     audio: bytes = b""
     account: Account | None = None
+    kept: Kept | None = None
     listening: Listening = field(default_factory=Listening)
     done_at: float = 0.0
     refusal: Refusal | None = None
@@ -252,8 +263,25 @@ class Closed(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """The next samples, float32 [n], of a part that is not complete."""
+    """The next samples, float32 [n], of a part that is not complete; they are those of its first ``tokens`` tokens."""
 
     utterance: Utterance
     part: Part
     wave: Wave
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an utterance has come to before its end.
+
+    Attributes:
+        audio: The next bytes for listeners; empty where there are none.
+        changes: With the last bytes: offsets and bytes of the file's head that differ now that its length is known.
+        entry: What a worker needs that goes on after a crash.
+    """
+
+    utterance: Utterance
+    audio: bytes
+    changes: list[tuple[int, bytes]]
+    entry: Entry

@@ -2,7 +2,7 @@
 
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,9 +38,18 @@ class Work:
         """The tokens whose samples are to be made next; None while there are not enough."""
         ended = self.piece.part.row.finished is not None  # before the tokens: they are complete then
         end = settled(len(self.piece.part.row.decoding.semantic), ended=ended, lookahead=lookahead)
+        heard = next((one for one in self.heard_before if one > self.done), None)
+        if heard is not None:
+            return Span(self.done, heard)
         if end <= self.done or (not ended and end - self.done < piece_size(self.done)):
             return None
         return Span(self.done, end if most is None else min(end, self.done + most))
+
+    @property
+    def heard_before(self) -> Sequence[int]:
+        """Where the pieces end that an earlier worker has let be heard; made alike, they are the same samples."""
+        kept = self.piece.part.kept
+        return kept.ends if kept is not None and is_heard(self.piece) else ()
 
     @property
     def complete(self) -> bool:
@@ -149,5 +158,5 @@ class VocodeStage(Stage[Piece]):
             del self._works[work.piece]
             self._to_encoder(work.piece)
         elif is_heard(work.piece) and work.waves:
-            self._to_encoder(Heard(utterance, part, np.concatenate(work.waves)))
+            self._to_encoder(Heard(utterance, part, np.concatenate(work.waves), work.done))
             work.waves.clear()

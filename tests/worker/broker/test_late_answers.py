@@ -1,6 +1,6 @@
 """The worker around a backend of a few lines, when Redis answers late or not at all."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ class Echo(Backend):
     def __init__(self, ended: Callable[[Ended], None]) -> None:
         self._ended = ended
 
-    def submit(self, job_id: str, request: Any, queued: float, /) -> None:
+    def submit(self, job_id: str, request: Any, queued: float, before: Sequence[bytes], /) -> None:
         self._ended(Ended(job_id, {"said": request["text"]}))
 
     def cancel(self, job_id: str, refusal: Refusal, /) -> None:

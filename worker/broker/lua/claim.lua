@@ -2,10 +2,11 @@
 --
 -- KEYS: suspended flag, the worker's executions and hash, then for each queue its list and its started registry.
 -- ARGV: count, now, horizon, worker, lease, now as RQ writes it, prefixes of jobs, executions and executions of a
--- job, jobs that run already, deaths of workers that make a job a suspect, prefix of the keys that count them, then
--- an execution id for each job, and the most ids to drop at once: a script must end soon.
+-- job, jobs that run already, deaths of workers that make a job a suspect, prefixes of the keys that count them and of
+-- what a job has kept, then an execution id for each job, and the most ids to drop at once: a script must end soon.
 -- Returns: suspended, ids that were dropped, the job must run alone, the next job must run alone, the jobs, each as
--- id, execution, index of its queue and the fields of its hash, and the ids that no job may have.
+-- id, execution, index of its queue, the fields of its hash and whether it has kept something, and the ids that no
+-- job may have.
 --
 -- A queue that is no list is left alone. A job whose id RQ would not write fails, or it would stay queued for ever.
 -- A suspect runs alone, so that it takes no other job along should it be what kills workers. A job's keys are written
@@ -42,9 +43,10 @@ for k = 4, #KEYS, 2 do
       alone = 1
     end
     if fit then
-      local execution = ARGV[13 + #claimed]
+      local execution = ARGV[14 + #claimed]
       local member = id .. ':' .. execution
-      claimed[#claimed + 1] = {id, execution, (k - 2) / 2, redis.call('HGETALL', job)}
+      claimed[#claimed + 1] = {id, execution, (k - 2) / 2, redis.call('HGETALL', job),
+                               redis.call('EXISTS', ARGV[13] .. id)}
       redis.call('HSET', ARGV[8] .. member, 'id', execution, 'job_id', id, 'created_at', now,
                  'last_heartbeat', now, 'worker_name', worker, 'lease', lease)
       redis.call('EXPIRE', ARGV[8] .. member, horizon)

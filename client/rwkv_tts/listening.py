@@ -1,0 +1,171 @@
+"""Hears a job's audio while it is made: the bytes of one file, piece by piece, in order."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+from rq.job import Job
+
+from rwkv_tts.keys import chunks_key
+from rwkv_tts.results import BLOCK_SECONDS, JobFailedError, ended, results_key
+from rwkv_tts.schema import SynthesisResult
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis as AsyncRedis
+
+_READ: dict[str, Any] = {"count": 100, "block": round(1000 * BLOCK_SECONDS)}
+
+
+class _Listener:
+    """How far somebody has come who listens to a job."""
+
+    def __init__(self, job: Job) -> None:
+        self._job, self._chunks, self._results = job, chunks_key(job.id), results_key(job.id)
+        self._last = b"0-0"
+        self.result: SynthesisResult | None = None
+        self.failure: JobFailedError | None = None
+
+    @property
+    def keys(self) -> dict[Any, Any]:
+        """The streams to wait for, and from where: more audio, or the end of the job, which may come without any."""
+        return {self._chunks: self._last, self._results: b"0-0"}
+
+    @property
+    def rest(self) -> tuple[str, str]:
+        """The chunks, and after which entry what is left of them begins."""
+        return self._chunks, f"({self._last.decode()}"
+
+    def audio(self, found: Any) -> list[bytes]:
+        """The audio that was found."""
+        return self.pieces(dict(found or ()).get(self._chunks.encode(), ()))
+
+    def pieces(self, entries: Any) -> list[bytes]:
+        """The audio of entries of the chunks."""
+        if entries:
+            self._last = entries[-1][0]
+        return [fields[b"audio"] for _, fields in entries if b"audio" in fields]
+
+    def over(self, found: Any) -> bool:
+        """Whether the job has ended, which is asked where its results or nothing at all has come."""
+        if not found or self._results.encode() in dict(found):
+            try:
+                self.result = ended(self._job)
+            except JobFailedError as error:
+                self.failure = error
+        return self.result is not None or self.failure is not None
+
+
+class SpeechStream(Iterator[bytes]):
+    """The audio of a job while it is made; each piece is bytes of one file.
+
+    Closing it before its end cancels the job; use it as ``with client.stream(...) as speech``.
+
+    Args:
+        job: A job whose request has ``stream``.
+        cancel: Cancels it.
+
+    Attributes:
+        job_id: Its id.
+    """
+
+    def __init__(self, job: Job, cancel: Callable[[str], object]) -> None:
+        self._job, self._cancel = job, cancel
+        self._listener = _Listener(job)
+        self.job_id = job.id
+        self._pieces = self._listen()
+
+    @property
+    def result(self) -> SynthesisResult | None:
+        """What the worker says of the job; None before its end."""
+        return self._listener.result
+
+    def __iter__(self) -> "SpeechStream":
+        return self
+
+    def __next__(self) -> bytes:
+        """The next bytes.
+
+        Raises:
+            JobFailedError: The job has failed, was stopped or cancelled.
+        """
+        return next(self._pieces)
+
+    def __enter__(self) -> "SpeechStream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening; a job that has not ended is cancelled."""
+        self._pieces.close()
+        if self._listener.result is None and self._listener.failure is None:
+            self._cancel(self.job_id)
+
+    def _listen(self) -> Generator[bytes, None, None]:
+        listener, connection = self._listener, self._job.connection
+        found: Any = None
+        while not listener.over(found):
+            found = connection.xread(listener.keys, **_READ)
+            yield from listener.audio(found)
+        rest: Any = connection.xrange(*listener.rest)
+        yield from listener.pieces(rest)
+        if listener.failure is not None:
+            raise listener.failure
+
+
+class AsyncSpeechStream(AsyncIterator[bytes]):
+    """As ``SpeechStream``, for asyncio; waits in Redis on a connection of the event loop.
+
+    Args:
+        job: A job whose request has ``stream``.
+        connection: Redis, of the event loop.
+        ask: Runs what takes a round trip in a thread.
+        cancel: Cancels a job.
+
+    Attributes:
+        job_id: Its id.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        connection: "AsyncRedis",
+        ask: Callable[..., Coroutine[Any, Any, Any]],
+        cancel: Callable[[str], Coroutine[Any, Any, object]],
+    ) -> None:
+        self._connection, self._ask, self._cancel = connection, ask, cancel
+        self._listener = _Listener(job)
+        self.job_id = job.id
+        self._pieces = self._listen()
+
+    @property
+    def result(self) -> SynthesisResult | None:
+        """What the worker says of the job; None before its end."""
+        return self._listener.result
+
+    async def __anext__(self) -> bytes:
+        """The next bytes; raises what ``SpeechStream`` raises."""
+        return await anext(self._pieces)
+
+    async def __aenter__(self) -> "AsyncSpeechStream":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop listening; a job that has not ended is cancelled."""
+        await self._pieces.aclose()
+        if self._listener.result is None and self._listener.failure is None:
+            await self._cancel(self.job_id)
+
+    async def _listen(self) -> AsyncGenerator[bytes, None]:
+        listener, found = self._listener, None
+        while not await self._ask(listener.over, found):
+            found = await self._connection.xread(listener.keys, **_READ)
+            for piece in listener.audio(found):
+                yield piece
+        for piece in listener.pieces(await self._connection.xrange(*listener.rest)):
+            yield piece
+        if listener.failure is not None:
+            raise listener.failure

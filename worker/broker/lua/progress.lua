@@ -1,0 +1,29 @@
+-- Notes what running jobs have made so far, each job's only while its execution is still in the started registry.
+--
+-- ARGV: seconds that it lasts, then for each job: started registry, entry in it, stream for listeners, stream for a
+-- successor, number, and for each of the two how many words its entry has, and those.
+-- Returns for each job: done, lost (somebody else has it), or an error. An entry that is there already, from a try
+-- whose answer was lost, is done.
+local i, verdicts = 2, {}
+local function add(key, number, first, count)
+  if count == 0 or redis.call('EXISTS', key) == 1 and redis.call('TYPE', key).ok ~= 'stream' then return nil end
+  local reply = redis.pcall('XADD', key, number .. '-0', unpack(ARGV, first, first + count - 1))
+  if type(reply) == 'table' and reply.err and not string.find(reply.err, 'equal or smaller', 1, true) then
+    return 'error ' .. reply.err
+  end
+  redis.call('EXPIRE', key, ARGV[1])
+  return nil
+end
+while i <= #ARGV do
+  local registry, member, heard, kept, number = unpack(ARGV, i, i + 4)
+  local words = tonumber(ARGV[i + 5])
+  local first = i + 6
+  local more = tonumber(ARGV[first + words])
+  local verdict = 'lost'
+  if redis.call('ZSCORE', registry, member) then
+    verdict = add(heard, number, first, words) or add(kept, number, first + words + 1, more) or 'done'
+  end
+  verdicts[#verdicts + 1] = verdict
+  i = first + words + 1 + more
+end
+return verdicts

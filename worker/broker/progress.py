@@ -1,0 +1,85 @@
+"""What jobs make before they end: for those who listen, and for a successor after a crash.
+
+Entries are numbered, so that a try whose answer was lost is not written twice, and fenced as the end of a job is.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from redis import Redis
+
+from rwkv_tts.keys import chunks_key, kept_key
+from worker.broker.backend import Made
+from worker.broker.claim import HORIZON_SECONDS, Claimed
+from worker.broker.commit import ServerRefusalError
+from worker.broker.running import RunningJobs
+from worker.broker.scripts import lua
+from worker.broker.tolerance import is_of_the_server
+
+_AT_ONCE_BYTES = 4 << 20
+"""Of one call of the script; a larger entry goes alone."""
+
+
+class Progress:
+    """Writes what running jobs make; what Redis does not take waits here.
+
+    Args:
+        connection: Redis.
+        jobs: Those that run.
+    """
+
+    def __init__(self, connection: Redis, jobs: RunningJobs) -> None:
+        self._connection, self._jobs = connection, jobs
+        self._script = connection.register_script(lua("progress"))
+        self._waiting: list[Made] = []
+
+    def add(self, made: Made) -> None:
+        """A job has made something."""
+        self._waiting.append(made)
+
+    def write(self) -> None:
+        """Write all that waits.
+
+        Raises:
+            ServerRefusalError: Redis refuses to write.
+            redis.exceptions.RedisError: Redis is away; all of it stays for the next try.
+        """
+        while self._waiting:
+            count = self._fitting()
+            verdicts = self._script(args=[HORIZON_SECONDS, *self._arguments(self._waiting[:count])])
+            refused = [verdict.decode() for verdict in verdicts if verdict.startswith(b"error ")]
+            if refused and is_of_the_server(refused[0].removeprefix("error ")):
+                raise ServerRefusalError(refused[0], [])
+            del self._waiting[:count]
+
+    def before(self, claimed: Claimed) -> list[bytes]:
+        """What earlier executions of a job have kept for this one, in order."""
+        entries: Any = self._connection.xrange(kept_key(claimed.id))
+        if entries:
+            claimed.job.made = int(entries[-1][0].partition(b"-")[0])
+            claimed.job.heard = bool(self._connection.exists(chunks_key(claimed.id)))
+        return [fields[b"kept"] for _, fields in entries if b"kept" in fields]
+
+    def _fitting(self) -> int:
+        size = 0
+        for count, made in enumerate(self._waiting):
+            size += len(made.heard.get("audio", b"")) + len(made.kept)
+            if size > _AT_ONCE_BYTES and count:
+                return count
+        return len(self._waiting)
+
+    def _arguments(self, batch: Sequence[Made]) -> list[Any]:
+        arguments: list[Any] = []
+        for made in batch:
+            running = self._jobs.get(made.job_id)
+            if running is None:
+                continue
+            claimed = running.claimed
+            claimed.job.made = max(claimed.job.made, made.number)
+            claimed.job.heard |= bool(made.heard)
+            heard = [word for pair in made.heard.items() for word in pair]
+            kept = ["kept", made.kept] if made.kept else []
+            keys = (chunks_key(made.job_id), kept_key(made.job_id))
+            arguments += [claimed.queue.started_job_registry.key, claimed.member, *keys, made.number]
+            arguments += [len(heard), *heard, len(kept), *kept]
+        return arguments
