@@ -12,6 +12,7 @@ MAX_JUNK = 1 << 16
 CAPTURE = b"OggS\0"
 """How a page starts: its pattern and its version."""
 HEADER_BYTES = 27
+SERIAL = slice(14, 18)
 CHECKSUM = slice(22, 26)
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
@@ -46,6 +47,12 @@ def page_at(data: bytes, position: int) -> bytes:
     page = data[position : position + length]
     whole = len(page) == length and checksum(page) == int.from_bytes(header[CHECKSUM], "little")
     return page if whole else b""
+
+
+def with_serial(page: bytes, serial: int) -> bytes:
+    """The page as one of another stream; ``serial`` is unsigned 32-bit."""
+    moved = page[: SERIAL.start] + serial.to_bytes(4, "little") + page[SERIAL.stop :]
+    return moved[: CHECKSUM.start] + checksum(moved).to_bytes(4, "little") + moved[CHECKSUM.stop :]
 
 
 def checksum(page: bytes) -> int:

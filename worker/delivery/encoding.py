@@ -1,12 +1,13 @@
 """From waves, piece by piece, to the bytes of an audio file, as they come."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from codec.ogg import pages, with_serial
 from rwkv_tts.schema import AudioFormat
 
 Wave = npt.NDArray[np.float32]
@@ -22,6 +23,12 @@ _SET_PAGE_LATENCY = 0x1302
 
 _PAGE_MILLISECONDS = 60.0
 """Of Opus in one page; libsndfile's own second would hold audio back for as long."""
+
+_SERIAL = 1
+"""Of OGG streams; libsndfile takes a random number, and the same audio would be other bytes every time."""
+
+_VORBIS_BLOCK = 1024
+"""Samples."""
 
 _UNKNOWN_SIZE = b"\xff" * 4
 _SIZES_OF_WAV = (4, 40)
@@ -58,6 +65,12 @@ class _Spool(io.RawIOBase):
         self._new.clear()
         return new
 
+    def take_pages(self) -> bytes:
+        """The new whole pages of an OGG file, once."""
+        whole = b"".join(with_serial(page, _SERIAL) for page in pages(bytes(self._new)))
+        del self._new[: len(whole)]
+        return whole
+
 
 class AudioEncoder:
     """Encodes mono audio that comes piece by piece.
@@ -77,6 +90,7 @@ class AudioEncoder:
         self._spool = _Spool()
         self._file: soundfile.SoundFile | None = None
         self._begun = False
+        self._rest = np.zeros(0, np.float32)
         if audio_format == "pcm":
             return
         container, self._subtype = _CONTAINERS[audio_format]
@@ -88,20 +102,31 @@ class AudioEncoder:
         """Take float32 [n] in [-1, 1], where what lies outside is clipped; return the bytes that are ready."""
         if self._file is None:
             return _pcm(wave).tobytes()
-        self._file.write(_pcm(wave) if self._subtype == "PCM_16" else np.clip(wave, -1.0, 1.0))
+        for block in self._blocks(wave) if self._format == "ogg" else (wave,):
+            self._file.write(_pcm(block) if self._subtype == "PCM_16" else np.clip(block, -1.0, 1.0))
         return self._taken()
 
     def close(self) -> bytes:
         """End the file and return its last bytes."""
         if self._file is None:
             return b""
+        self._file.write(np.clip(self._rest, -1.0, 1.0))
         self._file.close()
         last = self._taken()
         self.changes = self._spool.changes
         return last
 
+    def _blocks(self, wave: Wave) -> Iterator[Wave]:
+        """What is written to Vorbis at once decides where its pages end, so it is always as much."""
+        wave = np.concatenate((self._rest, wave))
+        end = len(wave) - len(wave) % _VORBIS_BLOCK
+        self._rest = wave[end:]
+        yield from np.split(wave[:end], end // _VORBIS_BLOCK) if end else ()
+
     def _taken(self) -> bytes:
         """New bytes; the head of a WAV says that its length is not known."""
+        if self._format in ("ogg", "opus"):
+            return self._spool.take_pages()
         content = self._spool.take()
         if self._format != "wav" or self._begun or not content:
             return content

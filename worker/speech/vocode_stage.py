@@ -40,7 +40,7 @@ class Work:
         end = settled(len(self.piece.part.row.decoding.semantic), ended=ended, lookahead=lookahead)
         heard = next((one for one in self.heard_before if one > self.done), None)
         if heard is not None:
-            return Span(self.done, heard)
+            return Span(self.done, heard) if heard <= end else None
         if end <= self.done or (not ended and end - self.done < piece_size(self.done)):
             return None
         return Span(self.done, end if most is None else min(end, self.done + most))

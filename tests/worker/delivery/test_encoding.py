@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from rwkv_tts.schema import FORMATS, AudioFormat
-from worker.delivery.encoding import encode_audio
+from worker.delivery.encoding import AudioEncoder, complete, encode_audio
 
 RATE = 16_000
 STEP = 1 / 32767
@@ -118,7 +118,29 @@ def test_longest_utterance_is_encoded_in_a_thread(audio_format: AudioFormat) -> 
     assert 0 <= len(decoded) - MOST_SAMPLES <= 0.1 * RATE
 
 
-def test_same_wave_gives_the_same_bytes() -> None:
-    for audio_format in ("wav", "flac", "pcm", "mp3"):
-        first, second = (encode_audio([tone(0.5)], RATE, audio_format) for _ in range(2))
-        assert first == second
+@pytest.mark.parametrize("audio_format", FORMATS)
+def test_same_wave_gives_the_same_bytes_in_whatever_pieces_it_comes(audio_format: AudioFormat) -> None:
+    wave = tone(3.1)
+    whole = encode_audio([wave], RATE, audio_format)
+    for size in (317, 1000, 16_000):
+        assert encode_audio([wave[i : i + size] for i in range(0, len(wave), size)], RATE, audio_format) == whole
+
+
+@pytest.mark.parametrize("audio_format", FORMATS)
+def test_what_is_encoded_leaves_soon_and_is_the_file_but_for_its_head(audio_format: AudioFormat) -> None:
+    wave = np.random.default_rng(2).normal(0, 0.1, 4 * RATE).astype(np.float32)  # every second takes as many bytes
+    encoder, given = AudioEncoder(RATE, audio_format), bytearray()
+    whole = encode_audio([wave], RATE, audio_format)
+    behind = []
+    for end in range(1600, len(wave) + 1, 1600):
+        given += encoder.encode(wave[end - 1600 : end])
+        behind.append((end / len(wave) - len(given) / len(whole)) * 4.0)
+    given += encoder.close()
+    assert max(behind) <= {"pcm": 0, "wav": 0, "flac": 0.6, "mp3": 0.3, "opus": 0.3, "ogg": 1.0}[audio_format]
+    assert complete(given, encoder) == whole
+
+
+def test_a_streamed_wav_says_that_its_length_is_not_known() -> None:
+    encoder = AudioEncoder(RATE, "wav")
+    head = encoder.encode(tone(0.1))[:44]
+    assert head[4:8] == head[40:44] == b"\xff" * 4
