@@ -35,6 +35,8 @@ class Joiner:
         self._fade = round(FADE_SECONDS * sample_rate)
         self._tail = np.zeros(0, np.float32)  # not settled: silence, or what may have to fade
         self._gap: int | None = None  # samples of silence before the part's first speech; None: as it comes
+        self._seam = 0  # how much of the tail is of the part before
+        self._rising = 0  # samples that still belong to a soft beginning
         self.position = 0
         self.begun_at: int | None = None
         self.ended_at = 0
@@ -45,7 +47,7 @@ class Joiner:
         if pause is None:
             self._gap = None
             return
-        self._gap = round(max(pause, _LEAST_GAP_SECONDS) * self._rate)
+        self._gap, self._seam = round(max(pause, _LEAST_GAP_SECONDS) * self._rate), len(self._tail)
         if len(self._tail) and abs(self._tail[-1]) > SILENT:
             self._tail = faded_out(self._tail, self._rate)
 
@@ -54,7 +56,7 @@ class Joiner:
         if not len(wave):
             return wave
         if self._gap is None:
-            return self._settle(np.concatenate((self._tail, wave)))
+            return self._settle(np.concatenate((self._tail, self._faded_in(wave))))
         loud = np.flatnonzero(np.abs(wave) > SILENT)
         if not len(loud):  # it may all be part of the gap
             self._tail = np.concatenate((self._tail, wave))
@@ -62,8 +64,9 @@ class Joiner:
         before = self._bridge(wave[: loud[0]])
         self._gap = None
         self.begun_at = self.position + len(before)
-        speech = self._faded_in(wave[loud[0] :], len(before))
-        return self._settle(np.concatenate((before, speech)))
+        if len(before) and abs(wave[loud[0]]) > 2 * SILENT:  # it begins at once
+            self._rising = self._fade
+        return self._settle(np.concatenate((before, self._faded_in(wave[loud[0] :]))))
 
     def cut(self) -> None:
         """The part did not end by itself: what comes last of it fades."""
@@ -78,23 +81,26 @@ class Joiner:
     def _bridge(self, lead: Wave) -> Wave:
         """What was held of the part before, and the silence up to the new one's first speech."""
         assert self._gap is not None
-        loud = np.flatnonzero(np.abs(self._tail) > SILENT)
+        lead = np.concatenate((self._tail[self._seam :], lead))
+        before = self._tail[: self._seam]
+        loud = np.flatnonzero(np.abs(before) > SILENT)
         end = int(loud[-1]) + 1 if len(loud) else 0
-        spoken, silence = self._tail[:end], self._tail[end:]
+        spoken, silence = before[:end], before[end:]
         missing = self._gap - len(silence) - len(lead)
-        if missing >= 0:
-            return np.concatenate((spoken, silence, np.zeros(missing, np.float32), lead))
-        kept = min(len(lead), self._gap // 2)
-        silence = silence[: self._gap - kept]
-        lead = lead[len(lead) - (self._gap - len(silence)) :]
-        return np.concatenate((spoken, silence, lead))
+        if missing < 0:
+            silence = silence[: self._gap - min(len(lead), self._gap // 2)]
+            lead = lead[len(lead) - (self._gap - len(silence)) :]
+        return np.concatenate((spoken, silence, np.zeros(max(0, missing), np.float32), lead))
 
-    def _faded_in(self, speech: Wave, before: int) -> Wave:
-        """Speech that begins at once begins softly."""
-        if not before or abs(speech[0]) <= 2 * SILENT:
+    def _faded_in(self, speech: Wave) -> Wave:
+        """Samples of which those come softly that still have to."""
+        count = min(self._rising, len(speech))
+        if not count:
             return speech
-        count = min(self._fade, len(speech))
-        return np.concatenate((speech[:count] * np.linspace(0, 1, count, dtype=np.float32), speech[count:]))
+        done = self._fade - self._rising
+        self._rising -= count
+        ramp = np.linspace(0, 1, self._fade, dtype=np.float32)[done : done + count]
+        return np.concatenate((speech[:count] * ramp, speech[count:]))
 
     def _settle(self, wave: Wave) -> Wave:
         """Give all but the silence at the end, and at least the samples that a fade needs are held."""
@@ -108,7 +114,6 @@ class Joiner:
         self._tail = wave[end:]
         self.position += end
         return wave[:end]
-
 
 
 def faded_out(wave: Wave, sample_rate: int) -> Wave:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from rwkv_tts.refusal import Cause, Refusal, RequestError
 from sampler.decoding import FinishReason
 
+
 class Entry(BaseModel):
     """One step of an utterance; tokens of a part go on from those of its earlier entries.
 

@@ -70,9 +70,7 @@ class Pipeline:
             self.sample_rate, self._inside, lambda one: self._engine.put(Enough(one)), made, done
         )
         to_encoder, lookahead = self._encoder.put, speech.config.lookahead
-        self._vocoder = VocodeStage(
-            Vocoder(speech.codec), self._inside, vocoder_batch, lookahead, to_encoder
-        )
+        self._vocoder = VocodeStage(Vocoder(speech.codec), self._inside, vocoder_batch, lookahead, to_encoder)
         self._reader = ReadStage(lambda read: self._engine.put(read))
         attempts = Attempts(speech.layout, _ATTEMPTS if speech.config.trained else 0)
         self._engine = EngineStage(
@@ -153,7 +151,9 @@ class Pipeline:
 
     def busy_seconds(self) -> dict[str, float]:
         """What each of the stages beside the engine has worked."""
-        return {stage.name: stage.busy_seconds for stage in (self._cloner, self._reader, self._vocoder, self._encoder)}
+        return {
+            stage.name: stage.busy_seconds for stage in (self._cloner, self._reader, self._vocoder, self._encoder)
+        }
 
     def free_rows(self) -> int:
         """Utterances that could start at once; negative when more are inside than may run.

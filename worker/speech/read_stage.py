@@ -63,5 +63,7 @@ def _read(order: Order) -> Read:
         return Read(order, [], over=True, refusal=error.refusal)
     except Exception as error:  # noqa: BLE001 - one text's fault must not end the thread
         logger.exception("a text cannot be read")
-        return Read(order, [], over=True, refusal=Refusal("text", Cause.INTERNAL, f"{type(error).__name__}: {error}"))
+        return Read(
+            order, [], over=True, refusal=Refusal("text", Cause.INTERNAL, f"{type(error).__name__}: {error}")
+        )
     return Read(order, parts, over=len(parts) < order.count)

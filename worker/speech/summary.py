@@ -75,9 +75,7 @@ def _first_audio(utterance: Utterance, total: float) -> float:
 
 def _parts(account: Account) -> list[PartResult]:
     return [
-        PartResult(
-            text=part.span, begin=part.begin, end=part.end, seed=part.seed, finish_reason=str(part.finish)
-        )
+        PartResult(text=part.span, begin=part.begin, end=part.end, seed=part.seed, finish_reason=str(part.finish))
         for part in account.parts
     ]
 

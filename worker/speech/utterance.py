@@ -51,9 +51,7 @@ class Script:
             assert self.attributes is not None
             return attribute_prompt(layout, self.text_ids, self.attributes)
         semantic = speaker.semantic if self.transcript else ()
-        return voice_prompt(
-            layout, self.text_ids, speaker.globals_, attributes=self.attributes, semantic=semantic
-        )
+        return voice_prompt(layout, self.text_ids, speaker.globals_, attributes=self.attributes, semantic=semantic)
 
 
 @dataclass(eq=False)
@@ -101,9 +99,7 @@ class Part:
         """Give up what was drawn, and begin anew with the next seed that follows from the request's."""
         self.attempt += 1
         self.kept = None
-        decoding = replace(
-            self.row.decoding, seed=derived_seed(seed, self.number, self.attempt), spoken=()
-        )
+        decoding = replace(self.row.decoding, seed=derived_seed(seed, self.number, self.attempt), spoken=())
         self.row = Row(self.row.key, decoding)
 
 

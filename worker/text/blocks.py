@@ -63,4 +63,6 @@ def _on_purpose(text: str, length: int, following: int, width: int) -> bool:
 def _is_heading(line: str) -> bool:
     """Whether it is one short line without a mark at its end."""
     line = line.strip()
-    return len(line) <= _LONGEST_HEADING and not (_SENTENCES.search(line) or ENDED.search(line) or OPEN.search(line))
+    return len(line) <= _LONGEST_HEADING and not (
+        _SENTENCES.search(line) or ENDED.search(line) or OPEN.search(line)
+    )

@@ -66,7 +66,11 @@ _JOINING = "and|or|but|because|which|that|when|while|where|who|if|as|for|with|un
 _CUTS: tuple[tuple[float, Break, re.Pattern[str]], ...] = tuple(
     (cost, after, re.compile(pattern))
     for cost, after, pattern in (
-        (0.2, Break.CLAUSE, rf"(?:[;:]|\.{{3}}){_CLOSERS}{_NEXT}|(?:[；…]+|：(?!\d)){_CLOSERS}|[—―]+|\s[-–]+(?=\s)|\n"),
+        (
+            0.2,
+            Break.CLAUSE,
+            rf"(?:[;:]|\.{{3}}){_CLOSERS}{_NEXT}|(?:[；…]+|：(?!\d)){_CLOSERS}|[—―]+|\s[-–]+(?=\s)|\n",
+        ),
         (0.3, Break.CLAUSE, rf"(?:(?<!\d),|,(?!\s\d)){_CLOSERS}{_NEXT}|[，、]{_CLOSERS}|[)）](?=\s)|(?=[(（])"),
         (0.5, Break.NONE, rf"(?=\s+(?:{_JOINING})\s)"),
         (0.6, Break.NONE, rf"(?<![\d$£€¥₹%#.])(?=\s+(?!{_NUMERIC}))"),

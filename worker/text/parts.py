@@ -71,7 +71,9 @@ def split(text: str, longest: int, shortest: int = 0, measure: Measure = spoken_
         ValueError: The lengths contradict each other.
     """
     if not 0 <= 2 * shortest <= longest or longest < 1:
-        raise ValueError(f"parts of {shortest} to {longest}; accepted: at most half of the longest as the shortest")
+        raise ValueError(
+            f"parts of {shortest} to {longest}; accepted: at most half of the longest as the shortest"
+        )
     limits = Limits(longest, shortest, measure)
     parts: list[TextPart] = []
     before = 0.0
@@ -114,7 +116,13 @@ def _between(text: str, part: TextPart, following: TextPart) -> TextPart:
 
 def _end(text: str) -> Break:
     """What the last mark of a text stands for."""
-    return Break.SENTENCE if ENDED.search(text, len(text) - 9) else Break.CLAUSE if OPEN.search(text[-1:]) else Break.NONE
+    return (
+        Break.SENTENCE
+        if ENDED.search(text, len(text) - 9)
+        else Break.CLAUSE
+        if OPEN.search(text[-1:])
+        else Break.NONE
+    )
 
 
 def _pieces(text: str, start: int, end: int, limits: Limits) -> Iterator[Piece]:
