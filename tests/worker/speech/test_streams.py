@@ -1,0 +1,195 @@
+"""Long texts and streams on a small random model: what is heard is the file, also when another worker goes on."""
+
+import queue
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from codec.streaming import reach
+from rwkv_tts.schema import FORMATS, AudioFormat, parse_request
+from sampler.decoding import FinishReason
+from worker.speech.loading import open_model
+from worker.speech.model import SpeechModel
+from worker.speech.pipeline import Pipeline
+from worker.speech.preparation import make_utterance
+from worker.speech.schedule import FIRST_TOKENS, MOST_TOKENS, marks, piece_size
+from worker.speech.summary import make_result
+from worker.speech.utterance import Step, Utterance, derived_seed
+
+RATE = 16_000
+PATIENCE = 60
+SENTENCE = "A sentence that is of some length is here, and it goes on. "
+BOOK = "\n\n".join(SENTENCE * 2 + f"Part {number} ends." for number in range(6))
+FLAT = {"temperature": 5, "top_p": 1, "top_k": 0}
+"""So that EOS comes late."""
+
+
+@pytest.fixture(scope="module")
+def speech(random_model: Path) -> SpeechModel:
+    """With parts of at most 150 characters, rows that end by themselves, and a look-ahead that is exact."""
+    model = open_model(random_model)
+    text = model.config.text.model_copy(update={"longest": 150})
+    config = model.config.model_copy(update={"text": text, "lookahead": reach(model.codec.config)})
+    return replace(model, config=config)
+
+
+@contextmanager
+def pipeline(
+    speech: SpeechModel, **options: Any
+) -> Iterator[tuple[Pipeline, "queue.SimpleQueue[Utterance]", list[Step]]]:
+    ended: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
+    steps: list[Step] = []
+    one = Pipeline(
+        speech, **{"max_rows": 4, "token_chunk_size": 64, **options}, done=ended.put, made=steps.append
+    )
+    try:
+        yield one, ended, steps
+    finally:
+        one.close()
+
+
+def speak(
+    speech: SpeechModel, before: Sequence[bytes] = (), company: int = 0, **fields: Any
+) -> tuple[Utterance, list[Step]]:
+    """Speak a request, among others."""
+    with pipeline(speech) as (one, ended, steps):
+        for number in range(company):
+            one.submit(make_utterance(speech, f"other{number}", parse_request({"text": SENTENCE, "max_seconds": 1})))
+        request = parse_request({"text": BOOK, "seed": 3, "format": "pcm", **FLAT, **fields})
+        one.submit(make_utterance(speech, "book", request, 0.0, before))
+        found = {utterance.id: utterance for utterance in (ended.get(timeout=PATIENCE) for _ in range(company + 1))}
+    assert found["book"].refusal is None
+    return found["book"], [step for step in steps if step.utterance.id == "book"]
+
+
+def samples(content: bytes) -> npt.NDArray[np.float64]:
+    return np.frombuffer(content, "<i2").astype(np.float64)
+
+
+def decibels(signal: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
+    """The ratio of a signal to its difference from another; 150 where they are equal."""
+    return float(10 * np.log10((signal**2).mean() / max(((signal - other) ** 2).mean(), 1e-15 * (signal**2).mean())))
+
+
+@pytest.fixture(scope="module")
+def whole(speech: SpeechModel) -> Utterance:
+    return speak(speech)[0]
+
+
+def test_a_long_text_is_spoken_part_by_part_in_one_voice(whole: Utterance) -> None:
+    account = whole.account
+    assert account is not None
+    assert len(account.parts) >= 6
+    text = whole.request.text
+    assert "".join("".join(text[slice(*part.span)] for part in account.parts).split()) == "".join(text.split())
+    times = [(part.begin, part.end) for part in account.parts]
+    assert all(begin < end for begin, end in times)
+    assert all(ended + 0.3 < begin for (_, ended), (begin, _) in zip(times, times[1:], strict=False))
+    assert account.seconds == pytest.approx(len(whole.audio) / 2 / RATE)
+    assert whole.speaker is not None
+    assert list(whole.speaker.globals_) == whole.parts[0].row.decoding.globals_
+    assert [part.seed for part in account.parts] == [derived_seed(3, number) for number in range(len(account.parts))]
+
+
+def test_company_and_rows_change_nothing_of_a_long_text(speech: SpeechModel, whole: Utterance) -> None:
+    for company in (0, 5):
+        other, _ = speak(speech, company=company)
+        assert other.account is not None
+        assert whole.account is not None
+        assert other.account.trace == whole.account.trace
+        assert decibels(samples(whole.audio), samples(other.audio)) > 70
+
+
+@pytest.mark.parametrize("company", [0, 5])
+@pytest.mark.parametrize("audio_format", FORMATS)
+def test_what_is_heard_is_the_file(speech: SpeechModel, audio_format: AudioFormat, company: int) -> None:
+    whole, _ = speak(speech, format=audio_format)
+    stream, steps = speak(speech, company=company, format=audio_format, stream=True)
+    assert stream.account is not None
+    assert whole.account is not None
+    assert stream.account.trace == whole.account.trace
+    assert stream.account.seconds == whole.account.seconds
+    heard = b"".join(step.audio for step in steps)
+    if audio_format == "pcm":
+        assert decibels(samples(whole.audio), samples(heard)) > 70
+    assert len(heard) == pytest.approx(len(whole.audio), rel=0.001)
+    assert stream.audio == b""
+    assert sum(1 for step in steps if step.audio) > 3
+
+
+def test_the_first_piece_is_short_and_comes_before_the_part_is_complete(speech: SpeechModel) -> None:
+    stream, steps = speak(speech, text=SENTENCE, stream=True)
+    first = steps[0]
+    assert first.entry.finish is None
+    assert len(first.entry.tokens) < 2 * FIRST_TOKENS + MOST_TOKENS
+    assert stream.listening.began_at < stream.parts[0].row.finished_at
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_another_worker_goes_on_where_one_has_stopped(speech: SpeechModel, stream: bool) -> None:
+    whole, steps = speak(speech, stream=stream, seed=None)
+    heard = b"".join(step.audio for step in steps)
+    for stop in (1, 2, len(steps) // 2, len(steps) - 1, len(steps)):
+        entries = [step.entry.model_dump_json().encode() for step in steps[:stop]]
+        other, more = speak(speech, entries, stream=stream, seed=None)
+        assert other.account is not None
+        assert whole.account is not None
+        assert other.account.trace == whole.account.trace
+        assert other.seed == whole.seed
+        assert [step.entry.number for step in more] == list(range(stop + 1, stop + 1 + len(more)))
+        audio = b"".join(step.audio for step in [*steps[:stop], *more]) if stream else other.audio
+        assert decibels(samples(heard if stream else whole.audio), samples(audio)) > 70
+        assert other.parts[0].row.steps < whole.parts[0].row.steps or not steps[0].entry.finish
+
+
+def test_what_was_complete_is_not_drawn_again(speech: SpeechModel) -> None:
+    whole, steps = speak(speech)
+    assert whole.account is not None
+    entries = [step.entry.model_dump_json().encode() for step in steps[:4]]
+    drawn = sum(len(step.entry.tokens) for step in steps[:4])
+    with pipeline(speech) as (one, ended, _):
+        one.submit(make_utterance(speech, "book", whole.request, 0.0, entries))
+        ended.get(timeout=PATIENCE)
+        assert one.stats.drawn <= whole.account.semantic - drawn + len(whole.account.parts) + 32
+
+
+def test_a_text_that_fits_one_part_is_told_to_nobody_but_listeners(speech: SpeechModel) -> None:
+    assert speak(speech, text=SENTENCE)[1] == []
+
+
+def test_audio_ends_where_the_request_says(speech: SpeechModel, whole: Utterance) -> None:
+    assert whole.account is not None
+    second = whole.account.parts[1]
+    most = second.begin + 0.1
+    short, _ = speak(speech, max_seconds=most)
+    assert short.account is not None
+    assert short.account.seconds == pytest.approx(most, abs=1e-3)
+    assert short.account.finish is FinishReason.LENGTH
+    heard = samples(short.audio)
+    np.testing.assert_array_equal(heard[: -RATE // 100], samples(whole.audio)[: len(heard) - RATE // 100])
+    assert abs(heard[-1]) < 0.01 * 32768
+    assert "cut at" in make_result(short, RATE).warnings[-1]
+
+
+def test_pieces_grow_and_all_tokens_have_one() -> None:
+    ahead = marks(lookahead=10)
+    found = [next(ahead) for _ in range(20)]
+    sizes = np.diff([10, *found])
+    assert sizes[0] == FIRST_TOKENS == piece_size(0)
+    assert all(np.diff(sizes) >= 0)
+    assert sizes[-1] == MOST_TOKENS
+
+
+def test_a_cancel_ends_a_long_text_and_frees_its_rows(speech: SpeechModel) -> None:
+    with pipeline(speech) as (one, ended, _):
+        one.submit(make_utterance(speech, "book", parse_request({"text": BOOK * 20, "stream": True, **FLAT})))
+        one.cancel("book")
+        assert str(ended.get(timeout=PATIENCE).refusal) == "cancelled on request"
+        assert one.free_rows() == 4
+        assert one.progress() is None
