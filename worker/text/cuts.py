@@ -1,0 +1,192 @@
+"""Cutting what is too long for one part into pieces of about the same length, where it hurts least."""
+
+import re
+from bisect import bisect
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from itertools import chain, pairwise
+from unicodedata import category
+
+from worker.text.sentences import sentence_ends
+
+Measure = Callable[[str], int]
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a part should measure, and how to measure it."""
+
+    longest: int
+    shortest: int
+    measure: Measure
+
+
+class Break(Enum):
+    """What stands between a part and the next."""
+
+    NONE = "none"
+    """Words of one clause that was too long."""
+    CLAUSE = "clause"
+    SENTENCE = "sentence"
+    PARAGRAPH = "paragraph"
+    HEADING = "heading"
+    """The part is a heading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A span of the text, without white space around it, and what stands after it."""
+
+    start: int
+    end: int
+    after: Break
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a cut may be; its cost is what it is, plus how far off as a share of the length that is wanted."""
+
+    at: int
+    cost: float
+    after: Break
+
+
+_IN_QUOTES = 0.15
+_AHEAD = 24
+"""Characters after the longest piece that tell whether a sentence ends with it."""
+
+_NUMERIC = r"[\d$£€¥₹%#]"
+_HAN = "\u3041-\u9fff"
+_CLOSERS = r"[\"'”’»」』)）\]]*"
+_NEXT = rf"(?=[\s\u2010-\u203a\u2e80-\uffef])"
+_JOINING = "and|or|but|because|which|that|when|while|where|who|if|as|for|with|until|so|than|in|on|at|to|of"
+
+_CUTS: tuple[tuple[float, Break, re.Pattern[str]], ...] = tuple(
+    (cost, after, re.compile(pattern))
+    for cost, after, pattern in (
+        (0.2, Break.CLAUSE, rf"(?:[;:]|\.{{3}}){_CLOSERS}{_NEXT}|(?:[；…]+|：(?!\d)){_CLOSERS}|[—―]+|\s[-–]+(?=\s)|\n"),
+        (0.3, Break.CLAUSE, rf"(?:(?<!\d),|,(?!\s\d)){_CLOSERS}{_NEXT}|[，、]{_CLOSERS}|[)）](?=\s)|(?=[(（])"),
+        (0.5, Break.NONE, rf"(?=\s+(?:{_JOINING})\s)"),
+        (0.6, Break.NONE, rf"(?<![\d$£€¥₹%#.])(?=\s+(?!{_NUMERIC}))"),
+        (0.8, Break.NONE, rf"(?<=[{_HAN}])(?=[{_HAN}A-Za-z])|(?<=[A-Za-z])(?=[{_HAN}])"),
+        (1.2, Break.NONE, r"(?<=\S)(?=\s)"),
+        (1.5, Break.NONE, r"(?<=[/?&=_.+-])(?=\w)"),
+    )
+)
+"""Between clauses, words, ideographs, then next to numbers and abbreviations, then inside addresses."""
+
+_ANYWHERE = 2.0
+_QUOTES = re.compile(r"[\"“”„«»「」『』()（）\[\]]")
+_OPENERS = frozenset("“„«「『(（[")
+
+
+def cut(text: str, span: Span, limits: Limits) -> Iterator[Piece]:
+    """The span in pieces that are neither too long nor too short; ``SENTENCE`` stands after the last."""
+    start, end = span
+    rest = limits.measure(text[start:end])
+    while max(rest, end - start) > limits.longest:
+        place = _best(text, start, end, rest, limits)
+        yield Piece(start, place.at, place.after)
+        rest -= limits.measure(text[start : place.at])
+        start, _ = trimmed(text, place.at, end)
+        if end - start <= 2 * limits.longest:
+            rest = limits.measure(text[start:end])
+    yield Piece(start, end, Break.SENTENCE)
+
+
+def trimmed(text: str, start: int, end: int) -> Span:
+    """The span without white space around it."""
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    return start, end
+
+
+def _reach(text: str, start: int, end: int, limits: Limits) -> int:
+    """The last index to which the text is not too long, but at least one character further."""
+    low, high = start + 1, min(start + limits.longest, end)
+    if limits.measure(text[start:high]) <= limits.longest:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if limits.measure(text[start:middle]) <= limits.longest else (low, middle)
+    return low
+
+
+def _best(text: str, start: int, end: int, rest: int, limits: Limits) -> Place:
+    """Where to cut off the next piece, so that those that follow can be about as long."""
+    reach = _reach(text, start, end, limits)
+    density = limits.measure(text[start:reach]) / (reach - start)
+    low = start + max(limits.shortest / density, 1)
+    high = max(min(reach, end - limits.shortest / density - 1), low)
+    length = rest / -(-rest // limits.longest) / density
+    window = _Window(text, start, min(reach + _AHEAD, end), low, high, length)
+    best = window.anywhere()
+    for cost, after, stops in window.stops():
+        if cost >= best.cost:
+            break
+        best = min(chain([best], window.places(stops, cost, after)), key=lambda place: place.cost)
+    return best
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The text from ``start`` to ``end``; a cut may be at ``low`` to ``high`` and had best leave ``length``."""
+
+    text: str
+    start: int
+    end: int
+    low: float
+    high: float
+    length: float
+
+    def stops(self) -> Iterator[tuple[float, Break, Iterator[int]]]:
+        """Ends of sentences, clauses, words and so on, the best first: what each costs and what it is."""
+        sentences = pairwise(sentence_ends(self.text, self.start, self.end, quotes=False))
+        yield 0, Break.SENTENCE, (stop for stop, _ in sentences)
+        for cost, after, pattern in _CUTS:
+            yield cost, after, (match.end() for match in pattern.finditer(self.text, self.start, self.end))
+
+    def places(self, stops: Iterable[int], cost: float, after: Break) -> Iterator[Place]:
+        """The stops that are neither too near nor too far."""
+        for stop in stops:
+            at = self._without_opening(stop)
+            if self.low <= at <= self.high:
+                yield Place(at, cost + self._off(at) + self._in_quotes(at), after)
+
+    def anywhere(self) -> Place:
+        """A place inside a word, but not before a mark that changes the letter before it."""
+        at = max(int(min(self.start + self.length, self.high)), self.start + 1)
+        while at > self.start + 1 and category(self.text[at]) in ("Mn", "Mc", "Me", "Cf"):
+            at -= 1
+        return Place(at, _ANYWHERE + self._off(at), Break.NONE)
+
+    def _without_opening(self, at: int) -> int:
+        """White space and opening marks belong to what follows."""
+        text = self.text
+        while at > self.low and (
+            text[at - 1].isspace() or text[at - 1] in _OPENERS or (text[at - 1] in "\"'" and text[at - 2].isspace())
+        ):
+            at -= 1
+        return at
+
+    def _off(self, at: int) -> float:
+        return abs(at - self.start - self.length) / self.length
+
+    def _in_quotes(self, at: int) -> float:
+        marks, depths = self._depths
+        return _IN_QUOTES if depths[bisect(marks, at - 1)] else 0.0
+
+    @cached_property
+    def _depths(self) -> tuple[list[int], list[int]]:
+        """Indices of quotation marks and brackets; how many pairs are open before the first and after each."""
+        marks, depths = [], [0]
+        for mark in _QUOTES.finditer(self.text, self.start, self.end):
+            opens = mark[0] in _OPENERS or (mark[0] == '"' and depths[-1] == 0)
+            marks.append(mark.start())
+            depths.append(depths[-1] + 1 if opens else max(depths[-1] - 1, 0))
+        return marks, depths

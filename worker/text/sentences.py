@@ -1,0 +1,51 @@
+"""Where sentences end: sentencex, which knows the abbreviations, and what it misses in mixed text."""
+
+import re
+from collections.abc import Iterator
+
+from sentencex import get_sentence_boundaries
+
+_WINDOW = 1000
+"""Characters to look at at once; on nested quotation marks sentencex takes the square of them."""
+
+_GLUED = re.compile(r"[\u3400-\u9fff](?=[A-Za-z])")
+_GLUED_OR_QUOTES = re.compile(_GLUED.pattern + r"|[\"“”„«»「」『』()（）\[\]]")
+"""Chinese before a Latin word: sentencex takes words to be between blanks."""
+
+_NUMBER_OF_ITEM = re.compile(r"\(?(?:\d{1,3}|[a-zA-Z])[.)]\s*")
+_SAID = re.compile(r"[^\s。！？；，、”」]{0,8}[说說道问問喊叫答想骂罵笑]")
+_CLOSED = re.compile(r"[”」』\"]")
+
+
+def sentence_ends(text: str, start: int, end: int, *, quotes: bool = True) -> Iterator[int]:
+    """Ends of the sentences in ``text[start:end]``, the last one's too, after the white space that follows.
+
+    Args:
+        quotes: Whether sentences in quotation marks or brackets are parts of the sentence around them.
+    """
+    begin = start
+    for stop in _boundaries(text, start, end, _GLUED if quotes else _GLUED_OR_QUOTES):
+        if stop == end or not _goes_on(text, begin, stop):
+            yield stop
+            begin = stop
+
+
+def _boundaries(text: str, start: int, end: int, hidden: re.Pattern[str]) -> Iterator[int]:
+    """What sentencex finds, window by window; the last sentence of a window is looked at again."""
+    while start < end:
+        window = hidden.sub(" ", text[start : min(start + _WINDOW, end)])
+        ends = [start + boundary["end_index"] for boundary in get_sentence_boundaries("en", window)]
+        if start + len(window) == end:
+            yield from ends
+            return
+        yield from ends[:-1]
+        start = ends[-2] if len(ends) > 1 else start + (window.rfind(" ") + 1 or len(window))
+
+
+def _goes_on(text: str, start: int, stop: int) -> bool:
+    """Whether a sentence goes on where sentencex sees its end."""
+    if text[stop - 1] == "." and text[stop].isalnum():  # "U.S.", "3.5"; after Chinese it is an end
+        return text[stop - 2 : stop - 1].isascii()
+    if _NUMBER_OF_ITEM.fullmatch(text, start, stop):
+        return True
+    return _CLOSED.match(text, stop - 1) is not None and _SAID.match(text, stop) is not None
