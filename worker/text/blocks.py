@@ -39,6 +39,9 @@ def _paragraphs(text: str, start: int, end: int) -> Iterator[Span]:
 
 def _unwrapped(text: str, start: int, end: int, *, followed: bool) -> Iterator[Block]:
     """A paragraph in pieces, where the end of a line is the end of a paragraph or of a heading, too."""
+    if "\n" not in text[start:end]:
+        yield start, end, followed and _is_heading(text[start:end])
+        return
     lines = [line.span() for line in _LINE.finditer(text, start, end)]
     width = max(last - first for first, last in lines)
     first = begin = lines[0][0]

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from itertools import chain, pairwise
+from itertools import pairwise
+from operator import attrgetter
 from unicodedata import category
 
 from worker.text.sentences import sentence_ends
@@ -79,14 +80,17 @@ _CUTS: tuple[tuple[float, Break, re.Pattern[str]], ...] = tuple(
 """Between clauses, words, ideographs, then next to numbers and abbreviations, then inside addresses."""
 
 _ANYWHERE = 2.0
+_COST = attrgetter("cost")
 _QUOTES = re.compile(r"[\"“”„«»「」『』()（）\[\]]")
 _OPENERS = frozenset("“„«「『(（[")
 
 
-def cut(text: str, span: Span, limits: Limits) -> Iterator[Piece]:
-    """The span in pieces that are neither too long nor too short; ``SENTENCE`` stands after the last."""
+def cut(text: str, span: Span, rest: int, limits: Limits) -> Iterator[Piece]:
+    """A span that measures ``rest`` in pieces that are neither too long nor too short.
+
+    ``SENTENCE`` stands after the last.
+    """
     start, end = span
-    rest = limits.measure(text[start:end])
     while max(rest, end - start) > limits.longest:
         place = _best(text, start, end, rest, limits)
         yield Piece(start, place.at, place.after)
@@ -107,14 +111,11 @@ def trimmed(text: str, start: int, end: int) -> Span:
 
 
 def _reach(text: str, start: int, end: int, limits: Limits) -> int:
-    """The last index to which the text is not too long, but at least one character further."""
-    low, high = start + 1, min(start + limits.longest, end)
-    if limits.measure(text[start:high]) <= limits.longest:
-        return high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if limits.measure(text[start:middle]) <= limits.longest else (low, middle)
-    return low
+    """An index to which the text is not too long, near the last such; at least one character further."""
+    reach = min(start + limits.longest, end)
+    while reach > start + 1 and (length := limits.measure(text[start:reach])) > limits.longest:
+        reach = start + max((reach - start) * limits.longest // length, 1)
+    return reach
 
 
 def _best(text: str, start: int, end: int, rest: int, limits: Limits) -> Place:
@@ -127,9 +128,7 @@ def _best(text: str, start: int, end: int, rest: int, limits: Limits) -> Place:
     window = _Window(text, start, min(reach + _AHEAD, end), low, high, length)
     best = window.anywhere()
     for cost, after, stops in window.stops():
-        if cost >= best.cost:
-            break
-        best = min(chain([best], window.places(stops, cost, after)), key=lambda place: place.cost)
+        best = window.better(best, cost, after, stops)
     return best
 
 
@@ -144,19 +143,24 @@ class _Window:
     high: float
     length: float
 
-    def stops(self) -> Iterator[tuple[float, Break, Iterator[int]]]:
+    def stops(self) -> Iterator[tuple[float, Break, Iterable[int]]]:
         """Ends of sentences, clauses, words and so on, the best first: what each costs and what it is."""
         sentences = pairwise(sentence_ends(self.text, self.start, self.end, quotes=False))
         yield 0, Break.SENTENCE, (stop for stop, _ in sentences)
         for cost, after, pattern in _CUTS:
             yield cost, after, (match.end() for match in pattern.finditer(self.text, self.start, self.end))
 
-    def places(self, stops: Iterable[int], cost: float, after: Break) -> Iterator[Place]:
-        """The stops that are neither too near nor too far."""
-        for stop in stops:
+    def better(self, best: Place, cost: float, after: Break, stops: Iterable[int]) -> Place:
+        """The best of a place and these stops, those first that are nearest to the length that is wanted."""
+        if cost >= best.cost:
+            return best
+        for stop in sorted(stops, key=self._off):
+            if cost + self._off(stop) >= best.cost:
+                break
             at = self._without_opening(stop)
             if self.low <= at <= self.high:
-                yield Place(at, cost + self._off(at) + self._in_quotes(at), after)
+                best = min(best, Place(at, cost + self._off(at) + self._in_quotes(at), after), key=_COST)
+        return best
 
     def anywhere(self) -> Place:
         """A place inside a word, but not before a mark that changes the letter before it."""

@@ -8,6 +8,7 @@ from sentencex import get_sentence_boundaries
 _WINDOW = 1000
 """Characters to look at at once; on nested quotation marks sentencex takes the square of them."""
 
+_MARK = re.compile(r"[.!?。！？…．｡﹖﹗‼‽⁇⁈⁉؟۔।॥]")
 _GLUED = re.compile(r"[\u3400-\u9fff](?=[A-Za-z])")
 _GLUED_OR_QUOTES = re.compile(_GLUED.pattern + r"|[\"“”„«»「」『』()（）\[\]]")
 """Chinese before a Latin word: sentencex takes words to be between blanks."""
@@ -34,7 +35,8 @@ def _boundaries(text: str, start: int, end: int, hidden: re.Pattern[str]) -> Ite
     """What sentencex finds, window by window; the last sentence of a window is looked at again."""
     while start < end:
         window = hidden.sub(" ", text[start : min(start + _WINDOW, end)])
-        ends = [start + boundary["end_index"] for boundary in get_sentence_boundaries("en", window)]
+        found = get_sentence_boundaries("en", window) if _MARK.search(window) else ()
+        ends = [start + boundary["end_index"] for boundary in found] or [start + len(window)]
         if start + len(window) == end:
             yield from ends
             return
