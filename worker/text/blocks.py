@@ -9,7 +9,7 @@ BLANK_LINE = re.compile(r"\n\s*\n|\n(?=\u3000)")
 ENDED = re.compile(r"[.!?。！？…][\"'”’」』》）)\]]*\s*$")
 OPEN = re.compile(r"[,;:，；：、—–-]\s*$")
 _LINE = re.compile(r"[^\n]*\S[^\n]*")
-_WORD = re.compile(r"\s*(\S*)")
+_CHINESE_END = re.compile(r"[。！？…][”」』）]*\s*$")
 _LONGEST_WRAPPED = 120
 """Nobody wraps lines by hand at more characters than that."""
 
@@ -46,7 +46,7 @@ def _unwrapped(text: str, start: int, end: int, *, followed: bool) -> Iterator[B
     width = max(last - first for first, last in lines)
     first = begin = lines[0][0]
     for (begin, stop), (following, _) in zip(lines, lines[1:], strict=False):
-        if not _on_purpose(text, stop - begin, following, width):
+        if not _on_purpose(text[begin:stop], text[following : following + _LONGEST_WORD], width):
             continue
         heading = begin == first and _is_heading(text[begin:stop])
         if heading or ENDED.search(text, max(begin, stop - _LONGEST_WORD), stop):
@@ -55,12 +55,11 @@ def _unwrapped(text: str, start: int, end: int, *, followed: bool) -> Iterator[B
     yield first, end, followed and _is_heading(text[first:end])
 
 
-def _on_purpose(text: str, length: int, following: int, width: int) -> bool:
-    """Whether a line of this length ends though the word that follows would have fitted."""
-    word = _WORD.match(text, following, following + _LONGEST_WORD)
-    assert word is not None
-    fitted = length + 1 + len(word[1]) <= width or length > _LONGEST_WRAPPED
-    return fitted and not word[1][:1].islower()
+def _on_purpose(line: str, following: str, width: int) -> bool:
+    """Whether a line ends though the word that follows would have fitted, or where nobody would have wrapped it."""
+    word = next(iter(following.split()), "")
+    fitted = len(line) + 1 + len(word) <= width or len(line) > _LONGEST_WRAPPED or _CHINESE_END.search(line[-9:])
+    return bool(fitted) and not word[:1].islower()
 
 
 def _is_heading(line: str) -> bool:

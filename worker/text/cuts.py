@@ -68,17 +68,19 @@ _JOINING = "and|or|but|because|which|that|when|while|where|who|if|as|for|with|un
 _CUTS: tuple[tuple[float, Break, re.Pattern[str]], ...] = tuple(
     (cost, after, re.compile(pattern))
     for cost, after, pattern in (
-        (0.2, Break.CLAUSE, rf"(?:[;:]|\.{{3}}){_CLOSERS}{_NEXT}|(?:[；…]+|：(?!\d)){_CLOSERS}|[—―]+|\s[-–]+(?=\s)|\n"),
-        (0.3, Break.CLAUSE, rf"(?:(?<!\d),|,(?!\s\d)){_CLOSERS}{_NEXT}|[，、]{_CLOSERS}|[)）](?=\s)|(?=[(（])"),
-        (0.5, Break.NONE, rf"(?=\s+(?:{_JOINING})\s)"),
-        (0.6, Break.NONE, rf"(?<![\d$£€¥₹%#.])(?=\s+(?!{_NUMERIC}))"),
-        (0.8, Break.NONE, rf"(?<=[{_HAN}])(?=[{_HAN}A-Za-z])|(?<=[A-Za-z])(?=[{_HAN}])"),
-        (1.2, Break.NONE, r"(?<=\S)(?=\s)"),
-        (1.5, Break.NONE, r"(?<=[/?&=_.+-])(?=\w)"),
+        (0.15, Break.CLAUSE, rf"(?:[;:]|\.{{3}}){_CLOSERS}{_NEXT}|(?:[；…]+|：(?!\d)){_CLOSERS}|[—―]+|\s[-–]+(?=\s)|\n"),
+        (0.25, Break.CLAUSE, rf"(?:(?<!\d),|,(?!\s\d)){_CLOSERS}{_NEXT}|[，、]{_CLOSERS}|[)）](?=\s)|(?=[(（])"),
+        (0.6, Break.NONE, rf"(?<!\.)(?=\s+(?:{_JOINING})\s)"),
+        (0.75, Break.NONE, rf"(?<![\d$£€¥₹%#.])(?=\s+(?!{_NUMERIC}))"),
+        (0.9, Break.NONE, rf"(?<=[{_HAN}])(?=[{_HAN}A-Za-z])|(?<=[A-Za-z])(?=[{_HAN}])"),
+        (1.3, Break.NONE, r"(?<=\S)(?=\s)"),
+        (1.6, Break.NONE, r"(?<=[/?&=_.+-])(?=\w)"),
     )
 )
 """Between clauses, words, ideographs, then next to numbers and abbreviations, then inside addresses."""
 
+_DANGLING = re.compile(r"(?:\s[\"'‘]?|[“„«「『(（\[])+$")
+_MOST_DANGLING = 8
 _ANYWHERE = 2.0
 _COST = attrgetter("cost")
 _QUOTES = re.compile(r"[\"“”„«»「」『』()（）\[\]]")
@@ -91,7 +93,7 @@ def cut(text: str, span: Span, rest: int, limits: Limits) -> Iterator[Piece]:
     ``SENTENCE`` stands after the last.
     """
     start, end = span
-    while max(rest, end - start) > limits.longest:
+    while max(rest, end - start) > limits.longest and end - start > 1:
         place = _best(text, start, end, rest, limits)
         yield Piece(start, place.at, place.after)
         rest -= limits.measure(text[start : place.at])
@@ -122,8 +124,8 @@ def _best(text: str, start: int, end: int, rest: int, limits: Limits) -> Place:
     """Where to cut off the next piece, so that those that follow can be about as long."""
     reach = _reach(text, start, end, limits)
     density = limits.measure(text[start:reach]) / (reach - start)
-    low = start + max(limits.shortest / density, 1)
-    high = max(min(reach, end - limits.shortest / density - 1), low)
+    high = max(min(reach, end - limits.shortest / density - 1), start + 1)
+    low = min(start + max(limits.shortest / density, 1), high)
     length = rest / -(-rest // limits.longest) / density
     window = _Window(text, start, min(reach + _AHEAD, end), low, high, length)
     best = window.anywhere()
@@ -165,18 +167,15 @@ class _Window:
     def anywhere(self) -> Place:
         """A place inside a word, but not before a mark that changes the letter before it."""
         at = max(int(min(self.start + self.length, self.high)), self.start + 1)
-        while at > self.start + 1 and category(self.text[at]) in ("Mn", "Mc", "Me", "Cf"):
+        nearest = max(at - _MOST_DANGLING, self.start + 1)
+        while at > nearest and category(self.text[at]) in ("Mn", "Mc", "Me", "Cf"):
             at -= 1
-        return Place(at, _ANYWHERE + self._off(at), Break.NONE)
+        return Place(self._without_opening(at), _ANYWHERE, Break.NONE)
 
     def _without_opening(self, at: int) -> int:
         """White space and opening marks belong to what follows."""
-        text = self.text
-        while at > self.low and (
-            text[at - 1].isspace() or text[at - 1] in _OPENERS or (text[at - 1] in "\"'" and text[at - 2].isspace())
-        ):
-            at -= 1
-        return at
+        dangling = _DANGLING.search(self.text, max(at - _MOST_DANGLING, self.start + 1), at)
+        return max(trimmed(self.text, self.start, dangling.start() if dangling else at)[1], self.start + 1)
 
     def _off(self, at: int) -> float:
         return abs(at - self.start - self.length) / self.length

@@ -14,6 +14,9 @@ _GLUED_OR_QUOTES = re.compile(_GLUED.pattern + r"|[\"“”„«»「」『』()
 """Chinese before a Latin word: sentencex takes words to be between blanks."""
 
 _NUMBER_OF_ITEM = re.compile(r"\(?(?:\d{1,3}|[a-zA-Z])[.)]\s*")
+_ASIDE = re.compile(r"\([^()]{1,400}[.!?]\)\s+(?=[A-Z\"“])|（[^（）]{1,400}[。！？]）")
+"""A sentence in brackets; sentencex goes on to the end of the next."""
+
 _SAID = re.compile(r"[^\s。！？；，、”」]{0,8}[说說道问問喊叫答想骂罵笑]")
 _CLOSED = re.compile(r"[”」』\"]")
 
@@ -27,6 +30,9 @@ def sentence_ends(text: str, start: int, end: int, *, quotes: bool = True) -> It
     begin = start
     for stop in _boundaries(text, start, end, _GLUED if quotes else _GLUED_OR_QUOTES):
         if stop == end or not _goes_on(text, begin, stop):
+            aside = _ASIDE.match(text, begin, stop)
+            if aside and aside.end() < stop:
+                yield aside.end()
             yield stop
             begin = stop
 
