@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 BLANK_LINE = re.compile(r"\n\s*\n|\n(?=\u3000)")
 """What separates paragraphs; Chinese books indent instead."""
@@ -15,7 +16,7 @@ _LONGEST_WRAPPED = 120
 
 _LONGEST_HEADING = 80
 _SENTENCES = re.compile(r"[。！？\n]|[.?!]\"? .*[.?!]")
-_LONGEST_WORD = 40
+_LONGEST_WORD, _LONGEST_END = 40, 9
 
 Span = tuple[int, int]
 Block = tuple[int, int, bool]
@@ -45,24 +46,27 @@ def _unwrapped(text: str, start: int, end: int, *, followed: bool) -> Iterator[B
     lines = [line.span() for line in _LINE.finditer(text, start, end)]
     width = max(last - first for first, last in lines)
     first = begin = lines[0][0]
-    for (begin, stop), (following, _) in zip(lines, lines[1:], strict=False):
+    for (begin, stop), (following, _) in pairwise(lines):
         if not _on_purpose(text[begin:stop], text[following : following + _LONGEST_WORD], width):
             continue
         heading = begin == first and _is_heading(text[begin:stop])
-        if heading or ENDED.search(text, max(begin, stop - _LONGEST_WORD), stop):
+        if heading or ENDED.search(text, max(begin, stop - _LONGEST_END), stop):
             yield first, stop, heading
             first = following
     yield first, end, followed and _is_heading(text[first:end])
 
 
 def _on_purpose(line: str, following: str, width: int) -> bool:
-    """Whether a line ends though the word that follows would have fitted, or where nobody would have wrapped it."""
+    """Whether a line ends though the next word would have fitted, or where nobody would have wrapped it."""
     word = next(iter(following.split()), "")
-    fitted = len(line) + 1 + len(word) <= width or len(line) > _LONGEST_WRAPPED or _CHINESE_END.search(line[-9:])
-    return bool(fitted) and not word[:1].islower()
+    fits = len(line) + 1 + len(word) <= width
+    chosen = fits or len(line) > _LONGEST_WRAPPED or _CHINESE_END.search(line[-_LONGEST_END:]) is not None
+    return chosen and not word[:1].islower()
 
 
 def _is_heading(line: str) -> bool:
     """Whether it is one short line without a mark at its end."""
     line = line.strip()
-    return len(line) <= _LONGEST_HEADING and not (_SENTENCES.search(line) or ENDED.search(line) or OPEN.search(line))
+    return len(line) <= _LONGEST_HEADING and not (
+        _SENTENCES.search(line) or ENDED.search(line) or OPEN.search(line)
+    )

@@ -62,13 +62,17 @@ _AHEAD = 24
 _NUMERIC = r"[\d$£€¥₹%#]"
 _HAN = "\u3041-\u9fff"
 _CLOSERS = r"[\"'”’»」』)）\]]*"
-_NEXT = rf"(?=[\s\u2010-\u203a\u2e80-\uffef])"
+_NEXT = r"(?=[\s\u2010-\u203a\u2e80-\uffef])"
 _JOINING = "and|or|but|because|which|that|when|while|where|who|if|as|for|with|until|so|than|in|on|at|to|of"
 
 _CUTS: tuple[tuple[float, Break, re.Pattern[str]], ...] = tuple(
     (cost, after, re.compile(pattern))
     for cost, after, pattern in (
-        (0.15, Break.CLAUSE, rf"(?:[;:]|\.{{3}}){_CLOSERS}{_NEXT}|(?:[；…]+|：(?!\d)){_CLOSERS}|[—―]+|\s[-–]+(?=\s)|\n"),
+        (
+            0.15,
+            Break.CLAUSE,
+            rf"(?:[;:]|\.{{3}}){_CLOSERS}{_NEXT}|(?:[；…]+|：(?!\d)){_CLOSERS}|[—―]+|\s[-–]+(?=\s)|\n",
+        ),
         (0.25, Break.CLAUSE, rf"(?:(?<!\d),|,(?!\s\d)){_CLOSERS}{_NEXT}|[，、]{_CLOSERS}|[)）](?=\s)|(?=[(（])"),
         (0.6, Break.NONE, rf"(?<!\.)(?=\s+(?:{_JOINING})\s)"),
         (0.75, Break.NONE, rf"(?<![\d$£€¥₹%#.])(?=\s+(?!{_NUMERIC}))"),

@@ -23,7 +23,7 @@ class _Group:
 
 
 def groups(text: str, start: int, end: int, limits: Limits) -> Iterator[tuple[Span, int]]:
-    """Spans of the paragraph ``text[start:end]`` and how they measure: as few sentences as make ``limits.shortest``.
+    """Spans of the paragraph ``text[start:end]`` and what they measure, each of as few sentences as may be.
 
     Some are too long: a long sentence, or one that has to share with a short neighbour.
     """

@@ -7,7 +7,8 @@ from functools import partial
 from itertools import chain, pairwise, starmap
 
 from worker.text.blocks import BLANK_LINE, ENDED, OPEN, blocks
-from worker.text.cuts import Break, Limits, Measure, Piece, cut
+from worker.text.cuts import Break as Break
+from worker.text.cuts import Limits, Measure, Piece, cut
 from worker.text.groups import SPOKEN, groups
 from worker.text.measure import spoken_length
 
@@ -71,13 +72,15 @@ def split(text: str, longest: int, shortest: int = 0, measure: Measure = spoken_
         ValueError: The lengths contradict each other.
     """
     if not 0 <= 2 * shortest <= longest or longest < 1:
-        raise ValueError(f"parts of {shortest} to {longest}; accepted: at most half of the longest as the shortest")
+        raise ValueError(
+            f"parts of {shortest} to {longest}; accepted: at most half of the longest as the shortest"
+        )
     limits = Limits(longest, shortest, measure)
     parts: list[TextPart] = []
     before = 0.0
     for start, end, pause in _stretches(text):
-        for piece in _pieces(text, start, end, limits):
-            parts.append(TextPart(text[piece.start : piece.end], piece.start, piece.end, piece.after))
+        pieces = _pieces(text, start, end, limits)
+        parts.extend(TextPart(text[it.start : it.end], it.start, it.end, it.after) for it in pieces)
         if parts:
             parts[-1] = replace(parts[-1], pause=_sum(parts[-1].pause, pause))
         else:
@@ -114,7 +117,13 @@ def _between(text: str, part: TextPart, following: TextPart) -> TextPart:
 
 def _end(text: str) -> Break:
     """What the last mark of a text stands for."""
-    return Break.SENTENCE if ENDED.search(text, len(text) - 9) else Break.CLAUSE if OPEN.search(text[-1:]) else Break.NONE
+    return (
+        Break.SENTENCE
+        if ENDED.search(text, len(text) - 9)
+        else Break.CLAUSE
+        if OPEN.search(text[-1:])
+        else Break.NONE
+    )
 
 
 def _pieces(text: str, start: int, end: int, limits: Limits) -> Iterator[Piece]:
