@@ -10,7 +10,7 @@ from itertools import pairwise
 from operator import attrgetter
 from unicodedata import category
 
-from worker.text.sentences import sentence_ends
+from worker.text.sentences import QUOTES, sentence_ends
 
 Measure = Callable[[str], int]
 Span = tuple[int, int]
@@ -87,7 +87,6 @@ _DANGLING = re.compile(r"(?:\s[\"'‘]?|[“„«「『(（\[])+$")
 _MOST_DANGLING = 8
 _ANYWHERE = 2.0
 _COST = attrgetter("cost")
-_QUOTES = re.compile(r"[\"“”„«»「」『』()（）\[\]]")
 _OPENERS = frozenset("“„«「『(（[")
 
 
@@ -192,7 +191,7 @@ class _Window:
     def _depths(self) -> tuple[list[int], list[int]]:
         """Indices of quotation marks and brackets; how many pairs are open before the first and after each."""
         marks, depths = [], [0]
-        for mark in _QUOTES.finditer(self.text, self.start, self.end):
+        for mark in QUOTES.finditer(self.text, self.start, self.end):
             opens = mark[0] in _OPENERS or (mark[0] == '"' and depths[-1] == 0)
             marks.append(mark.start())
             depths.append(depths[-1] + 1 if opens else max(depths[-1] - 1, 0))

@@ -42,6 +42,10 @@ ENGLISH = [
     "He was born on Jan. 5, 1990.|She came later.",
     "I came; I saw; I won.|Then I slept.",
     "Is this it?|— Yes, it is.",
+    "Gen. Lee met Sen. Warren on Feb. 3.|They talked about vol. 2, ch. 5.",
+    "Apple Inc. was founded in 1976.|It is based in the U.S. and sells phones.",
+    "He shouted: “Run!” and ran.|I followed.",
+    "Go to Oxford St. and turn left.|Then stop.",
 ]
 CHINESE = [
     "今天天气很好。|我们去公园吧！|你去吗？",
@@ -54,6 +58,8 @@ CHINESE = [
     "（真的。）|我们走。",
     "“你好。”|“你好！”|他们握手。",
     "《红楼梦》很长。|你读过吗？",
+    "老师问：“谁来回答？”小明说：“我！”|大家笑了。",
+    "“别走……”她说，“我怕。”|他留下了。",
 ]
 MIXED = [
     "我用Python写程序。|It works!|太好了。",
@@ -64,6 +70,7 @@ MIXED = [
     "iPhone 15 Pro卖9,999元。|Too much!",
     "Mr. Wang说：“你好。”|He smiled.",
     "She said 你好。|Then she left.",
+    "今天的meeting在3 p.m.开始。|Don't be late.",
 ]
 BLOCKS = [
     ("Chapter One\n\nIt was a dark night.\n\nIt rained.", "HEADING PARAGRAPH PARAGRAPH"),
@@ -213,7 +220,7 @@ def test_spoken_length_is_about_that_of_the_words(text: str) -> None:
 
 MARKS = '.,!?…;—-()“”"「」，。！：\u0301🎉*'
 WRITTEN = ("a", "b", "I", "word", "Dr.", "e.g.", "U.S.", "3.14", "1,000", "x=1", "好", "我们", "http://a.b/c?d=e")
-BLANKS = (" ", " ", " ", "\n", "\n\n", "\u3000")
+BLANKS = (" ", " ", " ", "\n", "\n\n", "\r\n", "\u3000", "\xa0", "\u2028", "\x85")
 PIECES = st.sampled_from([*MARKS, *WRITTEN, *BLANKS, "x" * 50, "好" * 40, "[pause:1s]", "[pause:"])
 TEXTS = st.lists(PIECES, max_size=120).map("".join)
 
@@ -237,6 +244,8 @@ def check(text: str, longest: int, shortest: int, measure: Callable[[str], int])
 @given(TEXTS, st.integers(2, 80), st.integers(0, 40), st.sampled_from([len, spoken_length]))
 @example("a. " + "b" * 40 + "\n" * 40 + "c", 20, 10, len)
 @example("1" * 40, 2, 1, spoken_length)
+@example("U.S\u3000\u2028.", 80, 0, len)  # on which sentencex alone panics
+@example("J\u3000.\xa0A", 80, 0, len)
 def test_every_text(text: str, longest: int, shortest: int, measure: Callable[[str], int]) -> None:
     check(text, longest, min(shortest, longest // 2), measure)
 
