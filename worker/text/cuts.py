@@ -90,12 +90,10 @@ _COST = attrgetter("cost")
 _OPENERS = frozenset("“„«「『(（[")
 
 
-def cut(text: str, span: Span, rest: int, limits: Limits) -> Iterator[Piece]:
-    """A span that measures ``rest`` in pieces that are neither too long nor too short.
-
-    ``SENTENCE`` stands after the last.
-    """
+def cut(text: str, span: Span, limits: Limits) -> Iterator[Piece]:
+    """A span in pieces that are neither too long nor too short; ``SENTENCE`` stands after the last."""
     start, end = span
+    rest = limits.measure(text[start:end])
     while max(rest, end - start) > limits.longest and end - start > 1:
         place = _best(text, start, end, rest, limits)
         yield Piece(start, place.at, place.after)

@@ -22,8 +22,8 @@ class _Group:
         return _Group((start, last), self.length + following - end + other.length, self.spoken or other.spoken)
 
 
-def groups(text: str, start: int, end: int, limits: Limits) -> Iterator[tuple[Span, int]]:
-    """Spans of the paragraph ``text[start:end]`` and what they measure, each of as few sentences as may be.
+def groups(text: str, start: int, end: int, limits: Limits) -> Iterator[Span]:
+    """Spans of the paragraph ``text[start:end]``, each of as few sentences as make ``limits.shortest``.
 
     Some are too long: a long sentence, or one that has to share with a short neighbour.
     """
@@ -36,7 +36,7 @@ def groups(text: str, start: int, end: int, limits: Limits) -> Iterator[tuple[Sp
         start = stop
     if len(found) > 1 and _short(found[-1], limits):
         found[-2:] = [found[-2] + found[-1]]
-    return ((group.span, group.length) for group in found)
+    return (group.span for group in found)
 
 
 def _add(found: list[_Group], sentence: _Group, limits: Limits) -> None:

@@ -129,7 +129,7 @@ def _end(text: str) -> Break:
 def _pieces(text: str, start: int, end: int, limits: Limits) -> Iterator[Piece]:
     """The pieces of what stands between two pauses."""
     for first, last, heading in blocks(text, start, end):
-        cuts = chain.from_iterable(cut(text, *group, limits) for group in groups(text, first, last, limits))
+        cuts = chain.from_iterable(cut(text, span, limits) for span in groups(text, first, last, limits))
         pieces = [piece for piece in cuts if SPOKEN.search(text, piece.start, piece.end)]
         yield from pieces[:-1]
         for piece in pieces[-1:]:

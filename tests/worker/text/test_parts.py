@@ -245,6 +245,7 @@ def check(text: str, longest: int, shortest: int, measure: Callable[[str], int])
 @example("a. " + "b" * 40 + "\n" * 40 + "c", 20, 10, len)
 @example("1" * 40, 2, 1, spoken_length)
 @example("U.S\u3000\u2028.", 80, 0, len)  # on which sentencex alone panics
+@example("a." + "\u3000" * 9 + "b。", 26, 13, spoken_length)
 @example("J\u3000.\xa0A", 80, 0, len)
 def test_every_text(text: str, longest: int, shortest: int, measure: Callable[[str], int]) -> None:
     check(text, longest, min(shortest, longest // 2), measure)
