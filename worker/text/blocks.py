@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 BLANK_LINE = re.compile(r"\n\s*\n|\n(?=\u3000)")
 """What separates paragraphs; Chinese books indent instead."""
@@ -9,13 +10,13 @@ BLANK_LINE = re.compile(r"\n\s*\n|\n(?=\u3000)")
 ENDED = re.compile(r"[.!?。！？…][\"'”’」』》）)\]]*\s*$")
 OPEN = re.compile(r"[,;:，；：、—–-]\s*$")
 _LINE = re.compile(r"[^\n]*\S[^\n]*")
-_WORD = re.compile(r"\s*(\S*)")
+_CHINESE_END = re.compile(r"[。！？…][”」』）]*\s*$")
 _LONGEST_WRAPPED = 120
 """Nobody wraps lines by hand at more characters than that."""
 
 _LONGEST_HEADING = 80
 _SENTENCES = re.compile(r"[。！？\n]|[.?!]\"? .*[.?!]")
-_LONGEST_WORD = 40
+_LONGEST_WORD, _LONGEST_END = 40, 9
 
 Span = tuple[int, int]
 Block = tuple[int, int, bool]
@@ -39,25 +40,28 @@ def _paragraphs(text: str, start: int, end: int) -> Iterator[Span]:
 
 def _unwrapped(text: str, start: int, end: int, *, followed: bool) -> Iterator[Block]:
     """A paragraph in pieces, where the end of a line is the end of a paragraph or of a heading, too."""
+    if "\n" not in text[start:end]:
+        yield start, end, followed and _is_heading(text[start:end])
+        return
     lines = [line.span() for line in _LINE.finditer(text, start, end)]
     width = max(last - first for first, last in lines)
     first = begin = lines[0][0]
-    for (begin, stop), (following, _) in zip(lines, lines[1:], strict=False):
-        if not _on_purpose(text, stop - begin, following, width):
+    for (begin, stop), (following, _) in pairwise(lines):
+        if not _on_purpose(text[begin:stop], text[following : following + _LONGEST_WORD], width):
             continue
         heading = begin == first and _is_heading(text[begin:stop])
-        if heading or ENDED.search(text, max(begin, stop - _LONGEST_WORD), stop):
+        if heading or ENDED.search(text, max(begin, stop - _LONGEST_END), stop):
             yield first, stop, heading
             first = following
     yield first, end, followed and _is_heading(text[first:end])
 
 
-def _on_purpose(text: str, length: int, following: int, width: int) -> bool:
-    """Whether a line of this length ends though the word that follows would have fitted."""
-    word = _WORD.match(text, following, following + _LONGEST_WORD)
-    assert word is not None
-    fitted = length + 1 + len(word[1]) <= width or length > _LONGEST_WRAPPED
-    return fitted and not word[1][:1].islower()
+def _on_purpose(line: str, following: str, width: int) -> bool:
+    """Whether a line ends though the next word would have fitted, or where nobody would have wrapped it."""
+    word = next(iter(following.split()), "")
+    fits = len(line) + 1 + len(word) <= width
+    chosen = fits or len(line) > _LONGEST_WRAPPED or _CHINESE_END.search(line[-_LONGEST_END:]) is not None
+    return chosen and not word[:1].islower()
 
 
 def _is_heading(line: str) -> bool:

@@ -1,6 +1,7 @@
 """Which neighbouring sentences of a paragraph are spoken together, so that none is too short for its model."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from worker.text.cuts import Limits, Span, trimmed
@@ -21,8 +22,8 @@ class _Group:
         return _Group((start, last), self.length + following - end + other.length, self.spoken or other.spoken)
 
 
-def groups(text: str, start: int, end: int, limits: Limits) -> list[Span]:
-    """Spans of the paragraph ``text[start:end]``, each as few whole sentences as make ``limits.shortest``.
+def groups(text: str, start: int, end: int, limits: Limits) -> Iterator[Span]:
+    """Spans of the paragraph ``text[start:end]``, each of as few sentences as make ``limits.shortest``.
 
     Some are too long: a long sentence, or one that has to share with a short neighbour.
     """
@@ -35,7 +36,7 @@ def groups(text: str, start: int, end: int, limits: Limits) -> list[Span]:
         start = stop
     if len(found) > 1 and _short(found[-1], limits):
         found[-2:] = [found[-2] + found[-1]]
-    return [group.span for group in found]
+    return (group.span for group in found)
 
 
 def _add(found: list[_Group], sentence: _Group, limits: Limits) -> None:

@@ -7,7 +7,8 @@ from functools import partial
 from itertools import chain, pairwise, starmap
 
 from worker.text.blocks import BLANK_LINE, ENDED, OPEN, blocks
-from worker.text.cuts import Break, Limits, Measure, Piece, cut
+from worker.text.cuts import Break as Break
+from worker.text.cuts import Limits, Measure, Piece, cut
 from worker.text.groups import SPOKEN, groups
 from worker.text.measure import spoken_length
 
@@ -78,8 +79,8 @@ def split(text: str, longest: int, shortest: int = 0, measure: Measure = spoken_
     parts: list[TextPart] = []
     before = 0.0
     for start, end, pause in _stretches(text):
-        for piece in _pieces(text, start, end, limits):
-            parts.append(TextPart(text[piece.start : piece.end], piece.start, piece.end, piece.after))
+        pieces = _pieces(text, start, end, limits)
+        parts.extend(TextPart(text[it.start : it.end], it.start, it.end, it.after) for it in pieces)
         if parts:
             parts[-1] = replace(parts[-1], pause=_sum(parts[-1].pause, pause))
         else:
