@@ -50,4 +50,6 @@ class Vocoder:
         ids = [torch.tensor(tokens) for tokens in semantic]
         with torch.cuda.stream(self._stream):
             waves = self._codec.decode(ids, torch.tensor([list(voice) for voice in voices]), spans)
-            return [wave.cpu().numpy() for wave in waves]
+            samples = torch.cat(waves).cpu().numpy()
+        ends = np.cumsum([len(wave) for wave in waves])
+        return np.split(samples, ends[:-1])
