@@ -1,8 +1,8 @@
 """Decoding on a GPU: all utterances of a batch in one long row with gaps between them.
 
 What is zeroed in the gaps is what ``codec.layers`` zeroes in the padding of a batch, so that each utterance is
-what it is alone; but a short one costs no more than its length, and there is one size to vary. The prenet's row holds
-all tokens that it has to see, the wave generator's the frames of the spans and what their samples depend on.
+what it is alone; but a short one costs no more than its length, and there is one size to vary. The prenet's row
+holds all tokens that it has to see, the wave generator's the frames of the spans and what their samples depend on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -50,10 +50,10 @@ class FastDecoder:
             self._generator = FastWaveGenerator(codec.decoder, dtype)
             shape = TOKENS_AT_ONCE + 1, codec.config.decoder.input_channel
             self._frames = torch.zeros(shape, dtype=dtype, device=device)
-            ladders = (FRAMES_LADDER, TOKENS_LADDER) if graphs else ((), ())
-            self._wave_of = Graphs(lambda told: self._make_wave(told[0], self._frames), 1, ladders[0], device)
+            frames_ladder, tokens_ladder = (FRAMES_LADDER, TOKENS_LADDER) if graphs else ((), ())
+            self._wave_of = Graphs(lambda told: self._make_wave(told[0], self._frames), 1, frames_ladder, device)
             rows, pool = 2 + self._voice_rows, self._wave_of.pool
-            self._frames_of = Graphs(self._make_frames, rows, ladders[1], device, pool)
+            self._frames_of = Graphs(self._make_frames, rows, tokens_ladder, device, pool)
 
     def __call__(self, semantic: Sequence[Tensor], spans: Sequence[Span], globals_: Tensor) -> list[Tensor]:
         """See ``BiCodec.decode``; arguments are on the host."""
@@ -72,7 +72,7 @@ class FastDecoder:
         at, in_all = _places(lengths, self._generator.gap)
         frames = self._frames_of(self._told(semantic, globals_, at, in_all))
         at_wave, in_all = _places([end - begin for begin, end in seen], self._generator.gap)
-        sources = np.full((1, _rung(FRAMES_LADDER, in_all)), -1, np.int32)
+        sources = np.full((1, self._wave_of.rung(in_all)), -1, np.int32)
         for begin, place, of in zip(at, at_wave, seen, strict=True):
             sources[0, place : place + of.end - of.begin] = np.arange(begin + of.begin, begin + of.end)
         wave, hop = self._wave(torch.from_numpy(sources), frames), self._generator.hop
@@ -85,7 +85,7 @@ class FastDecoder:
     def _told(self, semantic: Sequence[Tensor], globals_: Tensor, at: Sequence[int], in_all: int) -> Tensor:
         """What ``_make_frames`` gets: a row of ids, one of owners, and the voices in the others."""
         least = -(-globals_.numel() // self._voice_rows)
-        told = np.zeros((2 + self._voice_rows, _rung(TOKENS_LADDER, max(in_all, least))), np.int32)
+        told = np.zeros((2 + self._voice_rows, self._frames_of.rung(max(in_all, least))), np.int32)
         told[0] = -1
         for owner, (ids, begin) in enumerate(zip(semantic, at, strict=True)):
             told[:2, begin : begin + len(ids)] = ids.numpy(), np.full(len(ids), owner)
@@ -114,11 +114,6 @@ def _places(lengths: Sequence[int], gap: int) -> tuple[list[int], int]:
     """Where each begins in a row with gaps after all of them, and the row's length."""
     ends = list(accumulate(length + gap for length in lengths))
     return [0, *ends[:-1]], ends[-1]
-
-
-def _rung(ladder: Sequence[int], length: int) -> int:
-    """The first of the ladder that holds the length, or the length itself."""
-    return next((rung for rung in ladder if rung >= length), length)
 
 
 def _groups(lengths: Sequence[int], gap: int) -> Iterator[range]:

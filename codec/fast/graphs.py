@@ -33,6 +33,10 @@ class Graphs:
         if device.type == "cuda":
             self._capture(ladder)
 
+    def rung(self, length: int) -> int:
+        """The least length of a graph that holds this one; where there is none, this one."""
+        return min((at for at in self._graphs if at >= length), default=length)
+
     def __call__(self, told: Tensor) -> Tensor:
         """What the function gives for an array that is on the host."""
         if told.shape[1] not in self._graphs:

@@ -86,7 +86,7 @@ def normalize(
     x, taps, tap_bias, scale, shift, owners, inside, out, rows, stride,
     C: tl.constexpr, TAPS: tl.constexpr, EPSILON: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """out = (layer norm of y) scale + shift, inside; y is x [rows, C] or, with TAPS, its convolution of each channel.
+    """out = (layer norm of y) scale + shift, inside; y is x [rows, C], with TAPS a convolution of each channel.
 
     ``taps`` is [TAPS, C]; scale and shift are [voices, C] of row stride ``stride``; ``owners`` says which row is
     whose.

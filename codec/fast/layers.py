@@ -1,8 +1,8 @@
 """The layers of the fast decoder: weights laid out for its kernels, and how those are launched.
 
 Everything works on one long row of L tokens, channels last. ``inside`` is float32 [L], one for a token of an
-utterance and zero in the gaps between; what a layer gives is zero there, as ``codec.layers`` has it at the input of
-every convolution.
+utterance and zero in the gaps between; what a layer gives is zero there, as ``codec.layers`` has it at the input
+of every convolution.
 """
 
 from math import pi
@@ -180,8 +180,8 @@ class Norm:
         normalize[(triton.cdiv(rows, _ROWS_OF_NORM),)](
             x, _or(self._taps, x), _or(self._bias, x), scale, shift, row.owners, row.inside, out, rows,
             0 if self._plain else scale.stride(0),
-            C=channels, TAPS=0 if self._taps is None else len(self._taps), EPSILON=NORM_EPSILON, ROWS=_ROWS_OF_NORM,
-            COLUMNS=triton.next_power_of_2(channels),
+            C=channels, TAPS=0 if self._taps is None else len(self._taps), EPSILON=NORM_EPSILON,
+            ROWS=_ROWS_OF_NORM, COLUMNS=triton.next_power_of_2(channels),
         )  # fmt: skip
         return out
 

@@ -14,7 +14,7 @@ from codec.wavegen import DILATIONS, KERNEL_SIZE, ResidualUnit, WaveGenerator
 Stage = Callable[[Tensor, Tensor], Tensor]
 """[L * rate, C] and ``inside``, float32 [L], to [L * rate', C']."""
 
-_ROWS_OF_LAST = 64
+_ROWS_OF_LAST = 128
 
 
 class FastWaveGenerator:
