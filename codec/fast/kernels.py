@@ -18,17 +18,25 @@ def _snake(y, turns, inverse):
     return y + wave * wave * inverse
 
 
+@triton.jit
+def _columns(values, n, OUTPUTS: tl.constexpr):
+    """One value for each column."""
+    return tl.load(values + n, mask=n < OUTPUTS, other=0.0)[None, :]
+
+
 @triton.jit(do_not_specialize=["rows", "dilation"])
 def convolve(
-    x, weight, bias, turns, inverse, inside, kept, out, rows, dilation,
+    x, weight, bias, inner_turns, inner_inverse, inner_weight, inner_bias, turns, inverse, inside, kept, out, rows,
+    dilation,
     INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, TAPS: tl.constexpr, STRIDE: tl.constexpr, RATE: tl.constexpr,
-    ACTIVATION: tl.constexpr, RESIDUAL: tl.constexpr, KEEP: tl.constexpr, OUT: tl.constexpr,
+    INNER: tl.constexpr, ACTIVATION: tl.constexpr, RESIDUAL: tl.constexpr, KEEP: tl.constexpr, OUT: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     """y = weight * x + bias, [rows * STRIDE, OUTPUTS], of x [rows, INPUTS]; weight is [TAPS, INPUTS, OUTPUTS].
 
     With STRIDE 1 a convolution that keeps the length; otherwise a transposed one, each program for one position of
-    a stride. RESIDUAL adds ``kept`` to y, KEEP puts y there, OUT stores activation(y) inside; ``inside`` is
+    a stride. INNER has y = inner_weight * snake(y) + inner_bias follow, [OUTPUTS, OUTPUTS], all columns in one
+    program. RESIDUAL adds ``kept`` to y, KEEP puts y there, OUT stores activation(y) inside; ``inside`` is
     [rows / RATE].
     """
     blocks: tl.constexpr = (OUTPUTS + COLUMNS - 1) // COLUMNS
@@ -61,7 +69,13 @@ def convolve(
         else:
             b = tl.load(b_at)
         y = tl.dot(a, b, y, input_precision="ieee")
-    y += tl.load(bias + n, mask=n < OUTPUTS, other=0.0)[None, :]
+    y += _columns(bias, n, OUTPUTS)
+    if INNER:
+        y = _snake(y, _columns(inner_turns, n, OUTPUTS), _columns(inner_inverse, n, OUTPUTS))
+        k = tl.arange(0, COLUMNS)
+        wanted = (k < OUTPUTS)[:, None] & (n < OUTPUTS)[None, :]
+        b = tl.load(inner_weight + k[:, None] * OUTPUTS + n[None, :], mask=wanted, other=0.0)
+        y = tl.dot(y.to(b.dtype), b, input_precision="ieee") + _columns(inner_bias, n, OUTPUTS)
     there = (row < rows)[:, None] & (n < OUTPUTS)[None, :]
     at = (row * STRIDE + phase)[:, None] * OUTPUTS + n[None, :]
     if RESIDUAL:
@@ -70,11 +84,7 @@ def convolve(
         tl.store(kept + at, y.to(kept.dtype.element_ty), mask=there)
     if OUT:
         if ACTIVATION == "snake":
-            y = _snake(
-                y,
-                tl.load(turns + n, mask=n < OUTPUTS, other=0.0)[None, :],
-                tl.load(inverse + n, mask=n < OUTPUTS, other=0.0)[None, :],
-            )
+            y = _snake(y, _columns(turns, n, OUTPUTS), _columns(inverse, n, OUTPUTS))
         elif ACTIVATION == "gelu":
             y = 0.5 * y * (1.0 + tl.erf(y * 0.7071067811865476))
         y *= tl.load(inside + row // RATE, mask=row < rows, other=0.0)[:, None]
@@ -113,19 +123,11 @@ def normalize(
 
 
 @triton.jit(do_not_specialize=["rows"])
-def last(
-    x, weight, bias, out, rows,
-    C: tl.constexpr, TAPS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
-    """out = tanh(weight * x + bias), float32 [rows], of x [rows, C]; weight is [TAPS, C]."""
-    c = tl.arange(0, COLUMNS)
+def collect(x, bias, out, rows, TAPS: tl.constexpr, STRIDE: tl.constexpr, ROWS: tl.constexpr):
+    """out = tanh(y + bias), float32 [rows]; y sums each tap of x [rows, STRIDE], its products, along time."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    y = tl.zeros((ROWS, COLUMNS), tl.float32)
+    y = tl.zeros((ROWS,), tl.float32) + tl.load(bias)
     for tap in tl.static_range(TAPS):
         at = row + (tap - TAPS // 2)
-        there = ((at >= 0) & (at < rows))[:, None] & (c < C)[None, :]
-        value = tl.load(x + at[:, None] * C + c[None, :], mask=there, other=0.0).to(tl.float32)
-        y += value * tl.load(weight + tap * C + c, mask=c < C, other=0.0)[None, :]
-    wave = tl.sum(y, 1) + tl.load(bias)
-    wave = 1.0 - 2.0 / (tl.exp(2.0 * wave) + 1.0)
-    tl.store(out + row, wave, mask=row < rows)
+        y += tl.load(x + at * STRIDE + tap, mask=(at >= 0) & (at < rows), other=0.0)
+    tl.store(out + row, 1.0 - 2.0 / (tl.exp(2.0 * y) + 1.0), mask=row < rows)

@@ -4,17 +4,19 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import triton
 from torch import Tensor, nn
 
-from codec.fast.kernels import last
-from codec.fast.layers import Activation, Convolution
+from codec.fast.kernels import collect
+from codec.fast.layers import LINEAR, WIDEST_INNER, Activation, Convolution, Inner
 from codec.wavegen import DILATIONS, KERNEL_SIZE, ResidualUnit, WaveGenerator
 
 Stage = Callable[[Tensor, Tensor], Tensor]
 """[L * rate, C] and ``inside``, float32 [L], to [L * rate', C']."""
 
-_ROWS_OF_LAST = 128
+_ROWS_OF_LAST = 1024
+_TAPS_STRIDE = 8
 
 
 class FastWaveGenerator:
@@ -37,7 +39,9 @@ class FastWaveGenerator:
         for block, after in zip(blocks, activations[1:], strict=True):
             self._stages.append(_Block(block.block, self.hop, after, dtype))
             self.hop *= block.block[1].stride[0]
-        self._weight = final.weight[0].t().float().contiguous()
+        taps = F.pad(final.weight[0].t(), (0, 0, 0, _TAPS_STRIDE - KERNEL_SIZE))
+        nothing = torch.zeros(_TAPS_STRIDE, device=taps.device)
+        self._taps = Convolution(taps, nothing, dtype, LINEAR, rate=self.hop, out_dtype=torch.float32)
         self._bias = final.bias.float()
         reach = max(DILATIONS) * (KERNEL_SIZE // 2)
         self.gap = max(KERNEL_SIZE // 2, -(-reach // blocks[0].block[1].stride[0]))
@@ -55,11 +59,11 @@ class FastWaveGenerator:
         x = frames
         for stage in self._stages:
             x = stage(x, inside)
+        products = self._taps(x, inside)
         wave = torch.empty(len(x), device=x.device)
-        last[(triton.cdiv(len(x), _ROWS_OF_LAST),)](
-            x, self._weight, self._bias, wave, len(x),
-            C=x.shape[1], TAPS=KERNEL_SIZE, ROWS=_ROWS_OF_LAST, COLUMNS=triton.next_power_of_2(x.shape[1]),
-        )  # fmt: skip
+        collect[(triton.cdiv(len(x), _ROWS_OF_LAST),)](
+            products, self._bias, wave, len(x), TAPS=KERNEL_SIZE, STRIDE=_TAPS_STRIDE, ROWS=_ROWS_OF_LAST
+        )
         return wave
 
 
@@ -94,9 +98,14 @@ class _Unit:
 
     def __init__(self, unit: ResidualUnit, rate: int, after: Activation, dtype: torch.dtype) -> None:
         _, mix, activate, project = list[Any](unit.block)
-        (dilation,) = mix.dilation
-        self._mix = Convolution(mix.weight, mix.bias, dtype, Activation.of(activate), rate=rate, dilation=dilation)
-        self._project = Convolution(project.weight, project.bias, dtype, after, rate=rate)
+        between, (dilation,) = Activation.of(activate), mix.dilation
+        inner = Inner(between, project.weight[:, :, 0], project.bias) if len(mix.bias) <= WIDEST_INNER else None
+        self._mix = Convolution(
+            mix.weight, mix.bias, dtype, after if inner else between, rate=rate, dilation=dilation, inner=inner
+        )
+        self._project = None if inner else Convolution(project.weight, project.bias, dtype, after, rate=rate)
 
     def __call__(self, x: Tensor, inside: Tensor, sums: Tensor) -> Tensor:
+        if self._project is None:
+            return self._mix(x, inside, sums, add=True)
         return self._project(self._mix(x, inside), inside, sums, add=True)
