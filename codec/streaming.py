@@ -60,18 +60,18 @@ def reach(config: BiCodecConfig) -> int:
     return prenet_field(config.prenet) + receptive_field(config.decoder)
 
 
-def check_spans(spans: Sequence[Span], rows: Sequence[Tensor]) -> None:
-    """Refuse spans that are not one within each row, of at least one token.
+def check_spans(spans: Sequence[Span], lengths: Sequence[int]) -> None:
+    """Refuse spans that are not one within each row of these lengths, of at least one token.
 
     Raises:
         ValueError: The message names the field.
     """
-    if len(spans) != len(rows):
-        raise ValueError(f"spans: got {len(spans)}, expected {len(rows)}, one for each row")
-    for number, ((begin, end), row) in enumerate(zip(spans, rows, strict=True)):
-        if not 0 <= begin < end <= len(row):
+    if len(spans) != len(lengths):
+        raise ValueError(f"spans: got {len(spans)}, expected {len(lengths)}, one for each row")
+    for number, ((begin, end), length) in enumerate(zip(spans, lengths, strict=True)):
+        if not 0 <= begin < end <= length:
             raise ValueError(
-                f"spans[{number}]: got tokens {begin} to {end}, expected at least one within 0 to {len(row)}"
+                f"spans[{number}]: got tokens {begin} to {end}, expected at least one within 0 to {length}"
             )
 
 

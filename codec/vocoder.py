@@ -1,10 +1,12 @@
 """Token lists in, numpy waveforms out: the codec as a worker sees it."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from codec.bicodec import BiCodec
 from codec.streaming import Span
@@ -47,9 +49,16 @@ class Vocoder:
             ValueError: An id is out of range, a list is empty, a voice is of a wrong length, or a span is empty or
                 not within its utterance.
         """
-        ids = [torch.tensor(tokens) for tokens in semantic]
+        ids = torch.from_numpy(np.fromiter(chain.from_iterable(semantic), np.int64))
+        rows = ids.split([len(tokens) for tokens in semantic])
         with torch.cuda.stream(self._stream):
-            waves = self._codec.decode(ids, torch.tensor([list(voice) for voice in voices]), spans)
-            samples = torch.cat(waves).cpu().numpy()
+            waves = self._codec.decode(rows, torch.tensor([list(voice) for voice in voices]), spans)
+            samples = self._on_host(torch.cat(waves))
         ends = np.cumsum([len(wave) for wave in waves])
         return np.split(samples, ends[:-1])
+
+    def _on_host(self, samples: Tensor) -> npt.NDArray[np.float32]:
+        """One copy from a GPU for all, to memory that it reaches itself."""
+        host = torch.empty(samples.shape, dtype=samples.dtype, pin_memory=samples.is_cuda)
+        host.copy_(samples)
+        return host.numpy()

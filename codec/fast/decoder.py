@@ -88,7 +88,8 @@ class FastDecoder:
         told = np.zeros((2 + self._voice_rows, self._frames_of.rung(max(in_all, least))), np.int32)
         told[0] = -1
         for owner, (ids, begin) in enumerate(zip(semantic, at, strict=True)):
-            told[:2, begin : begin + len(ids)] = ids.numpy(), np.full(len(ids), owner)
+            end = begin + len(ids)
+            told[0, begin:end], told[1, begin:end] = ids.numpy(), owner
         told[2:].reshape(-1)[: globals_.numel()] = globals_.flatten().numpy()
         return torch.from_numpy(told)
 
