@@ -228,9 +228,7 @@ class BiCodec(nn.Module):
             if ids.ndim != 1 or not len(ids):
                 raise ValueError(f"semantic[{row}]: got shape {list(ids.shape)}, expected [T] with T at least 1")
         one_type = all(ids.dtype == torch.int64 for ids in semantic)
-        if not (
-            one_type and right_ids(torch.cat(list(semantic)), self.semantic_size)
-        ):  # a look at each takes time
+        if not (one_type and right_ids(torch.cat(list(semantic)), self.semantic_size)):  # each alone takes longer
             for row, ids in enumerate(semantic):
                 check_ids(f"semantic[{row}]", ids, self.semantic_size)
 
@@ -254,7 +252,7 @@ class BiCodec(nn.Module):
 def right_ids(ids: Tensor, size: int) -> bool:
     """Whether all are in ``0..size-1``."""
     low, high = ids.aminmax()
-    return 0 <= int(low) and int(high) < size
+    return bool(low >= 0 and high < size)
 
 
 def check_ids(field: str, ids: Tensor, size: int) -> None:

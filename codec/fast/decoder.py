@@ -23,9 +23,9 @@ from codec.windows import receptive_field
 TOKENS_AT_ONCE = 16384
 """Of one row: with the published sizes about 4 GB of memory."""
 
-FRAMES_LADDER = (*range(64, 512, 64), *range(512, 1024, 128), *range(1024, 2049, 256))
-"""Lengths of the wave generator's row that become graphs: with the published sizes about 0.5 GB of memory."""
-TOKENS_LADDER = (*FRAMES_LADDER, 3072, 4096, 6144, 8192)
+FRAMES_LADDER = (*range(64, 512, 64), *range(512, 1024, 128), *range(1024, 2048, 256), 2048, 2560, 3072)
+"""Lengths of the wave generator's row that become graphs: with the published sizes about 1 GB of memory."""
+TOKENS_LADDER = (*FRAMES_LADDER, 4096, 6144, 8192)
 """Of the prenet's."""
 
 _TOKENS_PER_VOICE = 16

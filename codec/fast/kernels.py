@@ -26,17 +26,15 @@ def _columns(values, n, OUTPUTS: tl.constexpr):
 
 @triton.jit(do_not_specialize=["rows", "dilation"])
 def convolve(
-    x, weight, bias, inner_turns, inner_inverse, inner_weight, inner_bias, turns, inverse, inside, kept, out, rows,
-    dilation,
+    x, weight, bias, turns, inverse, inside, kept, out, rows, dilation,
     INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, TAPS: tl.constexpr, STRIDE: tl.constexpr, RATE: tl.constexpr,
-    INNER: tl.constexpr, ACTIVATION: tl.constexpr, RESIDUAL: tl.constexpr, KEEP: tl.constexpr, OUT: tl.constexpr,
+    ACTIVATION: tl.constexpr, RESIDUAL: tl.constexpr, KEEP: tl.constexpr, OUT: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     """y = weight * x + bias, [rows * STRIDE, OUTPUTS], of x [rows, INPUTS]; weight is [TAPS, INPUTS, OUTPUTS].
 
     With STRIDE 1 a convolution that keeps the length; otherwise a transposed one, each program for one position of
-    a stride. INNER has y = inner_weight * snake(y) + inner_bias follow, [OUTPUTS, OUTPUTS], all columns in one
-    program. RESIDUAL adds ``kept`` to y, KEEP puts y there, OUT stores activation(y) inside; ``inside`` is
+    a stride. RESIDUAL adds ``kept`` to y, KEEP puts y there, OUT stores activation(y) inside; ``inside`` is
     [rows / RATE].
     """
     blocks: tl.constexpr = (OUTPUTS + COLUMNS - 1) // COLUMNS
@@ -70,12 +68,6 @@ def convolve(
             b = tl.load(b_at)
         y = tl.dot(a, b, y, input_precision="ieee")
     y += _columns(bias, n, OUTPUTS)
-    if INNER:
-        y = _snake(y, _columns(inner_turns, n, OUTPUTS), _columns(inner_inverse, n, OUTPUTS))
-        k = tl.arange(0, COLUMNS)
-        wanted = (k < OUTPUTS)[:, None] & (n < OUTPUTS)[None, :]
-        b = tl.load(inner_weight + k[:, None] * OUTPUTS + n[None, :], mask=wanted, other=0.0)
-        y = tl.dot(y.to(b.dtype), b, input_precision="ieee") + _columns(inner_bias, n, OUTPUTS)
     there = (row < rows)[:, None] & (n < OUTPUTS)[None, :]
     at = (row * STRIDE + phase)[:, None] * OUTPUTS + n[None, :]
     if RESIDUAL:

@@ -31,19 +31,23 @@ class Tile(NamedTuple):
     stages: int
 
 
-_FEW_ROWS, _WIDE, _EVEN, _NARROW = (
-    Tile(64, 128, 64, 4, 4), Tile(128, 256, 64, 8, 3), Tile(128, 128, 64, 4, 3), Tile(128, 64, 64, 4, 4)
-)  # fmt: skip
-"""The fastest of some for the published sizes on an H200."""
+_FEW_ROWS = Tile(64, 128, 64, 4, 4)
+_WIDE, _EVEN, _NARROW, _SHALLOW = (
+    Tile(128, 256, 64, 8, 3),
+    Tile(128, 128, 64, 4, 3),
+    Tile(128, 64, 64, 4, 3),
+    Tile(128, 128, 32, 4, 4),
+)
+"""The fastest of some for the published sizes on an H200, where nothing or little of them stays empty."""
 
 
-def _tile(inputs: int, outputs: int, rate: int, *, inner: bool) -> Tile:
+def _tile(inputs: int, outputs: int, rate: int) -> Tile:
     if rate == 1:
         return _FEW_ROWS
-    if outputs % _WIDE.columns == 0 or (inner and outputs > _EVEN.columns):
-        return _WIDE
-    even = _EVEN if inputs % _EVEN.depth == 0 else _EVEN._replace(depth=32, stages=4)
-    return _NARROW if -outputs % _NARROW.columns < -outputs % even.columns and not inner else even
+    if inputs % _EVEN.depth:
+        return _SHALLOW
+    fitting = (tile for tile in (_WIDE, _EVEN, _NARROW) if outputs % tile.columns == 0)
+    return next(fitting, _EVEN)
 
 
 class Activation(NamedTuple):
@@ -69,24 +73,6 @@ class Activation(NamedTuple):
 LINEAR, GELU = Activation("none"), Activation("gelu")
 
 
-class Inner(NamedTuple):
-    """A layer inside a convolution, between its sums and its activation.
-
-    Attributes:
-        before: A snake.
-        weight: [outputs, outputs].
-        bias: [outputs].
-    """
-
-    before: Activation
-    weight: Tensor
-    bias: Tensor
-
-
-WIDEST_INNER = 256
-"""Outputs of a convolution that can have one."""
-
-
 class Convolution:
     """[L * rate, inputs] to [L * rate * stride, outputs].
 
@@ -98,7 +84,6 @@ class Convolution:
         rate: Positions of the input for each token.
         stride: Positions made of one, for a transposed convolution.
         dilation: Positions from one tap to the next.
-        inner: A layer in it.
         out_dtype: Of the output; ``dtype`` when None.
     """
 
@@ -112,7 +97,6 @@ class Convolution:
         rate: int = 1,
         stride: int = 1,
         dilation: int = 1,
-        inner: Inner | None = None,
         out_dtype: torch.dtype | None = None,
     ) -> None:
         taps_last = weight.detach().reshape(weight.shape[0], weight.shape[1], -1)
@@ -120,8 +104,7 @@ class Convolution:
         self._bias = bias.detach().float()
         self._after, self._out_dtype = after, out_dtype or dtype
         self._rate, self._stride, self._dilation = rate, stride, dilation
-        self._inner = inner and Inner(inner.before, inner.weight.t().to(dtype).contiguous(), inner.bias.float())
-        self._tile = _tile(weight.shape[1], weight.shape[0], rate, inner=inner is not None)
+        self._tile = _tile(*reversed(weight.shape[:2]), rate)
 
     def __call__(self, x: Tensor, inside: Tensor, kept: Tensor | None = None, *, add: bool = False) -> Tensor:
         """Run it.
@@ -138,13 +121,11 @@ class Convolution:
         taps, inputs, outputs = self._weight.shape
         out = None if self._after is None else torch.empty(self.shape(x), dtype=self._out_dtype, device=x.device)
         after, tile, columns = self._after or LINEAR, self._tile, _side(outputs, self._tile.columns)
-        inner = self._inner or Inner(LINEAR, self._weight, self._bias)
         convolve[(triton.cdiv(len(x), tile.rows) * self._stride * triton.cdiv(outputs, columns),)](
-            x, self._weight, self._bias,
-            _or(inner.before.turns, x), _or(inner.before.inverse, x), inner.weight, inner.bias,
-            _or(after.turns, x), _or(after.inverse, x), inside, _or(kept, x), _or(out, x), len(x), self._dilation,
+            x, self._weight, self._bias, _or(after.turns, x), _or(after.inverse, x), inside, _or(kept, x),
+            _or(out, x), len(x), self._dilation,
             INPUTS=inputs, OUTPUTS=outputs, TAPS=taps, STRIDE=self._stride, RATE=self._rate,
-            INNER=self._inner is not None, ACTIVATION=after.name, RESIDUAL=add, KEEP=kept is not None,
+            ACTIVATION=after.name, RESIDUAL=add, KEEP=kept is not None,
             OUT=out is not None, ROWS=tile.rows, COLUMNS=columns,
             DEPTH=_side(inputs, tile.depth * 2 // x.element_size()),
             num_warps=tile.warps, num_stages=tile.stages,

@@ -9,7 +9,7 @@ import triton
 from torch import Tensor, nn
 
 from codec.fast.kernels import collect
-from codec.fast.layers import LINEAR, WIDEST_INNER, Activation, Convolution, Inner
+from codec.fast.layers import LINEAR, Activation, Convolution
 from codec.wavegen import DILATIONS, KERNEL_SIZE, ResidualUnit, WaveGenerator
 
 Stage = Callable[[Tensor, Tensor], Tensor]
@@ -98,14 +98,9 @@ class _Unit:
 
     def __init__(self, unit: ResidualUnit, rate: int, after: Activation, dtype: torch.dtype) -> None:
         _, mix, activate, project = list[Any](unit.block)
-        between, (dilation,) = Activation.of(activate), mix.dilation
-        inner = Inner(between, project.weight[:, :, 0], project.bias) if len(mix.bias) <= WIDEST_INNER else None
-        self._mix = Convolution(
-            mix.weight, mix.bias, dtype, after if inner else between, rate=rate, dilation=dilation, inner=inner
-        )
-        self._project = None if inner else Convolution(project.weight, project.bias, dtype, after, rate=rate)
+        (dilation,) = mix.dilation
+        self._mix = Convolution(mix.weight, mix.bias, dtype, Activation.of(activate), rate=rate, dilation=dilation)
+        self._project = Convolution(project.weight, project.bias, dtype, after, rate=rate)
 
     def __call__(self, x: Tensor, inside: Tensor, sums: Tensor) -> Tensor:
-        if self._project is None:
-            return self._mix(x, inside, sums, add=True)
         return self._project(self._mix(x, inside), inside, sums, add=True)

@@ -3,7 +3,7 @@
     python scripts/bench vocoder [--rows 1,8,64,128] [--seconds 5,10] [--decode-rows 512]
 
 Weights are random, of the full published size; utterances of a batch are of unequal length. `reference` is the
-float32 codec in plain torch, `fast` that with products in float16; their difference is stated as signal over noise.
+float32 codec in plain torch, `fast` that with products in float16; their difference is signal over noise.
 `span` is what a stream waits for: SPAN tokens of each row in the middle of it. The last line is JSON.
 """
 
