@@ -107,7 +107,11 @@ class BiCodec(nn.Module):
 
     @torch.inference_mode()
     def decode(
-        self, semantic: Sequence[Tensor], globals_: Tensor, spans: Sequence[Span] | None = None
+        self,
+        semantic: Sequence[Tensor],
+        globals_: Tensor,
+        spans: Sequence[Span] | None = None,
+        lookahead: int | None = None,
     ) -> list[Tensor]:
         """Tokens to waveforms, every row equal to what it is alone.
 
@@ -115,6 +119,7 @@ class BiCodec(nn.Module):
             semantic: B tensors int64 [T_i] of at least one id.
             globals_: int64 [B, globals_per_voice].
             spans: The tokens of each whose samples are wanted, all of them when None; see ``codec.streaming``.
+            lookahead: Tokens after its span that are looked at; all that matter when None.
 
         Returns:
             B waveforms float32 [(end - begin) * hop] in [-1, 1] on the codec's device.
@@ -128,7 +133,8 @@ class BiCodec(nn.Module):
         lengths = [len(row) for row in semantic]
         spans = [Span(0, length) for length in lengths] if spans is None else spans
         check_spans(spans, lengths)
-        return (self.faster or self._decode)(*cut(semantic, spans, self._reach), globals_)
+        after = self._reach if lookahead is None else min(lookahead, self._reach)
+        return (self.faster or self._decode)(*cut(semantic, spans, self._reach, after), globals_)
 
     def _decode(self, semantic: Sequence[Tensor], spans: Sequence[Span], globals_: Tensor) -> list[Tensor]:
         mask = length_mask([len(row) for row in semantic], self.device)

@@ -8,12 +8,17 @@ the last tokens known are therefore not what they will be: a caller that streams
 tokens until the utterance has ended, and asks
 
     span = Span(delivered, settled(len(tokens), ended=..., lookahead=...))
-    waves = vocoder([tokens, ...], [voice, ...], [span, ...])
+    waves = vocoder([tokens, ...], [voice, ...], [span, ...], lookahead)
 
 with *all* tokens of the utterance so far, prompts of a resumed stream included. Spans that follow one another give
 the whole utterance's samples, in order, each once: exactly with a look-ahead of ``reach`` tokens, at 70 dB or more
 with far fewer. The demo voice, spans of 5 tokens: 66 dB with 16, 77 with 17, 89 with 18, 109 with 20. Random
 weights of the published sizes: 77 dB with 24, 121 with 32.
+
+In float16 (``codec.fast``) that is so only for spans with the same ends: whatever changes a frame a little changes how
+everything after it is rounded, which is 48 dB. But there a span's samples are the same bits in any company and
+however many tokens after ``lookahead`` are known. So who wants a whole utterance to have the stream's samples there
+asks for it in the same spans, with the same look-ahead, all of them at once if need be.
 """
 
 from collections.abc import Sequence
@@ -75,8 +80,8 @@ def check_spans(spans: Sequence[Span], lengths: Sequence[int]) -> None:
             )
 
 
-def cut(rows: Sequence[Tensor], spans: Sequence[Span], around: int) -> tuple[list[Tensor], list[Span]]:
-    """Of each row the tokens of its span and ``around`` more on either side, and where the span is in them."""
-    first = [max(0, span.begin - around) for span in spans]
-    seen = [row[begin : span.end + around] for row, span, begin in zip(rows, spans, first, strict=True)]
+def cut(rows: Sequence[Tensor], spans: Sequence[Span], before: int, after: int) -> tuple[list[Tensor], list[Span]]:
+    """Of each row the tokens of its span and so many more on either side, and where the span is in them."""
+    first = [max(0, span.begin - before) for span in spans]
+    seen = [row[begin : span.end + after] for row, span, begin in zip(rows, spans, first, strict=True)]
     return seen, [Span(span.begin - begin, span.end - begin) for span, begin in zip(spans, first, strict=True)]

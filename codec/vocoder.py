@@ -34,6 +34,7 @@ class Vocoder:
         semantic: Sequence[Sequence[int]],
         voices: Sequence[Sequence[int]],
         spans: Sequence[Span] | None = None,
+        lookahead: int | None = None,
     ) -> list[npt.NDArray[np.float32]]:
         """Decode B utterances, or a span of each.
 
@@ -41,6 +42,7 @@ class Vocoder:
             semantic: B lists of at least one semantic id, each from the utterance's first on.
             voices: B lists of the ``BiCodec.globals_per_voice`` global ids of a voice.
             spans: The tokens of each whose samples are wanted, all of them when None; see ``codec.streaming``.
+            lookahead: Tokens after its span that are looked at; all that matter when None.
 
         Returns:
             B arrays float32 [tokens * hop] in [-1, 1].
@@ -52,7 +54,7 @@ class Vocoder:
         ids = torch.from_numpy(np.fromiter(chain.from_iterable(semantic), np.int64))
         rows = ids.split([len(tokens) for tokens in semantic])
         with torch.cuda.stream(self._stream):
-            waves = self._codec.decode(rows, torch.tensor([list(voice) for voice in voices]), spans)
+            waves = self._codec.decode(rows, torch.tensor([list(voice) for voice in voices]), spans, lookahead)
             samples = self._on_host(torch.cat(waves))
         ends = np.cumsum([len(wave) for wave in waves])
         return np.split(samples, ends[:-1])

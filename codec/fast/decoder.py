@@ -23,7 +23,7 @@ from codec.windows import receptive_field
 TOKENS_AT_ONCE = 16384
 """Of one row: with the published sizes about 4 GB of memory."""
 
-FRAMES_LADDER = (*range(64, 512, 64), *range(512, 1024, 128), *range(1024, 2048, 256), 2048, 2560, 3072)
+FRAMES_LADDER = (*range(64, 512, 64), *range(512, 3073, 128))
 """Lengths of the wave generator's row that become graphs: with the published sizes about 1 GB of memory."""
 TOKENS_LADDER = (*FRAMES_LADDER, 4096, 6144, 8192)
 """Of the prenet's."""
@@ -46,7 +46,7 @@ class FastDecoder:
         self._context = receptive_field(codec.config.decoder)
         self._voice_rows = -(-codec.globals_per_voice // _TOKENS_PER_VOICE)
         with torch.inference_mode():
-            self._prenet = FastPrenet(codec.prenet, codec.quantizer.table, dtype)
+            self._prenet = FastPrenet(codec.prenet, codec.quantizer.table, codec.speaker_encoder, dtype)
             self._generator = FastWaveGenerator(codec.decoder, dtype)
             shape = TOKENS_AT_ONCE + 1, codec.config.decoder.input_channel
             self._frames = torch.zeros(shape, dtype=dtype, device=device)
@@ -97,8 +97,8 @@ class FastDecoder:
         """The wave generator's input for each token, [L, C]."""
         each = self._codec.globals_per_voice
         voices = told[2:].flatten()
-        vectors = self._codec.speaker_vector(voices[: len(voices) // each * each].view(-1, each))
-        return self._prenet(told[0], told[1], vectors)
+        codes = self._codec.speaker_encoder.quantizer.codes(voices[: len(voices) // each * each].view(-1, each))
+        return self._prenet(told[0], told[1], codes.flatten(1))
 
     def _make_wave(self, sources: Tensor, frames: Tensor) -> Tensor:
         """The wave of the frames at int32 [L]; -1 stands for a gap, and the last frame is zero."""

@@ -50,7 +50,11 @@ def convolve(
     else:
         first, step, next_tap = -((TAPS - 1 - phase - padding) // STRIDE), 1, -STRIDE
         tap = phase + padding - STRIDE * first
-    y = tl.zeros((ROWS, COLUMNS), tl.float32)
+    y = tl.zeros((ROWS, COLUMNS), tl.float32) + _columns(bias, n, OUTPUTS)
+    real = (row < rows)[:, None] & (n < OUTPUTS)[None, :]
+    place = (row * STRIDE + phase)[:, None] * OUTPUTS + n[None, :]
+    if RESIDUAL:  # first, so that it comes while the product is made
+        y += tl.load(kept + place, mask=real, other=0.0).to(tl.float32)
     for i in range((TAPS + STRIDE - 1) // STRIDE * steps):
         at = row + first + i // steps * step
         of = tap + i // steps * next_tap  # below zero where a position has fewer taps than others
@@ -67,20 +71,15 @@ def convolve(
         else:
             b = tl.load(b_at)
         y = tl.dot(a, b, y, input_precision="ieee")
-    y += _columns(bias, n, OUTPUTS)
-    there = (row < rows)[:, None] & (n < OUTPUTS)[None, :]
-    at = (row * STRIDE + phase)[:, None] * OUTPUTS + n[None, :]
-    if RESIDUAL:
-        y += tl.load(kept + at, mask=there, other=0.0).to(tl.float32)
     if KEEP:
-        tl.store(kept + at, y.to(kept.dtype.element_ty), mask=there)
+        tl.store(kept + place, y.to(kept.dtype.element_ty), mask=real)
     if OUT:
         if ACTIVATION == "snake":
             y = _snake(y, _columns(turns, n, OUTPUTS), _columns(inverse, n, OUTPUTS))
         elif ACTIVATION == "gelu":
             y = 0.5 * y * (1.0 + tl.erf(y * 0.7071067811865476))
         y *= tl.load(inside + row // RATE, mask=row < rows, other=0.0)[:, None]
-        tl.store(out + at, y.to(out.dtype.element_ty), mask=there)
+        tl.store(out + place, y.to(out.dtype.element_ty), mask=real)
 
 
 @triton.jit(do_not_specialize=["rows"])

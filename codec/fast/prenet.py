@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec.fast.layers import GELU, LINEAR, Convolution, Norm, Row
+from codec.speaker import SpeakerEncoder
 from codec.vocos import AdaptiveLayerNorm, ConvNeXtBlock, FrameDecoder, VocosBackbone
 
 _STAGE_FACTOR = 3.0
@@ -18,25 +19,23 @@ class FastPrenet:
 
     Args:
         prenet: Conditioned on a voice.
-        vectors: float32 [ids, input_channels], what ids stand for.
+        vectors: float32 [ids, input_channels], what semantic ids stand for.
+        speaker: Makes vectors of voices.
         dtype: Of the products.
     """
 
-    def __init__(self, prenet: FrameDecoder, vectors: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, prenet: FrameDecoder, vectors: Tensor, speaker: SpeakerEncoder, dtype: torch.dtype) -> None:
         backbones = [*(stage[1] for stage in prenet.downsample), prenet.vocos_backbone]
         factors = [_STAGE_FACTOR] * len(prenet.downsample) + [1.0]
+        self._voice = _voice_layer(prenet, speaker)
         table = factors[0] * prenet.linear_pre(vectors)
         self._table = F.pad(table, (0, 0, 0, 1)).to(dtype)  # id -1, of gaps, is the last row: zeros
         self._backbones = [
             _Backbone(backbone, dtype, factor)
             for backbone, factor in zip(backbones, [*factors[1:], 1.0], strict=True)
         ]
-        norms = [norm for norm in prenet.vocos_backbone.modules() if isinstance(norm, AdaptiveLayerNorm)]
-        halves: list[Any] = [half for norm in norms for half in (norm.scale, norm.shift)]
-        self._style = torch.cat([half.weight for half in halves]), torch.cat([half.bias for half in halves])
         self._width = prenet.vocos_backbone.embed.out_channels
         self._project = Convolution(prenet.linear.weight, torch.zeros_like(prenet.linear.bias), dtype, LINEAR)
-        self._bias = prenet.linear.bias
 
     def __call__(self, ids: Tensor, owners: Tensor, voices: Tensor) -> Tensor:
         """The wave generator's input, [L, out_channels], zero in gaps.
@@ -44,14 +43,29 @@ class FastPrenet:
         Args:
             ids: int32 [L], -1 in gaps.
             owners: int32 [L], whose each is.
-            voices: float32 [utterances, condition_dim], their vectors.
+            voices: float32 [utterances, token_num * len(fsq_levels)], what their global ids stand for.
         """
         inside = (ids >= 0).float()
-        styles = F.linear(voices, *self._style).view(len(voices), -1, 2, self._width)
-        row, x = Row(inside, owners, styles), self._table[ids]
+        affine = self._voice(voices, torch.ones_like(voices[:, 0]))
+        shifts, styles = affine.tensor_split([self._project.shape(voices)[1]], dim=1)
+        row, x = Row(inside, owners, styles.unflatten(1, (-1, 2, self._width))), self._table[ids]
         for backbone in self._backbones:
             x = backbone(x, row)
-        return self._project(x, inside, (self._bias + voices)[owners], add=True)
+        return self._project(x, inside, shifts[owners], add=True)
+
+
+def _voice_layer(prenet: FrameDecoder, speaker: SpeakerEncoder) -> Convolution:
+    """All that is made of a voice's codes, which is affine: what is added to frames, and the styles of norms.
+
+    One product of float32, of which every row is the same in any company.
+    """
+    norms = [norm for norm in prenet.vocos_backbone.modules() if isinstance(norm, AdaptiveLayerNorm)]
+    halves: list[Any] = [half for norm in norms for half in (norm.scale, norm.shift)]
+    tokens, levels = speaker.token_num, len(speaker.quantizer.levels)
+    ones = torch.eye(tokens * levels + 1, tokens * levels, device=prenet.linear.bias.device)  # the last is zero
+    voices = speaker.vector(ones.view(-1, tokens, levels))
+    made = torch.cat([voices + prenet.linear.bias, *(half(voices) for half in halves)], dim=1)
+    return Convolution((made[:-1] - made[-1]).t(), made[-1], torch.float32, LINEAR)
 
 
 class _Backbone:
