@@ -54,6 +54,6 @@ class SpeakerEncoder(nn.Module):
         return self.vector(self.quantizer.codes(ids))
 
     def vector(self, codes: Tensor) -> Tensor:
-        """What global ids stand for, [B, token_num, len(fsq_levels)], to voice vectors [B, out_dim]; it is affine."""
+        """What global ids stand for, [B, token_num, len(fsq_levels)], to voice vectors [B, out_dim]; affine."""
         latents: Tensor = self.quantizer.project_out(codes)
         return cast(Tensor, self.project(latents.transpose(1, 2).flatten(1)))

@@ -75,6 +75,14 @@ def test_waves_are_the_plain_codecs(small: BiCodec, fast: "decoder.FastDecoder")
     assert decibels(run(fast, semantic, voices, SPANS), spans) > EXACT
 
 
+def test_a_span_is_the_same_in_any_company(small: BiCodec) -> None:
+    """In half precision another order of a sum would change how everything after it is rounded."""
+    fast = decoder.FastDecoder(small, graphs=CUDA)
+    semantic, voices = tokens(small)
+    (alone,) = run(fast, semantic[2:], voices[2:], SPANS[2:])
+    assert torch.equal(run(fast, semantic, voices, SPANS)[2], alone)
+
+
 def test_a_batch_that_is_too_long_is_cut_between_utterances(
     small: BiCodec, fast: "decoder.FastDecoder", monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,7 +94,7 @@ def test_a_batch_that_is_too_long_is_cut_between_utterances(
 
 
 def test_many_short_utterances_have_room_for_their_voices(small: BiCodec, fast: "decoder.FastDecoder") -> None:
-    semantic, voices = tokens(small, (1,) * 4)
+    semantic, voices = tokens(small, (1,) * 6)
     assert decibels(run(fast, semantic, voices), small.decode(semantic, voices)) > EXACT
 
 
