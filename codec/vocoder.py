@@ -52,7 +52,7 @@ class Vocoder:
                 not within its utterance.
         """
         ids = torch.from_numpy(np.fromiter(chain.from_iterable(semantic), np.int64))
-        rows = ids.split([len(tokens) for tokens in semantic])
+        rows = torch.split(ids, [len(tokens) for tokens in semantic])
         with torch.cuda.stream(self._stream):
             waves = self._codec.decode(rows, torch.tensor([list(voice) for voice in voices]), spans, lookahead)
             samples = self._on_host(torch.cat(waves))

@@ -104,7 +104,7 @@ class Convolution:
         self._bias = bias.detach().float()
         self._after, self._out_dtype = after, out_dtype or dtype
         self._rate, self._stride, self._dilation = rate, stride, dilation
-        self._tile = _tile(*reversed(weight.shape[:2]), rate)
+        self._tile = _tile(weight.shape[1], weight.shape[0], rate)
 
     def __call__(self, x: Tensor, inside: Tensor, kept: Tensor | None = None, *, add: bool = False) -> Tensor:
         """Run it.

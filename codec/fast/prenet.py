@@ -25,7 +25,7 @@ class FastPrenet:
     """
 
     def __init__(self, prenet: FrameDecoder, vectors: Tensor, speaker: SpeakerEncoder, dtype: torch.dtype) -> None:
-        backbones = [*(stage[1] for stage in prenet.downsample), prenet.vocos_backbone]
+        backbones = [*(stage[1] for stage in list[Any](prenet.downsample)), prenet.vocos_backbone]
         factors = [_STAGE_FACTOR] * len(prenet.downsample) + [1.0]
         self._voice = _voice_layer(prenet, speaker)
         table = factors[0] * prenet.linear_pre(vectors)
@@ -48,7 +48,7 @@ class FastPrenet:
         inside = (ids >= 0).float()
         affine = self._voice(voices, torch.ones_like(voices[:, 0]))
         shifts, styles = affine.tensor_split([self._project.shape(voices)[1]], dim=1)
-        row, x = Row(inside, owners, styles.unflatten(1, (-1, 2, self._width))), self._table[ids]
+        row, x = Row(inside, owners, styles.view(len(voices), -1, 2, self._width)), self._table[ids]
         for backbone in self._backbones:
             x = backbone(x, row)
         return self._project(x, inside, shifts[owners], add=True)
@@ -78,7 +78,7 @@ class _Backbone:
     """
 
     def __init__(self, backbone: VocosBackbone, dtype: torch.dtype, factor: float) -> None:
-        embed = backbone.embed
+        embed: Any = backbone.embed
         self._embed = Convolution(embed.weight, embed.bias, dtype, LINEAR, out_dtype=torch.float32)
         self._norm = Norm(_norm(backbone), torch.float32)
         self._blocks = [_Block(block, dtype, number) for number, block in enumerate(_blocks(backbone), 1)]

@@ -32,8 +32,8 @@ class FastWaveGenerator:
     """
 
     def __init__(self, generator: WaveGenerator, dtype: torch.dtype) -> None:
-        first, *blocks, _, final = list[Any](generator.model)
-        activations = [Activation.of(block.block[0]) for block in blocks] + [Activation.of(generator.model[-2])]
+        first, *blocks, activate, final = list[Any](generator.model)
+        activations = [*(Activation.of(block.block[0]) for block in blocks), Activation.of(activate)]
         self._stages: list[Stage] = [Convolution(first.weight, first.bias, dtype, activations[0])]
         self.hop = 1
         for block, after in zip(blocks, activations[1:], strict=True):

@@ -4,7 +4,7 @@
 
 Weights are random, of the full published size; utterances of a batch are of unequal length. `reference` is the
 float32 codec in plain torch, `fast` that with products in float16; their difference is signal over noise.
-`span` is what a stream waits for: SPAN tokens of each row in the middle of it. The last line is JSON.
+`span` is what a stream waits for: SPAN tokens of each row, with what they depend on. The last line is JSON.
 """
 
 import json
