@@ -17,8 +17,8 @@ weights of the published sizes: 77 dB with 24, 121 with 32.
 
 In float16 (``codec.fast``) that is so only for the same spans: whatever changes a frame a little changes how all
 that comes after it is rounded, which is 48 dB. But there a span's samples are the same bits in any company, and
-however many tokens after ``lookahead`` are known. So who wants a whole utterance to have the stream's samples there
-asks for it in the same spans, with the same look-ahead, all of them at once if need be.
+however many tokens after ``lookahead`` are known. So who wants a whole utterance to have the stream's samples asks
+for it in the same spans, with the same look-ahead, all of them at once if need be.
 """
 
 from collections.abc import Sequence
