@@ -107,7 +107,11 @@ class BiCodec(nn.Module):
 
     @torch.inference_mode()
     def decode(
-        self, semantic: Sequence[Tensor], globals_: Tensor, spans: Sequence[Span] | None = None
+        self,
+        semantic: Sequence[Tensor],
+        globals_: Tensor,
+        spans: Sequence[Span] | None = None,
+        lookahead: int | None = None,
     ) -> list[Tensor]:
         """Tokens to waveforms, every row equal to what it is alone.
 
@@ -115,6 +119,7 @@ class BiCodec(nn.Module):
             semantic: B tensors int64 [T_i] of at least one id.
             globals_: int64 [B, globals_per_voice].
             spans: The tokens of each whose samples are wanted, all of them when None; see ``codec.streaming``.
+            lookahead: Tokens after its span that are looked at; all that matter when None.
 
         Returns:
             B waveforms float32 [(end - begin) * hop] in [-1, 1] on the codec's device.
@@ -125,9 +130,11 @@ class BiCodec(nn.Module):
         """
         self._check_semantic(semantic)
         self._check_globals(globals_, rows=len(semantic))
-        spans = [Span(0, len(row)) for row in semantic] if spans is None else spans
-        check_spans(spans, semantic)
-        return (self.faster or self._decode)(*cut(semantic, spans, self._reach), globals_)
+        lengths = [len(row) for row in semantic]
+        spans = [Span(0, length) for length in lengths] if spans is None else spans
+        check_spans(spans, lengths)
+        after = self._reach if lookahead is None else min(lookahead, self._reach)
+        return (self.faster or self._decode)(*cut(semantic, spans, self._reach, after), globals_)
 
     def _decode(self, semantic: Sequence[Tensor], spans: Sequence[Span], globals_: Tensor) -> list[Tensor]:
         mask = length_mask([len(row) for row in semantic], self.device)
@@ -226,7 +233,10 @@ class BiCodec(nn.Module):
         for row, ids in enumerate(semantic):
             if ids.ndim != 1 or not len(ids):
                 raise ValueError(f"semantic[{row}]: got shape {list(ids.shape)}, expected [T] with T at least 1")
-            check_ids(f"semantic[{row}]", ids, self.semantic_size)
+        one_type = all(ids.dtype == torch.int64 for ids in semantic)
+        if not (one_type and right_ids(torch.cat(list(semantic)), self.semantic_size)):  # each alone takes longer
+            for row, ids in enumerate(semantic):
+                check_ids(f"semantic[{row}]", ids, self.semantic_size)
 
     def _check_features(self, features: Sequence[Tensor]) -> None:
         if not features:
@@ -245,6 +255,12 @@ class BiCodec(nn.Module):
         check_ids("globals_", globals_, self.global_size)
 
 
+def right_ids(ids: Tensor, size: int) -> bool:
+    """Whether all are in ``0..size-1``."""
+    low, high = ids.aminmax()
+    return bool(low >= 0 and high < size)
+
+
 def check_ids(field: str, ids: Tensor, size: int) -> None:
     """Refuse ids that are not int64 in ``0..size-1``.
 
@@ -253,8 +269,8 @@ def check_ids(field: str, ids: Tensor, size: int) -> None:
     """
     if ids.dtype != torch.int64:
         raise ValueError(f"{field}: got {ids.dtype}, expected torch.int64")
-    low, high = (int(bound) for bound in ids.aminmax())
-    if low < 0 or high >= size:
+    if not right_ids(ids, size):
+        low, high = (int(bound) for bound in ids.aminmax())
         raise ValueError(f"{field}: got ids from {low} to {high}, expected 0 to {size - 1}")
 
 
