@@ -4,8 +4,10 @@ Metadata: ``fails`` (how many first tries raise), ``seconds`` (to take), ``held`
 it, or until it is cancelled), ``refused`` (a reason: the backend does not accept the request).
 """
 
+import asyncio
 import json
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -183,6 +185,29 @@ def tell_failure(job: Job, connection: Redis, kind: type[Exception], error: Exce
 def tell_stopped(job: Job, connection: Redis) -> None:
     """Record that on_stopped was called."""
     connection.rpush(TOLD, json.dumps(["stopped", job.id]))
+
+
+def look(job: Job, connection: Redis, *_: Any) -> None:
+    """Record what a callback sees of its job, and change the job."""
+    assert job.started_at is not None
+    assert job.ended_at is not None
+    seconds = (job.ended_at - job.started_at).total_seconds()
+    job.meta["seen"] = True
+    job.save_meta()  # type: ignore[no-untyped-call]
+    job.meta["saved"], job.description = True, "looked at"
+    job.save()
+    call = [job.func_name, job.args, job.kwargs, job.get_call_string()]
+    with warnings.catch_warnings(action="ignore"):
+        seen = [job.get_status(refresh=False).value, seconds >= 0, job.meta, job.result, *call]
+    connection.rpush(TOLD, json.dumps(["looked", job.id, *seen]))
+
+
+async def tell_later(job: Job, connection: Redis, *_: Any) -> None:
+    """A callback that waits."""
+    await asyncio.sleep(0.01)
+    tell_stopped(job, connection)
+    if job.meta.get("breaks"):
+        raise ScriptError("the coroutine fails as asked")
 
 
 def break_down(job: Job, connection: Redis, *_: Any) -> None:

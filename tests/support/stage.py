@@ -34,6 +34,8 @@ CALLBACKS = tuple(
         scripted.tell_stopped,
         scripted.break_down,
         scripted.hang,
+        scripted.look,
+        scripted.tell_later,
     )
 )
 TOLERANCE = 3.0

@@ -56,7 +56,8 @@ def assemble(
         post: Puts a message into the worker's inbox, from any thread.
     """
     connection, queues, name, key = worker.connection, worker.queues, worker.name, worker.key
-    observer, callbacks = Observers(observers), Callbacks(rules.callbacks, rules.webhook_hosts)
+    observer = Observers(observers)
+    callbacks = Callbacks(rules.callbacks, rules.webhook_hosts, worker._exc_handlers)
     lease, jobs = Lease(name, rules.lease_timeout), RunningJobs(worker.executions)
     deadly = max(1, rules.max_attempts - 1)
     claimer = Claimer(connection, queues, name, key, lease.key, rules.max_payload_bytes, deadly)

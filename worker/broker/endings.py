@@ -106,15 +106,14 @@ class Endings:
     # Callbacks.
 
     def end(self, outcome: Outcome) -> None:
-        """Record an outcome, after the callback that it calls for."""
-        job = outcome.claimed.job
-        event = self._callbacks.event_for(outcome)
-        running = self._jobs.get(job.id)
-        if event is None or running is None or self._callbacks.refusal(job) is not None:
+        """Record an outcome, after the callback and the exception handlers that it calls for."""
+        called = self._callbacks.event_for(outcome)
+        running = self._jobs.get(outcome.claimed.id)
+        if called is None or running is None:
             self._waiting.append(outcome)
             return
         running.outcome = outcome
-        seconds = job.callback_timeout(event)
+        event, seconds = called
         late = Refusal(event, Cause.CALLBACK, f"it ran for more than {seconds} s")
         self.deadlines.add(running, seconds, late)
         self._callbacks.start(outcome, event, lambda refusal: self._post(CalledBack(outcome, refusal)))

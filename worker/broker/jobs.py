@@ -3,11 +3,12 @@
 import json
 import zlib
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from redis import Redis
 from rq.exceptions import NoSuchJobError
-from rq.job import Job
+from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import utcformat
 from rq.webhook import Webhook
@@ -27,6 +28,12 @@ _LARGEST = 10**10
 """Of any number: as seconds, 317 years. Far larger ones overflow times and dates."""
 
 _ESSENTIAL = (b"status", b"origin", b"dependency_ids", b"allow_dependency_failures")
+
+_OF_THE_WORKER = {
+    *("data", "status", "origin", "worker_name", "enqueued_at", "started_at", "last_heartbeat"),
+    *("timeout", "retries_left", "repeats_left", "repeat_intervals"),
+}
+"""Fields of a running job's hash that callbacks leave alone."""
 
 
 class HeldJob(Job):
@@ -125,6 +132,32 @@ class HeldJob(Job):
         if event == "on_success":
             return self.success_callback_timeout
         return self.failure_callback_timeout if event == "on_failure" else self.stopped_callback_timeout
+
+
+class ConcludedJob(HeldJob):
+    """A held job as callbacks and exception handlers see it: it has ended.
+
+    It is a copy: a callback that runs for too long does not meddle with what is recorded. Saving keeps its changes
+    but for what the worker writes: should the worker die before it has recorded the end, a status that says so
+    would make the job look done.
+
+    Args:
+        job: The job.
+        request: The JSON value that its call brings.
+        status: How it has ended.
+        ended_at: When.
+        result: Its return value, if it has one.
+    """
+
+    def __init__(self, job: HeldJob, request: Any, status: JobStatus, ended_at: datetime, result: Any) -> None:
+        vars(self).update(vars(job))
+        self._args, self._kwargs = [], {ARGUMENT: request}
+        self._status, self.ended_at, self._result = status, ended_at, result
+
+    def to_dict(self, include_meta: bool = True, *_: Any, **__: Any) -> dict[str, Any]:
+        """The fields that a callback may change."""
+        fields = Job.to_dict(self, include_meta=include_meta, include_result=False)
+        return {name: value for name, value in fields.items() if name not in _OF_THE_WORKER}
 
 
 def restore_job(job_id: str, raw: RawJob, connection: Redis, queue_name: str) -> HeldJob:

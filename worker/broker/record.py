@@ -73,7 +73,7 @@ class Recorder:
 
     def _record_success(self, outcome: Outcome, pipeline: Pipeline) -> None:
         job, queue = outcome.claimed.job, outcome.claimed.queue
-        job.ended_at = now()
+        job.ended_at = outcome.ended_at
         self._count("successful_job_count", outcome, pipeline)
         ttl = job.get_result_ttl(self._result_ttl)
         if ttl != 0:
@@ -95,7 +95,7 @@ class Recorder:
         """As ``Job.retry``, which would write the status before the transaction."""
         job, queue = outcome.claimed.job, outcome.claimed.queue
         self._count("failed_job_count", outcome, pipeline)
-        job.ended_at = now()
+        job.ended_at = outcome.ended_at
         interval, left = job.get_retry_interval(), job.retries_left
         job.retries_left = (left or 0) - 1
         if interval:
@@ -106,7 +106,7 @@ class Recorder:
 
     def _record_failure(self, outcome: Outcome, pipeline: Pipeline) -> None:
         job, queue = outcome.claimed.job, outcome.claimed.queue
-        job.ended_at = now()
+        job.ended_at = outcome.ended_at
         self._count("failed_job_count", outcome, pipeline)
         job.set_status(outcome.fate.value, pipeline=pipeline)
         queue.failed_job_registry.add(job, ttl=job.failure_ttl, exc_string=outcome.reason, pipeline=pipeline)
@@ -136,7 +136,7 @@ class Recorder:
 
     def _count(self, field: str, outcome: Outcome, pipeline: Pipeline) -> None:
         pipeline.hincrby(self._worker_key, field, 1)
-        worked = now() - outcome.claimed.execution.created_at
+        worked = outcome.ended_at - outcome.claimed.execution.created_at
         pipeline.hincrbyfloat(self._worker_key, "total_working_time", worked.total_seconds())
 
 
