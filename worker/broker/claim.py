@@ -18,6 +18,7 @@ from rwkv_tts.keys import DEATHS_PREFIX
 from rwkv_tts.refusal import Cause, Refusal, RequestError
 from worker.broker.jobs import HeldJob, RawJob, read_request, restore_job
 from worker.broker.scripts import lua
+from worker.broker.turns import Turns
 
 MOST_DROPPED = 1000
 """Ids that one look at the queues takes off without starting a job: the script blocks Redis meanwhile."""
@@ -85,6 +86,9 @@ class Claimer:
         lease: The key that is there as long as the worker lives.
         payload_limit: Bytes that a job's decoded data may have.
         deadly: Deaths of workers after which a job runs alone.
+
+    Attributes:
+        turns: In which order the queues are served.
     """
 
     def __init__(
@@ -99,6 +103,7 @@ class Claimer:
     ) -> None:
         self._connection = connection
         self._queues = queues
+        self.turns = Turns(queues)
         self._worker, self._worker_key, self._lease = worker_name, worker_key, lease
         self._script = connection.register_script(lua("claim"))
         self._payload_limit, self._deadly = payload_limit, deadly
@@ -109,23 +114,27 @@ class Claimer:
         Ids that no longer name a job, of cancelled or finished jobs, and of jobs that run already are dropped.
         """
         keys = [WORKERS_SUSPENDED, WORKER_EXECUTIONS_KEY_TEMPLATE.format(self._worker), self._worker_key]
-        for queue in self._queues:
+        queues = self.turns.order()
+        for queue in queues:
             keys += [queue.key, queue.started_job_registry.key]
         moment = now()
         times = (moment.timestamp(), HORIZON_SECONDS, self._worker, self._lease, utcformat(moment))
         prefixes = (JOB_PREFIX, EXECUTION_PREFIX, EXECUTIONS_PREFIX)
         suspects = (running, self._deadly, DEATHS_PREFIX)
         executions = [uuid4().hex for _ in range(count)]
+        limits = (self.turns.in_a_row(count), MOST_DROPPED)
         suspended, dropped, alone, blocked, pairs, refused = self._script(
-            keys=keys, args=[count, *times, *prefixes, *suspects, *executions, MOST_DROPPED]
+            keys=keys, args=[count, *times, *prefixes, *suspects, *executions, *limits]
         )
         if refused:
             shown = ", ".join(repr(job_id.decode(errors="replace")[:80]) for job_id in refused[:_SHOWN])
             logger.warning("{} jobs failed: no job may have an id such as {}", len(refused), shown)
         jobs = [
-            self.read(job_id.decode(), execution.decode(), flat, self._queues[index - 1])
+            self.read(job_id.decode(), execution.decode(), flat, queues[index - 1])
             for job_id, execution, index, flat in pairs
         ]
+        if jobs:
+            self.turns.served(jobs[-1].queue)
         return Claim(bool(suspended), dropped, bool(alone), bool(blocked), jobs)
 
     def owned(self, queue: Queue) -> set[str]:
@@ -137,6 +146,16 @@ class Claimer:
             leases = pipeline.execute(raise_on_error=False)
         pairs = zip(members, leases, strict=True)
         return {member.decode(errors="replace") for member, lease in pairs if lease == self._lease.encode()}
+
+    def disown(self, queue: Queue) -> None:
+        """Let executions with this worker's lease be a dead worker's: an earlier one of its name has left them."""
+        members = self.owned(queue)
+        with self._connection.pipeline() as pipeline:
+            pipeline.delete(WORKER_EXECUTIONS_KEY_TEMPLATE.format(self._worker))
+            for member in members:
+                pipeline.hset(EXECUTION_PREFIX + member, "lease", f"{self._lease}:gone")
+                pipeline.expire(EXECUTION_PREFIX + member, HORIZON_SECONDS)
+            pipeline.execute()
 
     def read_members(self, members: Iterable[str]) -> Iterator[Claimed]:
         """The jobs of entries that belong to this worker."""

@@ -48,13 +48,17 @@ class Committer:
     """
 
     def __init__(self, connection: Redis, worker_name: str, worker_key: str, result_ttl: int) -> None:
-        self._connection = connection
+        self._connection, self._worker_key = connection, worker_key
         self._recorder = Recorder(connection, worker_name, worker_key, result_ttl)
         self._refusal = ""
         self._script = connection.register_script(lua("commit"))
 
-    def commit(self, outcomes: Sequence[Outcome]) -> list[bool]:
+    def commit(self, outcomes: Sequence[Outcome], *, idle: bool = False) -> list[bool]:
         """Record outcomes; safe to repeat when an error left open whether it was done.
+
+        Args:
+            outcomes: What has become of jobs.
+            idle: Whether they are the last that the worker has.
 
         Returns:
             For each outcome whether it was recorded now; False when the job was not ours any more.
@@ -66,11 +70,15 @@ class Committer:
         arguments: list[Any] = []
         for outcome in outcomes:
             arguments += self._arguments(outcome, self._recorder.commands(outcome), alone=True)
-        verdicts = [verdict.decode() for verdict in self._script(args=arguments)]
+        verdicts = self._run(arguments, "idle" if idle else "")
         recorded = [self._follow(outcome, verdict) for outcome, verdict in zip(outcomes, verdicts, strict=True)]
         if None in recorded:
             raise ServerRefusalError(self._refusal, recorded)
         return [bool(one) for one in recorded]
+
+    def _run(self, arguments: Sequence[Any], state: str = "") -> list[str]:
+        """Call the script; its verdicts."""
+        return [verdict.decode() for verdict in self._script([self._worker_key], [state, *arguments])]
 
     def _follow(self, outcome: Outcome, verdict: str) -> bool | None:
         """Do what a verdict asks for; True when the outcome is recorded, None when the server refuses that."""
@@ -112,7 +120,8 @@ class Committer:
                         pipeline.multi()
                     moves = take(pipeline)
                     commands = moves + self._recorder.commands(outcome)
-                    pipeline.eval(lua("commit"), 0, *self._arguments(outcome, commands, alone=False))
+                    arguments = self._arguments(outcome, commands, alone=False)
+                    pipeline.eval(lua("commit"), 1, self._worker_key, "", *arguments)
                     ((verdict,),) = pipeline.execute()
                 except WatchError:
                     continue
@@ -142,8 +151,8 @@ class Committer:
             outcome.claimed.id,
             type(error).__name__,
         )
-        (verdict,) = self._script(args=self._arguments(outcome, self._recorder.commands(outcome), alone=False))
-        return self._follow(outcome, verdict.decode())
+        (verdict,) = self._run(self._arguments(outcome, self._recorder.commands(outcome), alone=False))
+        return self._follow(outcome, verdict)
 
     def _ready(self, outcome: Outcome, pipeline: Pipeline) -> dict[str, list[str]]:
         """RQ's choice of the dependents that may run, its commands recorded on the pipeline."""
@@ -155,15 +164,15 @@ class Committer:
         """Fail a job whose outcome Redis did not take, in the plainest way."""
         logger.error("job {}: its outcome cannot be stored: {}", outcome.claimed.id, error)
         commands = self._recorder.defect(outcome, error)
-        (verdict,) = self._script(args=self._arguments(outcome, commands, alone=False))
-        reply = verdict.decode().removeprefix("error ")
-        if verdict.startswith(b"error ") and is_of_the_server(reply):
+        (verdict,) = self._run(self._arguments(outcome, commands, alone=False))
+        reply = verdict.removeprefix("error ")
+        if verdict.startswith("error ") and is_of_the_server(reply):
             self._refusal = reply
             return None
-        if verdict.startswith(b"error "):
+        if verdict.startswith("error "):
             logger.error("job {}: {}", outcome.claimed.id, reply)
             self._clean(outcome.claimed)
-        return bool(verdict == b"done")
+        return verdict == "done"
 
     def _release(self, outcome: Outcome) -> None:
         job = outcome.claimed.job

@@ -1,5 +1,6 @@
 """How a worker reaches Redis."""
 
+import re
 import time
 
 from loguru import logger
@@ -7,9 +8,14 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
+from rq.defaults import RQ_KEY_PREFIX
 
 _SOCKET_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
+
+
+class ClusterError(RuntimeError):
+    """Redis is a cluster, and the keys do not share a hash tag."""
 
 
 def worker_connection(url: str, seconds: float = _SOCKET_SECONDS) -> Redis:
@@ -34,3 +40,17 @@ def wait_for_redis(connection: Redis, seconds: float) -> None:
             time.sleep(_RETRY_SECONDS)
         else:
             return
+
+
+def check_cluster(connection: Redis) -> None:
+    """Refuse a cluster whose nodes would have to share a job.
+
+    Raises:
+        ClusterError: The keys have no hash tag.
+    """
+    enabled = connection.info("cluster").get("cluster_enabled")
+    if enabled and not re.search(r"{[^}]+}", RQ_KEY_PREFIX):
+        raise ClusterError(
+            f"a cluster needs keys with a hash tag, and RQ_KEY_PREFIX is {RQ_KEY_PREFIX!r}; "
+            "accepted: RQ_KEY_PREFIX={rq}, here and at producers"
+        )

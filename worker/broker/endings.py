@@ -143,7 +143,8 @@ class Endings:
             self._observer.delivering(len(batch))
             start = time.perf_counter()
             try:
-                recorded: Sequence[bool | None] = self._committer.commit(batch)
+                idle = len(batch) == len(self._jobs)
+                recorded: Sequence[bool | None] = self._committer.commit(batch, idle=idle)
             except ServerRefusalError as error:
                 self._settle_all(batch, error.recorded)
                 raise

@@ -12,7 +12,7 @@ from rq.worker_registration import register
 from rwkv_tts.refusal import Cause, Refusal
 from worker.broker.backend import Backend
 from worker.broker.endings import Endings
-from worker.broker.lease import REPLIES, Lease
+from worker.broker.lease import REPLIES, Lease, NameTakenError
 from worker.broker.messages import Tuned
 from worker.broker.meter import Meter
 from worker.broker.outcome import Fate, Verdict
@@ -64,6 +64,20 @@ class SignsOfLife:
         self.next_at = 0.0
         self.recovered = 0
         self.said: dict[str, Any] = {}
+
+    def begin(self, register: Callable[[], None]) -> None:
+        """Give the first sign of life, and register.
+
+        Raises:
+            NameTakenError: There is a worker of this name.
+        """
+        connection = self._worker.connection
+        self._lease.take(self._says(), connection)
+        try:
+            register()
+        except ValueError:  # RQ knows of one, which has no lease
+            self._lease.release(connection)
+            raise NameTakenError(self._worker.name) from None
 
     @property
     def due(self) -> bool:

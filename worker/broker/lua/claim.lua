@@ -3,7 +3,8 @@
 -- KEYS: suspended flag, the worker's executions and hash, then for each queue its list and its started registry.
 -- ARGV: count, now, horizon, worker, lease, now as RQ writes it, prefixes of jobs, executions and executions of a
 -- job, jobs that run already, deaths of workers that make a job a suspect, prefix of the keys that count them, then
--- an execution id for each job, and the most ids to drop at once: a script must end soon.
+-- an execution id for each job, how many jobs one queue may give before it is the next one's turn, and the most ids to
+-- drop at once: a script must end soon.
 -- Returns: suspended, ids that were dropped, the job must run alone, the next job must run alone, the jobs, each as
 -- id, execution, index of its queue and the fields of its hash, and the ids that no job may have.
 --
@@ -14,6 +15,7 @@
 if redis.call('EXISTS', KEYS[1]) == 1 then return {1, 0, 0, 0, {}, {}} end
 local count, now, horizon, worker, lease, iso = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), unpack(ARGV, 4, 6)
 local running, deadly, most = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[#ARGV])
+local in_a_row = tonumber(ARGV[#ARGV - 1])
 local claimed, dropped, alone, blocked, refused = {}, 0, 0, 0, {}
 local function runnable(id, job, runs)
   if redis.call('TYPE', job).ok ~= 'hash' then return false end
@@ -27,39 +29,42 @@ local function runnable(id, job, runs)
   if status == 'started' then return redis.call('ZCOUNT', runs, '(' .. now, '+inf') == 0 end
   return status ~= 'canceled' and status ~= 'finished'
 end
-for k = 4, #KEYS, 2 do
-  local kind = redis.call('TYPE', KEYS[k]).ok
-  while kind == 'list' and #claimed < count and dropped < most and alone + blocked == 0 do
-    local id = redis.call('LINDEX', KEYS[k], 0)
-    if not id then break end
-    local job, runs = ARGV[7] .. id, ARGV[9] .. id
-    local fit = runnable(id, job, runs)
-    if fit and (tonumber(redis.call('GET', ARGV[12] .. id)) or 0) >= deadly then
-      if running + #claimed > 0 then
-        blocked = 1
-        break
+repeat
+  local before = #claimed
+  for k = 4, #KEYS, 2 do
+    local kind, last = redis.call('TYPE', KEYS[k]).ok, math.min(count, #claimed + in_a_row)
+    while kind == 'list' and #claimed < last and dropped < most and alone + blocked == 0 do
+      local id = redis.call('LINDEX', KEYS[k], 0)
+      if not id then break end
+      local job, runs = ARGV[7] .. id, ARGV[9] .. id
+      local fit = runnable(id, job, runs)
+      if fit and (tonumber(redis.call('GET', ARGV[12] .. id)) or 0) >= deadly then
+        if running + #claimed > 0 then
+          blocked = 1
+          break
+        end
+        alone = 1
       end
-      alone = 1
+      if fit then
+        local execution = ARGV[13 + #claimed]
+        local member = id .. ':' .. execution
+        claimed[#claimed + 1] = {id, execution, (k - 2) / 2, redis.call('HGETALL', job)}
+        redis.call('HSET', ARGV[8] .. member, 'id', execution, 'job_id', id, 'created_at', now,
+                   'last_heartbeat', now, 'worker_name', worker, 'lease', lease)
+        redis.call('EXPIRE', ARGV[8] .. member, horizon)
+        redis.call('ZADD', runs, now + horizon, execution)
+        redis.call('EXPIRE', runs, horizon)
+        redis.call('ZADD', KEYS[k + 1], now + horizon + #claimed * 1e-6, member)
+        redis.call('SADD', KEYS[2], member)
+        redis.call('HSET', job, 'status', 'started', 'started_at', iso, 'last_heartbeat', iso, 'worker_name', worker)
+        redis.call('PERSIST', job)
+      else
+        dropped = dropped + 1
+      end
+      redis.call('LPOP', KEYS[k])
     end
-    if fit then
-      local execution = ARGV[13 + #claimed]
-      local member = id .. ':' .. execution
-      claimed[#claimed + 1] = {id, execution, (k - 2) / 2, redis.call('HGETALL', job)}
-      redis.call('HSET', ARGV[8] .. member, 'id', execution, 'job_id', id, 'created_at', now,
-                 'last_heartbeat', now, 'worker_name', worker, 'lease', lease)
-      redis.call('EXPIRE', ARGV[8] .. member, horizon)
-      redis.call('ZADD', runs, now + horizon, execution)
-      redis.call('EXPIRE', runs, horizon)
-      redis.call('ZADD', KEYS[k + 1], now + horizon + #claimed * 1e-6, member)
-      redis.call('SADD', KEYS[2], member)
-      redis.call('HSET', job, 'status', 'started', 'started_at', iso, 'last_heartbeat', iso, 'worker_name', worker)
-      redis.call('PERSIST', job)
-    else
-      dropped = dropped + 1
-    end
-    redis.call('LPOP', KEYS[k])
   end
-end
+until #claimed == before or in_a_row >= count
 if #claimed > 0 then
   redis.call('EXPIRE', KEYS[2], horizon)
   redis.call('HSET', KEYS[3], 'state', 'busy')
