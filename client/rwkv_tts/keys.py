@@ -1,4 +1,13 @@
-"""The Redis keys and names that producers, workers and tools share."""
+"""The Redis keys and names that producers, workers and tools share.
+
+They follow RQ's: with the variable ``RQ_KEY_PREFIX``, which is read once, when RQ is imported, all begin with that
+prefix. So several tenants may share one Redis, and a prefix with a hash tag, such as ``{rq}``, puts all keys on one
+node of a cluster. Below, they are as they are without it.
+"""
+
+from rq.defaults import RQ_KEY_PREFIX
+
+_PREFIX = "rwkv-tts:" if RQ_KEY_PREFIX == "rq" else f"{RQ_KEY_PREFIX}:rwkv-tts:"
 
 FUNCTION = "worker.tasks.synthesize"
 """The one function that a job may name."""
@@ -6,28 +15,28 @@ FUNCTION = "worker.tasks.synthesize"
 ARGUMENT = "request"
 """The keyword argument that holds the request."""
 
-AUDIO_PREFIX = "rwkv-tts:audio:"
+AUDIO_PREFIX = _PREFIX + "audio:"
 """``rwkv-tts:audio:<job id>``: the bytes of the finished audio, with the result's time to live."""
 
-TOKENS_PREFIX = "rwkv-tts:tokens:"
+TOKENS_PREFIX = _PREFIX + "tokens:"
 """``rwkv-tts:tokens:<job id>``: what it takes to keep a job's voice, as JSON; lives as long as its audio."""
 
-VOICES_KEY = "rwkv-tts:voices"
+VOICES_KEY = _PREFIX + "voices"
 """The hash of kept voices: from id to the text of a RAF file."""
 
-LEASE_PREFIX = "rwkv-tts:lease:"
+LEASE_PREFIX = _PREFIX + "lease:"
 """``rwkv-tts:lease:<worker>``: there as long as the worker lives; what it says of itself, as JSON."""
 
-PRESENCE_KEY = "rwkv-tts:presence"
+PRESENCE_KEY = _PREFIX + "presence"
 """There as long as any worker lives: since when that has been so without a gap, in Unix seconds."""
 
-DEATHS_PREFIX = "rwkv-tts:deaths:"
+DEATHS_PREFIX = _PREFIX + "deaths:"
 """``rwkv-tts:deaths:<job id>``: how many workers in a row have died while they ran the job."""
 
-RECOVERY_PREFIX = "rwkv-tts:recovery:"
+RECOVERY_PREFIX = _PREFIX + "recovery:"
 """``rwkv-tts:recovery:<queue>``: held for a moment by the worker that looks for dead workers' jobs."""
 
-TUNE_PREFIX = "rwkv-tts:tune:"
+TUNE_PREFIX = _PREFIX + "tune:"
 """``rwkv-tts:tune:<worker>``: the pub/sub channel on which a worker hears changes of its values."""
 
 

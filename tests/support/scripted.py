@@ -14,6 +14,7 @@ from typing import Any
 
 from redis import Redis
 from rq import get_current_job
+from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job
 
 from rwkv_tts.keys import audio_key
@@ -26,7 +27,7 @@ ALWAYS = 1_000_000
 
 RESULT_TTL = 3600
 AUDIO = b"audio"
-TOLD = "told"
+TOLD = "told" if RQ_KEY_PREFIX == "rq" else f"{RQ_KEY_PREFIX}:told"
 """Redis list of what callbacks were told."""
 
 _POLL_SECONDS = 0.005

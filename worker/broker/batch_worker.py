@@ -103,7 +103,7 @@ class BatchWorker(BaseWorker):
         max_jobs: int | None = None,
         max_idle_time: int | None = None,
         with_scheduler: bool = True,  # noqa: ARG002 - every worker is a scheduler
-        dequeue_strategy: DequeueStrategy = DequeueStrategy.DEFAULT,
+        dequeue_strategy: str = DequeueStrategy.DEFAULT,
     ) -> bool:
         """Work until told to stop; takes what RQ's workers take.
 

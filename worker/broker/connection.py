@@ -6,7 +6,7 @@ import time
 from loguru import logger
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import MovedError, RedisError
 from redis.retry import Retry
 from rq.defaults import RQ_KEY_PREFIX
 
@@ -15,12 +15,21 @@ _RETRY_SECONDS = 1.0
 
 
 class ClusterError(RuntimeError):
-    """Redis is a cluster, and the keys do not share a hash tag."""
+    """Redis is a cluster, and this node cannot hold all keys."""
 
 
 def worker_connection(url: str, seconds: float = _SOCKET_SECONDS) -> Redis:
     """A connection whose commands fail within ``seconds``: the worker itself decides when to try again."""
     return Redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=Retry(NoBackoff(), 0))
+
+
+def impatient(connection: Redis, seconds: float = _SOCKET_SECONDS) -> Redis:
+    """Let the commands of somebody's connection fail as soon as those of our own."""
+    connection.set_retry(Retry(NoBackoff(), 0))
+    connection.connection_pool.connection_kwargs |= {"socket_timeout": seconds, "socket_connect_timeout": seconds}
+    connection.connection_pool.disconnect()
+    connection.connection_pool.reset()
+    return connection
 
 
 def wait_for_redis(connection: Redis, seconds: float) -> None:
@@ -43,14 +52,20 @@ def wait_for_redis(connection: Redis, seconds: float) -> None:
 
 
 def check_cluster(connection: Redis) -> None:
-    """Refuse a cluster whose nodes would have to share a job.
+    """Refuse a node of a cluster that cannot hold all keys.
 
     Raises:
-        ClusterError: The keys have no hash tag.
+        ClusterError: They have no hash tag, or they belong to another node.
     """
-    enabled = connection.info("cluster").get("cluster_enabled")
-    if enabled and not re.search(r"{[^}]+}", RQ_KEY_PREFIX):
+    if not connection.info("cluster").get("cluster_enabled"):
+        return
+    if not re.search(r"{[^}]+}", RQ_KEY_PREFIX):
         raise ClusterError(
             f"a cluster needs keys with a hash tag, and RQ_KEY_PREFIX is {RQ_KEY_PREFIX!r}; "
             "accepted: RQ_KEY_PREFIX={rq}, here and at producers"
         )
+    try:
+        connection.exists(RQ_KEY_PREFIX)
+    except MovedError as error:
+        problem = f"the keys of {RQ_KEY_PREFIX!r} are on the node {error.host}:{error.port}; accepted: its address"
+        raise ClusterError(problem) from None
