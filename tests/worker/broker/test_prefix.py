@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -27,7 +28,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[str
     count = int(request.param)
     with ExitStack() as running:
         ports = [_start(running, tmp_path / str(number)) for number in range(count)]
-        nodes = [Redis(port=port) for port in ports]
+        nodes: list[Any] = [Redis(port=port) for port in ports]
         for number, node in enumerate(nodes):
             first, after = number * SLOTS // count, (number + 1) * SLOTS // count
             node.execute_command("CLUSTER", "ADDSLOTSRANGE", first, after - 1)
