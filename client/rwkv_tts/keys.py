@@ -1,8 +1,8 @@
 """The Redis keys and names that producers, workers and tools share.
 
 They follow RQ's: with the variable ``RQ_KEY_PREFIX``, which is read once, when RQ is imported, all begin with it.
-So several tenants may share one Redis, and a prefix with a hash tag, such as ``{rq}``, puts all keys on one node of a
-cluster. Below, they are as they are without it.
+So several tenants may share one Redis, and a prefix with a hash tag, such as ``{rq}``, puts all keys on one node
+of a cluster. Below, they are as they are without it.
 """
 
 from rq.defaults import RQ_KEY_PREFIX
