@@ -139,7 +139,8 @@ class BatchWorker(BaseWorker):
         """Whoever has worked before does so with a new crew: the last one's threads may still be at their jobs."""
         if self._worked:
             self.executions.clear()
-            self._crew, self.exit_code, self._stop_requested = self._assemble(), ExitCode.DRAINED, False
+            self._crew, self.exit_code = self._assemble(), ExitCode.DRAINED
+            self._stop_requested, self._shutdown_requested_date = False, None
         self._worked = True
 
     def register_birth(self) -> None:
