@@ -13,6 +13,7 @@ from worker.broker.commit import Committer
 from worker.broker.endings import Endings
 from worker.broker.intake import Intake
 from worker.broker.lease import Lease
+from worker.broker.memory import Memory
 from worker.broker.messages import Message, Signal
 from worker.broker.observer import Observer, Observers
 from worker.broker.recovery import Recovery
@@ -35,6 +36,7 @@ class Crew:
     signs: SignsOfLife
     upkeep: Upkeep
     observer: Observer
+    memory: Memory
 
 
 def assemble(
@@ -56,7 +58,8 @@ def assemble(
         post: Puts a message into the worker's inbox, from any thread.
     """
     connection, queues, name, key = worker.connection, worker.queues, worker.name, worker.key
-    observer, callbacks = Observers(observers), Callbacks(rules.callbacks, rules.webhook_hosts)
+    memory, callbacks = Memory(connection, queues), Callbacks(rules.callbacks, rules.webhook_hosts)
+    observer = Observers((memory, *observers))
     lease, jobs = Lease(name, rules.lease_timeout), RunningJobs(worker.executions)
     deadly = max(1, rules.max_attempts - 1)
     claimer = Claimer(connection, queues, name, key, lease.key, rules.max_payload_bytes, deadly)
@@ -64,7 +67,7 @@ def assemble(
     committer = Committer(connection, name, key, rules.result_ttl)
     backend = make_backend(post, partial(post, Signal.ROOM))
     endings = Endings(jobs, backend, committer, callbacks, observer, post)
-    intake = Intake(claimer, jobs, max_jobs, backend, endings, callbacks, observer)
+    intake = Intake(claimer, jobs, max_jobs, backend, endings, callbacks, observer, memory)
     signs = SignsOfLife(worker, lease, jobs, backend, endings, rules.max_queue, lambda: intake.suspended)
     upkeep = Upkeep(connection, queues, lease, recovery, jobs, endings, observer)
-    return Crew(jobs, backend, callbacks, lease, intake, endings, signs, upkeep, observer)
+    return Crew(jobs, backend, callbacks, lease, intake, endings, signs, upkeep, observer, memory)
