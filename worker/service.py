@@ -15,7 +15,7 @@ from worker.ops.health import Health, HealthServer
 from worker.ops.journal import Journal
 from worker.ops.metrics import Metrics
 from worker.ops.profiling import StepProfile
-from worker.ops.readings import DeviceReadings, EngineReadings, QueueReadings, StageReadings
+from worker.ops.readings import DeviceReadings, EngineReadings, MemoryReadings, QueueReadings, StageReadings
 from worker.settings import Settings
 from worker.speech.config import ModelError
 
@@ -80,7 +80,9 @@ def _make_worker(
         metrics.registry.register(StageReadings(backend.pipeline.busy_seconds))
         return backend
 
-    metrics.registry.register(QueueReadings(worker_connection(url, _SCRAPE_SECONDS), settings.queue))
+    scraping = worker_connection(url, _SCRAPE_SECONDS)
+    metrics.registry.register(QueueReadings(scraping, settings.queue))
+    metrics.registry.register(MemoryReadings(scraping))
     metrics.registry.register(DeviceReadings(settings.device))
     return BatchWorker(
         connection,

@@ -1,7 +1,8 @@
 """Jobs that do what the metadata of their request says, for a batch worker and for a stock one.
 
 Metadata: ``fails`` (how many first tries raise), ``seconds`` (to take), ``held`` (run until the script releases
-it, or until it is cancelled), ``refused`` (a reason: the backend does not accept the request), ``bytes`` (of audio).
+it, or until it is cancelled), ``refused`` (a reason: the backend does not accept the request), ``bytes`` (of
+audio).
 """
 
 import json

@@ -44,7 +44,7 @@ def connection(server: str) -> Iterator[Redis]:
     yield one
     one.config_set("maxmemory", 0)
     one.config_set("maxmemory-policy", "noeviction")
-    one.flushall()
+    one.execute_command("FLUSHALL", "SYNC")  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture
@@ -72,14 +72,14 @@ def used(connection: Redis) -> int:
 
 
 @contextmanager
-def working(connection: Redis, queue: Queue, script: Script, rows: int = 16, **rules: Any) -> Iterator[BatchWorker]:
+def working(connection: Redis, queue: Queue, script: Script) -> Iterator[BatchWorker]:
     """A worker in a thread."""
     url = f"unix://{connection.connection_pool.connection_kwargs['path']}"
     worker = BatchWorker(
         worker_connection(url),
-        lambda ended, freed: ScriptedBackend(script, ended, freed, rows=rows),
-        Rules(queue=(queue.name,), lease_timeout=1, **rules),
-        max_jobs=2 * rows,
+        lambda ended, freed: ScriptedBackend(script, ended, freed, rows=16),
+        Rules(queue=(queue.name,), lease_timeout=1),
+        max_jobs=32,
     )
     with in_thread(worker):
         yield worker
@@ -102,7 +102,8 @@ def test_load_beyond_the_limit_waits_and_all_of_it_is_done_when_results_are_fetc
         assert queue.count == waiting, "nothing is claimed"
         assert used(connection) < 0.97 * LIMIT, "producers still have room"
         missing = set(jobs)
-        until(lambda: not missing.difference_update(fetched(connection, missing)) and not missing, timeout=60)
+        while missing:
+            missing -= set(fetched(connection, missing))
     assert {status(queue, job) for job in jobs} == {JobStatus.FINISHED}
     assert all(len(fetch(queue, job).results()) == 1 for job in jobs)
     assert leftovers(queue) == []
