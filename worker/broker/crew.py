@@ -64,7 +64,7 @@ def assemble(
     deadly = max(1, rules.max_attempts - 1)
     claimer = Claimer(connection, queues, name, key, lease.key, rules.max_payload_bytes, deadly)
     recovery = Recovery(connection, name, lease.key, rules.max_attempts, claimer)
-    committer = Committer(connection, name, key, rules.result_ttl)
+    committer = Committer(connection, name, key, rules.result_ttl, rules.failure_ttl)
     backend = make_backend(post, partial(post, Signal.ROOM))
     endings = Endings(jobs, backend, committer, callbacks, observer, post)
     intake = Intake(claimer, jobs, max_jobs, backend, endings, callbacks, observer, memory)

@@ -77,7 +77,7 @@ def hand(connection: Redis, queue: Queue) -> Hand:
     name = uuid4().hex
     key = f"rq:worker:{name}"
     claimer = Claimer(connection, [queue], name, key, lease_key(name), 1 << 20, deadly=2)
-    one = Hand(name, connection, queue, claimer, Committer(connection, name, key, 60))
+    one = Hand(name, connection, queue, claimer, Committer(connection, name, key, 60, 600))
     one.live()
     return one
 
