@@ -7,7 +7,7 @@ from typing import Any
 
 from loguru import logger
 from redis import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, RedisError
 from rq.queue import Queue
 from rq.worker_registration import REDIS_WORKER_KEYS
 
@@ -93,10 +93,12 @@ class Memory(Observer):
             for queue in self._queues:
                 pipeline.zcard(queue.started_job_registry.key)
             info, *counts = pipeline.execute(raise_on_error=False)
-        if isinstance(info, ResponseError):
+        if isinstance(info, NoPermissionError) or str(info).startswith("unknown command"):
             self._blind = True
             logger.warning("redis: INFO: {}; its memory is not watched", info)
             return
+        if isinstance(info, RedisError):
+            raise info
         workers, *running = [count if isinstance(count, int) else 0 for count in counts]
         self._judge(MemoryUse.of(info), max(1, workers), sum(running))
 
