@@ -19,7 +19,7 @@ from worker.ops.health import Health, HealthServer
 from worker.ops.journal import Journal
 from worker.ops.metrics import Metrics
 from worker.ops.profiling import StepProfile
-from worker.ops.readings import DeviceReadings, EngineReadings, QueueReadings, StageReadings
+from worker.ops.readings import DeviceReadings, EngineReadings, MemoryReadings, QueueReadings, StageReadings
 from worker.settings import Settings
 from worker.speech.config import ModelError
 
@@ -85,8 +85,9 @@ def _make_worker(
 
 
 def show_redis(metrics: Metrics, connection: Redis, settings: Settings) -> None:
-    """Let metrics tell of the queues; the connection's timeouts bound how long that takes."""
+    """Let metrics tell of the queues and of memory; the connection's timeouts bound how long that takes."""
     metrics.registry.register(QueueReadings(connection, settings.queue))
+    metrics.registry.register(MemoryReadings(connection))
 
 
 def speaking(

@@ -13,7 +13,7 @@ from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
 from rwkv_tts.load import Busyness, QueueLoad, busyness
-from rwkv_tts.results import BLOCK_SECONDS, ENDED, Speech, fetch_job, look, results_key
+from rwkv_tts.results import BLOCK_SECONDS, ENDED, Speech, drop, fetch_job, look, results_key
 from rwkv_tts.schema import SynthesisRequest, parse_request
 from rwkv_tts.submission import Submission
 from rwkv_tts.tuner import Tuned, tune
@@ -156,12 +156,14 @@ class TTSClient:
         """
         return tune(self._queue, {**values, RESET: reset}, worker, timeout)
 
-    def result(self, job_id: str, timeout: float | None = None) -> Speech:
+    def result(self, job_id: str, timeout: float | None = None, *, keep: bool = True) -> Speech:
         """Wait for a job to end.
 
         Args:
             job_id: What ``submit`` returned.
             timeout: Seconds to wait at most; None waits for ever.
+            keep: Whether Redis goes on keeping result and audio. If not, they and the job are deleted once they
+                are here; without the right to do so, the error of Redis says it, and nothing is deleted.
 
         Raises:
             JobFailedError: The job failed, was stopped or cancelled, or its result has expired.
@@ -170,7 +172,7 @@ class TTSClient:
         """
         deadline = float("inf") if timeout is None else time.monotonic() + timeout
         job = fetch_job(self.connection, job_id)
-        while (speech := look(job)) is None:
+        while (found := look(job)) is None:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError(
@@ -178,7 +180,9 @@ class TTSClient:
                 )
             block = max(1, round(1000 * min(BLOCK_SECONDS, left)))
             self.connection.xread({results_key(job_id): "0-0"}, count=1, block=block)
-        return speech
+        if not keep:
+            drop(job, found.entry)
+        return found.speech
 
     def cancel(self, job_id: str) -> None:
         """Take a queued job off its queue, or stop it where it runs; a job that has ended is left as it is."""

@@ -7,8 +7,9 @@ change is one atomic step: of several that want one name, one gets it and the ot
 import re
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from importlib.resources import files
 from typing import cast
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
@@ -19,6 +20,7 @@ from redis.exceptions import ResponseError
 from rwkv_tts.keys import VOICES_KEY, tokens_key
 from rwkv_tts.voices import (
     LISTED,
+    MAX_RAF_BYTES,
     Voice,
     VoiceError,
     check_voice_id,
@@ -29,6 +31,10 @@ from rwkv_tts.voices import (
 )
 
 _AT_ONCE = 100
+_READ = files(__package__).joinpath("lua/voices.lua").read_text()
+
+_Read = bytes | int
+"""What lies under an id, or its length where that is more than a RAF file has."""
 
 
 class VoiceTokens(BaseModel):
@@ -111,7 +117,7 @@ class VoiceStore:
         """
         data = self._read_known(voice_id)
         self._load_as(voice_id, data)
-        return data.decode()
+        return cast("bytes", data).decode()
 
     def ids(self) -> list[str]:
         """The ids of all voices, sorted."""
@@ -135,7 +141,7 @@ class VoiceStore:
         check_voice_id(new)
 
         def move(pipeline: Pipeline) -> Voice:
-            data = cast("bytes | None", pipeline.hget(VOICES_KEY, _key(old)))  # at once: the pipeline watches
+            (data,) = _read_from(pipeline, [old])  # at once: the pipeline watches
             taken = pipeline.hexists(VOICES_KEY, new)
             if data is None:
                 raise self._unknown(old)
@@ -180,20 +186,24 @@ class VoiceStore:
             raise VoiceError(f"job {job_id[:80]!r}: its voice is not readable: {_first(error)}") from error
         return self.add(kept_voice(name, tokens))
 
-    def _read(self, voice_id: str) -> bytes | None:
+    def _read(self, voice_id: str) -> _Read | None:
         try:
-            return cast("bytes | None", self._connection.hget(VOICES_KEY, _key(voice_id)))
+            return _read_from(self._connection, [voice_id])[0]
         except ResponseError as error:  # no use in trying again: no permission, or no hash
             raise VoiceError(f"kept voices cannot be read: {error}") from error
 
-    def _read_known(self, voice_id: str) -> bytes:
+    def _read_known(self, voice_id: str) -> _Read:
         data = self._read(voice_id)
         if data is None:
             raise self._unknown(voice_id)
         return data
 
-    def _load_as(self, voice_id: str, data: bytes) -> Voice:
+    def _load_as(self, voice_id: str, data: _Read) -> Voice:
         """Load what lies under an id; somebody else may have written it there."""
+        if isinstance(data, int):
+            raise VoiceError(
+                f"kept voice {voice_id!r}: too long: {data} bytes; accepted: up to {MAX_RAF_BYTES} bytes"
+            )
         try:
             voice = _load(data)
         except VoiceError as error:
@@ -206,13 +216,19 @@ class VoiceStore:
         ids = self.ids()
         for i in range(0, len(ids), _AT_ONCE):
             some = ids[i : i + _AT_ONCE]
-            for voice_id, data in zip(some, self._connection.hmget(VOICES_KEY, some), strict=True):
+            for voice_id, data in zip(some, _read_from(self._connection, some), strict=True):
                 with suppress(VoiceError):
                     if data is not None:
-                        yield self._load_as(voice_id, cast("bytes", data))
+                        yield self._load_as(voice_id, data)
 
     def _unknown(self, voice_id: str) -> VoiceError:
         return unknown_voice(voice_id, self.some_ids(LISTED + 1))
+
+
+def _read_from(connection: Redis, voice_ids: Sequence[str]) -> list[_Read | None]:
+    """What lies under ids, in one call; nothing is sent of what is too long."""
+    call = (_READ, 1, VOICES_KEY, MAX_RAF_BYTES, *map(_key, voice_ids))
+    return cast("list[_Read | None]", connection.eval_ro(*call))  # type: ignore[arg-type]
 
 
 def _load(data: bytes) -> Voice:

@@ -21,6 +21,7 @@ import pytest
 from redis import Redis
 from rq import Callback, Queue, Repeat, Retry
 from rq.command import send_command, send_shutdown_command, send_stop_execution_command, send_stop_job_command
+from rq.defaults import DEFAULT_FAILURE_TTL
 from rq.exceptions import DuplicateJobError
 from rq.group import Group
 from rq.job import Dependency, Job, requeue_job
@@ -41,7 +42,9 @@ from worker.broker.rules import Rules
 TELL_SUCCESS, TELL_FAILURE, TELL_STOPPED, BREAK_DOWN, HANG, LOOK, TELL_LATER = (
     Callback(name, timeout=1) for name in CALLBACKS
 )
-RULES = Rules(lease_timeout=0.5, callbacks=CALLBACKS, webhook_hosts=("127.0.0.1",))
+RULES = Rules(
+    lease_timeout=0.5, callbacks=CALLBACKS, webhook_hosts=("127.0.0.1",), failure_ttl=DEFAULT_FAILURE_TTL
+)
 
 
 @dataclass(frozen=True)

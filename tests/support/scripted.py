@@ -1,7 +1,8 @@
 """Jobs that do what the metadata of their request says, for a batch worker and for a stock one.
 
 Metadata: ``fails`` (how many first tries raise), ``seconds`` (to take), ``held`` (run until the script releases
-it, or until it is cancelled), ``refused`` (a reason: the backend does not accept the request).
+it, or until it is cancelled), ``refused`` (a reason: the backend does not accept the request), ``bytes`` (of
+audio).
 """
 
 import asyncio
@@ -158,7 +159,8 @@ class ScriptedBackend(Backend):
 
     def _run(self, job_id: str, request: SynthesisRequest, attempt: int, cancelled: threading.Event) -> None:
         try:
-            ended = Ended(job_id, self._script.finish(request, attempt, cancelled), {audio_key(job_id): AUDIO})
+            audio = bytes(request.metadata.get("bytes", 0)) or AUDIO
+            ended = Ended(job_id, self._script.finish(request, attempt, cancelled), {audio_key(job_id): audio})
         except ScriptError as error:
             ended = Ended(job_id, refusal=Refusal("", Cause.INTERNAL, str(error)))
         with self._lock:

@@ -154,8 +154,8 @@ class BatchWorker(BaseWorker):
 
     @property
     def trouble(self) -> str | None:
-        """Why it can exchange nothing with Redis at present, so that it claims nothing; None while it can."""
-        return self._crew.outage.reason
+        """Why it claims nothing at present: Redis is away, refuses, or is full; None while it does."""
+        return self._crew.outage.reason or self._crew.memory.reason
 
     def _over(self) -> bool:
         if self.exit_code is not ExitCode.DRAINED:

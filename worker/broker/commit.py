@@ -44,12 +44,15 @@ class Committer:
         connection: Redis.
         worker_name: RQ's name of the worker.
         worker_key: Redis key of the worker's hash, which counts its jobs.
-        result_ttl: Seconds that a result is kept where the job does not say.
+        result_ttl: Seconds that a result is kept where the job does not say; -1 for ever.
+        failure_ttl: The same of a job that has failed.
     """
 
-    def __init__(self, connection: Redis, worker_name: str, worker_key: str, result_ttl: int) -> None:
+    def __init__(
+        self, connection: Redis, worker_name: str, worker_key: str, result_ttl: int, failure_ttl: int
+    ) -> None:
         self._connection, self._worker_key = connection, worker_key
-        self._recorder = Recorder(connection, worker_name, worker_key, result_ttl)
+        self._recorder = Recorder(connection, worker_name, worker_key, result_ttl, failure_ttl)
         self._refusal = ""
         self._script = connection.register_script(lua("commit"))
 

@@ -17,6 +17,7 @@ from worker.broker.endings import Endings
 from worker.broker.inbox import Inbox
 from worker.broker.intake import Intake
 from worker.broker.lease import Lease
+from worker.broker.memory import Memory
 from worker.broker.messages import CalledBack, Message, Signal, Stop, Tune, Tuned
 from worker.broker.observer import Observer, Observers
 from worker.broker.outage import Outage
@@ -49,6 +50,7 @@ class Crew:
     signs: SignsOfLife
     upkeep: Upkeep
     observer: Observer
+    memory: Memory
 
     def patience(self) -> float:
         """Seconds to wait for a message at most."""
@@ -93,16 +95,17 @@ def assemble(
         observers: Are told what happens to jobs.
     """
     connection, queues, name, key = worker.connection, worker.queues, worker.name, worker.key
-    observer, inbox = Observers(observers), Inbox()
+    memory, inbox = Memory(connection, queues), Inbox()
+    observer = Observers((memory, *observers))
     callbacks = Callbacks(rules.callbacks, rules.webhook_hosts, worker._exc_handlers)
     lease, jobs = Lease(name, rules.lease_timeout), RunningJobs(worker.executions)
     deadly = max(1, rules.max_attempts - 1)
     claimer = Claimer(connection, queues, name, key, lease.key, rules.max_payload_bytes, deadly)
     recovery = Recovery(connection, name, lease.key, rules.max_attempts, claimer)
-    committer = Committer(connection, name, key, rules.result_ttl)
+    committer = Committer(connection, name, key, rules.result_ttl, rules.failure_ttl)
     backend = make_backend(inbox.post, partial(inbox.post, Signal.ROOM))
     endings = Endings(jobs, backend, committer, callbacks, observer, inbox.post)
-    intake = Intake(claimer, jobs, max_jobs, backend, endings, callbacks, observer)
+    intake = Intake(claimer, jobs, max_jobs, backend, endings, callbacks, observer, memory)
     signs = SignsOfLife(worker, lease, jobs, backend, endings, rules.max_queue, lambda: intake.suspended)
     upkeep = Upkeep(connection, queues, lease, recovery, jobs, endings, observer)
     return Crew(
@@ -122,4 +125,5 @@ def assemble(
         signs=signs,
         upkeep=upkeep,
         observer=observer,
+        memory=memory,
     )

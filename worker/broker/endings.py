@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from loguru import logger
 from redis.exceptions import RedisError
@@ -21,6 +22,9 @@ from worker.broker.running import Deadlines, Running, RunningJobs
 _STOPPED = Verdict(Fate.STOPPED, Refusal("", Cause.CANCELLED, "stopped on request"))
 AT_ONCE = 256
 """Jobs of one call of a script."""
+
+_MOST_BYTES = 8 << 20
+"""Of the results in one call, unless it brings only one."""
 
 
 class Endings:
@@ -139,7 +143,7 @@ class Endings:
     def commit(self) -> None:
         """Record what has ended; on an error of Redis all of it stays for the next turn."""
         while self._waiting:
-            batch = self._waiting[:AT_ONCE]
+            batch = self._next_batch()
             self._observer.delivering(len(batch))
             start = time.perf_counter()
             try:
@@ -150,6 +154,11 @@ class Endings:
                 raise
             self._observer.delivered(time.perf_counter() - start)
             self._settle_all(batch, recorded)
+
+    def _next_batch(self) -> Sequence[Outcome]:
+        """What one call may bring: Redis counts it against its limit before it writes anything."""
+        totals = accumulate(outcome.size for outcome in self._waiting[:AT_ONCE])
+        return self._waiting[: max(1, sum(total <= _MOST_BYTES for total in totals))]
 
     def put_back(self, claims: Iterable[Claimed]) -> None:
         """Give jobs back to the front of their queues, the last one first."""

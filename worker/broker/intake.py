@@ -14,6 +14,7 @@ from worker.broker.backend import Backend
 from worker.broker.callbacks import Callbacks
 from worker.broker.claim import MOST_DROPPED, Claim, Claimed, Claimer
 from worker.broker.endings import AT_ONCE, Endings
+from worker.broker.memory import Memory
 from worker.broker.observer import Observer
 from worker.broker.outcome import Fate, Outcome
 from worker.broker.running import RunningJobs
@@ -36,6 +37,7 @@ class Intake:
         endings: Gets those that are refused.
         callbacks: Those that jobs may name.
         observer: Is told of claims.
+        memory: Knows for how many results Redis has room.
 
     Attributes:
         emptied: The last look found fewer jobs than there was room for.
@@ -51,10 +53,11 @@ class Intake:
         endings: Endings,
         callbacks: Callbacks,
         observer: Observer,
+        memory: Memory,
     ) -> None:
         self._claimer, self._jobs, self._most = claimer, jobs, most
         self._backend, self._endings = backend, endings
-        self._callbacks, self._observer = callbacks, observer
+        self._callbacks, self._observer, self._memory = callbacks, observer, memory
         self._watchers: list[QueueWatcher] = []
         self._last = _NOTHING
         self._notified = False
@@ -73,10 +76,11 @@ class Intake:
         return self._last.blocked
 
     def room(self) -> int:
-        """Jobs that may be claimed now: what the backend has room for, as long as finished ones are taken off."""
+        """Jobs that may be claimed now: what the backend has room for, and Redis for their results."""
         if self._last.alone and self._jobs:
             return 0
-        return int(min(self._backend.room(), self._most - len(self._jobs), self.shift.left))
+        ours = min(self._backend.room(), self._most - len(self._jobs))
+        return int(min(ours, self.shift.left, self._memory.allowance))
 
     def claim(self) -> None:
         """Claim and run as many jobs as there is room for."""

@@ -24,6 +24,9 @@ _UNBOUNDED = (b"exc_info", b"result")
 _LARGEST_META = 1 << 16
 """Bytes of ``meta`` that callbacks get to see; RQ parses it at once."""
 
+_LIGHT = 1 << 17
+"""Bytes of ``data`` that need no thought; only a recording makes a call larger."""
+
 _LARGEST = 10**10
 """Of any number: as seconds, 317 years. Far larger ones overflow times and dates."""
 
@@ -41,11 +44,16 @@ class HeldJob(Job):
 
     Reading never fails: ``unreadable`` says what is wrong with the hash. Saving writes only what a worker
     changes, so the producer's fields stay as they are.
+
+    Attributes:
+        unreadable: What is wrong with the hash; None when nothing is.
+        heavy: Its data takes as much room in Redis as audio does.
     """
 
     success_callback = failure_callback = stopped_callback = None
     func_name = FUNCTION
     unreadable: str | None = None
+    heavy = False
 
     def restore(self, raw_data: RawJob) -> None:
         """Read a hash; of one that cannot be read, what is needed to fail it.
@@ -56,6 +64,7 @@ class HeldJob(Job):
         raw = {name: value for name, value in raw_data.items() if name not in _UNBOUNDED}
         if b"data" not in raw:
             raise NoSuchJobError("its hash has no data")
+        self.heavy = len(raw[b"data"]) > _LIGHT
         raw[b"data"] = b""
         if len(raw.get(b"meta", b"")) > _LARGEST_META:
             del raw[b"meta"]

@@ -54,6 +54,11 @@ class Outcome:
         return "" if self.refusal is None else str(self.refusal)
 
     @property
+    def size(self) -> int:
+        """Bytes of what is stored beside the result."""
+        return sum(map(len, self.attachments.values()))
+
+    @property
     def tries_again(self) -> bool:
         """Whether a failed job uses up one of its RQ retries."""
         may_pass = self.refusal is not None and self.refusal.cause.may_pass

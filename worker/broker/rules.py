@@ -23,6 +23,9 @@ class Rules(BaseModel):
     result_ttl: int = Field(
         default=3600, ge=-1, description="seconds that results and audio are kept; -1 for ever"
     )
+    failure_ttl: int = Field(
+        default=7 * 86400, ge=-1, description="the same of failed jobs; an hour at most if they bring a recording"
+    )
     max_payload_bytes: int = Field(
         default=12 << 20, ge=1024, description="limit of a job's decoded data; references come in base64"
     )

@@ -104,15 +104,15 @@ def workers_on(connection: Redis, queue: str) -> list[BaseWorker]:
 
 
 def outcome(client: TTSClient, job_id: str, worker: LocalWorker | None) -> Speech | JobFailedError:
-    """As ``wait``, with the error of a failed job as a value."""
+    """As ``wait``, with the error of a failed job as a value; nothing of the speech stays in Redis."""
     try:
-        return wait(client, job_id, worker)
+        return wait(client, job_id, worker, keep=False)
     except JobFailedError as error:
         return error
 
 
-def wait(client: TTSClient, job_id: str, worker: LocalWorker | None) -> Speech:
-    """The finished speech.
+def wait(client: TTSClient, job_id: str, worker: LocalWorker | None, *, keep: bool) -> Speech:
+    """The finished speech, which Redis may go on to keep or not.
 
     Raises:
         JobFailedError: There is none; the message is the reason.
@@ -120,7 +120,7 @@ def wait(client: TTSClient, job_id: str, worker: LocalWorker | None) -> Speech:
     """
     while True:
         try:
-            return client.result(job_id, timeout=1)
+            return client.result(job_id, timeout=1, keep=keep)
         except TimeoutError:
             if worker is not None:
                 worker.check()

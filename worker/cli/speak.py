@@ -43,7 +43,7 @@ def say(
     def speak(client: TTSClient, local: LocalWorker | None) -> int:
         start = time.monotonic()
         with errors.status("speaking"):
-            speech = wait(client, client.submit(text, **request), local)
+            speech = wait(client, client.submit(text, **request), local, keep=False)
         path = output or Path(f"speech.{speech.result.format}")
         write_audio(path, speech.audio)
         for warning in speech.result.warnings:

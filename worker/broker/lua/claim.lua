@@ -21,6 +21,7 @@ local function runnable(id, job, runs)
   if redis.call('TYPE', job).ok ~= 'hash' then return false end
   if not string.match(id, '^[%w_-]+$') then
     redis.call('HSET', job, 'status', 'failed', 'exc_info', 'job id: accepted are letters, digits, - and _')
+    redis.call('EXPIRE', job, horizon)
     refused[#refused + 1] = id
     return false
   end
