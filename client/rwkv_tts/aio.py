@@ -10,6 +10,7 @@ from typing import Any
 from redis import asyncio as redis_asyncio
 
 from rwkv_tts.client import TTSClient
+from rwkv_tts.connection import connect_async
 from rwkv_tts.load import Busyness, QueueLoad
 from rwkv_tts.results import BLOCK_SECONDS, Speech, fetch_job, look, results_key
 from rwkv_tts.tuner import Tuned
@@ -64,7 +65,7 @@ class AsyncTTSClient:
 
     def __init__(self, redis: str, queue: str = "tts", max_queue: int | None = None) -> None:
         self._client = TTSClient(redis, queue, max_queue)
-        self._waiting: redis_asyncio.Redis = redis_asyncio.Redis.from_url(redis)
+        self._waiting: redis_asyncio.Redis = connect_async(redis)
         self.queue = queue
         self.voices = AsyncVoiceStore(self._client)
 

@@ -12,6 +12,7 @@ from rq.job import JobStatus
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
+from rwkv_tts.connection import connect
 from rwkv_tts.load import Busyness, QueueLoad, busyness
 from rwkv_tts.results import BLOCK_SECONDS, ENDED, Speech, fetch_job, look, results_key
 from rwkv_tts.schema import SynthesisRequest, parse_request
@@ -42,7 +43,7 @@ class TTSClient:
     """
 
     def __init__(self, redis: str | Redis, queue: str = "tts", max_queue: int | None = None) -> None:
-        self.connection = Redis.from_url(redis) if isinstance(redis, str) else redis
+        self.connection = connect(redis) if isinstance(redis, str) else redis
         self._queue = Queue(queue, connection=self.connection, serializer=JSONSerializer)
         self.queue = queue
         self.voices = VoiceStore(self.connection)

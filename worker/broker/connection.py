@@ -8,13 +8,15 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from rwkv_tts.connection import connect
+
 _SOCKET_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
 
 
 def worker_connection(url: str, seconds: float = _SOCKET_SECONDS) -> Redis:
     """A connection whose commands fail within ``seconds``: the worker itself decides when to try again."""
-    return Redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=Retry(NoBackoff(), 0))
+    return connect(url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=Retry(NoBackoff(), 0))
 
 
 def wait_for_redis(connection: Redis, seconds: float) -> None:
