@@ -4,8 +4,8 @@
     rediss+sentinel://…    with TLS, to the Sentinels as well
 
 User, password, database and the other options are those of redis-py's URLs and meant for Redis. The Sentinels are
-asked without a login, unless there is a ``sentinel_password`` or a ``sentinel_username``; a user without a password
-of its own takes that of Redis.
+asked without a login, unless there is a ``sentinel_password`` or a ``sentinel_username``; a user that has no password
+of its own there takes that of Redis.
 """
 
 from collections.abc import Mapping
