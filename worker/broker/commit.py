@@ -14,22 +14,25 @@ from redis.client import Pipeline
 from redis.exceptions import RedisError, ResponseError, WatchError
 from rq.queue import Queue
 from rq.rate_limit import RateLimitRegistry, release_slot
+from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from worker.broker.claim import Claimed
 from worker.broker.jobs import HeldJob
 from worker.broker.outcome import Fate, Outcome
 from worker.broker.record import Recorder, take
+from worker.broker.replicas import Replicas
 from worker.broker.scripts import lua
 from worker.broker.tolerance import is_malformed, is_of_the_server, tolerant
 
 
 class ServerRefusalError(ResponseError):
-    """Redis does not write at present: it is full, read-only, or its disk is.
+    """Redis does not write at present: it is full, read-only, or its disk is; or its replicas do not confirm.
 
     Attributes:
-        recorded: For each outcome of the commit, whether it was recorded; None for those that were refused: Redis
-            refuses the first write of a script or none, so that nothing of them was written.
+        recorded: For each outcome of the commit, whether it was recorded; None for those that are to be committed
+            again: nothing of them was written, because Redis refuses the first write of a script or none, or the
+            master may yet lose them.
     """
 
     def __init__(self, reply: str, recorded: Sequence[bool | None]) -> None:
@@ -45,11 +48,21 @@ class Committer:
         worker_name: RQ's name of the worker.
         worker_key: Redis key of the worker's hash, which counts its jobs.
         result_ttl: Seconds that a result is kept where the job does not say.
+        replicas: Those of Redis that must have an outcome before it counts as recorded; None where the master's
+            word is enough.
     """
 
-    def __init__(self, connection: Redis, worker_name: str, worker_key: str, result_ttl: int) -> None:
-        self._connection = connection
+    def __init__(
+        self,
+        connection: Redis,
+        worker_name: str,
+        worker_key: str,
+        result_ttl: int,
+        replicas: Replicas | None = None,
+    ) -> None:
+        self._connection, self._replicas = connection, replicas
         self._recorder = Recorder(connection, worker_name, worker_key, result_ttl)
+        self._unconfirmed: set[str] = set()
         self._refusal = ""
         self._script = connection.register_script(lua("commit"))
 
@@ -57,20 +70,49 @@ class Committer:
         """Record outcomes; safe to repeat when an error left open whether it was done.
 
         Returns:
-            For each outcome whether it was recorded now; False when the job was not ours any more.
+            For each outcome whether it was recorded, now or by an earlier try whose reply was lost or that was not
+            confirmed; False when the job was not ours any more.
 
         Raises:
-            ServerRefusalError: Redis refuses to write; what it has refused is to be committed again.
+            ServerRefusalError: Redis refuses to write, or replicas do not confirm; what it has refused, and what
+                they have not confirmed, is to be committed again.
             redis.exceptions.RedisError: Redis is away; nothing or all may have been written.
         """
+        recorded: dict[str, bool | None] = {outcome.claimed.member: True for outcome in outcomes}
+        recorded |= self._record([one for one in outcomes if one.claimed.member not in self._unconfirmed])
+        ended = [outcome.claimed for outcome in outcomes if recorded[outcome.claimed.member]]
+        if self._replicas is not None and ended:
+            recorded |= self._unsafe(ended, self._replicas)
+        if None in recorded.values():
+            raise ServerRefusalError(self._refusal, list(recorded.values()))
+        return [bool(one) for one in recorded.values()]
+
+    def _record(self, outcomes: Sequence[Outcome]) -> dict[str, bool | None]:
+        """Whether outcomes are recorded on the master, by execution; None where it refuses."""
         arguments: list[Any] = []
         for outcome in outcomes:
             arguments += self._arguments(outcome, self._recorder.commands(outcome), alone=True)
-        verdicts = [verdict.decode() for verdict in self._script(args=arguments)]
-        recorded = [self._follow(outcome, verdict) for outcome, verdict in zip(outcomes, verdicts, strict=True)]
-        if None in recorded:
-            raise ServerRefusalError(self._refusal, recorded)
-        return [bool(one) for one in recorded]
+        verdicts = [verdict.decode() for verdict in self._script(args=arguments)] if arguments else []
+        pairs = zip(outcomes, verdicts, strict=True)
+        return {outcome.claimed.member: self._follow(outcome, verdict) for outcome, verdict in pairs}
+
+    def _unsafe(self, ended: Sequence[Claimed], replicas: Replicas) -> dict[str, None]:
+        """Those of the executions that ended on a master whose end it may yet lose, or has lost already.
+
+        Where the execution is in the started registry again, another master has never heard of its end: that is to
+        be sent again. Where it is not, the end stands, be it that of an earlier try.
+        """
+        members = [claimed.member for claimed in ended]
+        self._unconfirmed.update(members)
+        heard, gone = replicas.have(ended)
+        forgotten = [member for member, is_gone in zip(members, gone, strict=True) if not is_gone]
+        self._unconfirmed.difference_update(forgotten if heard < replicas.count else members)
+        if heard < replicas.count:
+            self._refusal = f"{heard} replicas have confirmed within {replicas.seconds:g} s, {replicas.count} must"
+            return dict.fromkeys(members)
+        if forgotten:
+            self._refusal = f"another master does not know the ends of {len(forgotten)} jobs"
+        return dict.fromkeys(forgotten)
 
     def _follow(self, outcome: Outcome, verdict: str) -> bool | None:
         """Do what a verdict asks for; True when the outcome is recorded, None when the server refuses that."""
@@ -85,7 +127,7 @@ class Committer:
             return self._commit_defect(outcome, error)
         if verdict == "lost":
             self._clean(claimed)
-            return False
+            return self._has_ended(claimed)
         self._release(outcome)
         return True
 
@@ -170,6 +212,13 @@ class Committer:
         if job.has_rate_limit:
             with tolerant(f"job {job.id}: its rate limit"):
                 release_slot(job)
+
+    def _has_ended(self, claimed: Claimed) -> bool:
+        """Whether an execution has left a result: an earlier try of the same commit did, whose reply was lost."""
+        with tolerant(f"job {claimed.id}: its results"):
+            entries: Any = self._connection.xrevrange(Result.get_key(claimed.id), count=1)
+            return any(fields.get(b"execution_id") == claimed.execution.id.encode() for _, fields in entries)
+        return False
 
     def _clean(self, claimed: Claimed) -> None:
         """Forget an execution that is not ours any more; nobody else removes its keys."""

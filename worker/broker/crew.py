@@ -16,10 +16,14 @@ from worker.broker.lease import Lease
 from worker.broker.messages import Message, Signal
 from worker.broker.observer import Observer, Observers
 from worker.broker.recovery import Recovery
+from worker.broker.replicas import Replicas
 from worker.broker.rules import Rules
 from worker.broker.running import RunningJobs
 from worker.broker.signs import SignsOfLife
 from worker.broker.upkeep import Upkeep
+
+_CONFIRM_SECONDS = 2.5
+"""That replicas may take: less than the connection's timeout and, as a quarter of it, less than a lease."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ def assemble(
     deadly = max(1, rules.max_attempts - 1)
     claimer = Claimer(connection, queues, name, key, lease.key, rules.max_payload_bytes, deadly)
     recovery = Recovery(connection, name, lease.key, rules.max_attempts, claimer)
-    committer = Committer(connection, name, key, rules.result_ttl)
+    replicas = Replicas(connection, key, rules.commit_replicas, min(_CONFIRM_SECONDS, rules.lease_timeout / 4))
+    committer = Committer(connection, name, key, rules.result_ttl, replicas if rules.commit_replicas else None)
     backend = make_backend(post, partial(post, Signal.ROOM))
     endings = Endings(jobs, backend, committer, callbacks, observer, post)
     intake = Intake(claimer, jobs, max_jobs, backend, endings, callbacks, observer)

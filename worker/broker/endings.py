@@ -146,6 +146,7 @@ class Endings:
             try:
                 recorded: Sequence[bool | None] = self._committer.commit(batch)
             except ServerRefusalError as error:
+                self._observer.refused(error.recorded.count(None))
                 self._settle_all(batch, error.recorded)
                 raise
             self._observer.delivered(time.perf_counter() - start)
