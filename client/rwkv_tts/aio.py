@@ -55,16 +55,19 @@ class AsyncTTSClient:
     connection to Redis.
 
     Args:
-        redis: A Redis URL.
+        redis: A URL of Redis or of its Sentinels, as ``rwkv_tts.connection`` has it.
         queue: Queue name.
         max_queue: Jobs that may wait; the limit that the workers announce when None.
+        commit_replicas: Replicas of Redis that must have a job before ``submit`` returns.
 
     Attributes:
         voices: The voices kept in this Redis.
     """
 
-    def __init__(self, redis: str, queue: str = "tts", max_queue: int | None = None) -> None:
-        self._client = TTSClient(redis, queue, max_queue)
+    def __init__(
+        self, redis: str, queue: str = "tts", max_queue: int | None = None, *, commit_replicas: int = 0
+    ) -> None:
+        self._client = TTSClient(redis, queue, max_queue, commit_replicas=commit_replicas)
         self._waiting: redis_asyncio.Redis = connect_async(redis)
         self.queue = queue
         self.voices = AsyncVoiceStore(self._client)

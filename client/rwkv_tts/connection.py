@@ -4,11 +4,11 @@
     rediss+sentinel://…    with TLS, to the Sentinels as well
 
 User, password, database and the other options are those of redis-py's URLs and meant for Redis. The Sentinels are
-asked without a login, unless there is a ``sentinel_password`` or a ``sentinel_username``; a user that has no password
-of its own there takes that of Redis.
+asked without a login, unless there is a ``sentinel_password`` or a ``sentinel_username``; for a user without a
+password of its own it is that of Redis.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -19,6 +19,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
+from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
@@ -100,35 +101,63 @@ def _address(text: str) -> tuple[str, int]:
 
 
 class _Sentinels(Sentinel):
-    """Says in one line why there is no master, and keeps no connection: it would be stale when it is needed."""
+    """Tells why there is no master, and keeps no connection: it would be stale when it is needed."""
 
-    def discover_master(self, service_name: str) -> Any:
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        answers = []
+        for sentinel in self.sentinels:
+            answers.append(self._ask(sentinel, service_name))
+            state = answers[-1]
+            if isinstance(state, dict) and self.check_master_state(state, service_name):
+                others = [one for one in self.sentinels if one is not sentinel]
+                self.sentinels = [sentinel, *others]  # the first to be asked next time
+                return state["ip"], state["port"]
+        raise _no_master(service_name, self.sentinels, answers)
+
+    @staticmethod
+    def _ask(sentinel: Redis, name: str) -> "_Answer":
         try:
-            return super().discover_master(service_name)
-        except MasterNotFoundError as error:
-            raise _line(error, service_name, self.sentinels) from None
+            masters: dict[str, Any] = sentinel.sentinel_masters()  # type: ignore[assignment]
+        except RedisError as error:
+            return error
         finally:
-            for sentinel in self.sentinels:
-                sentinel.connection_pool.disconnect(inuse_connections=False)
+            sentinel.connection_pool.disconnect(inuse_connections=False)
+        return masters.get(name)
 
 
 class _AsyncSentinels(AsyncSentinel):
     """As ``_Sentinels``."""
 
-    async def discover_master(self, service_name: str) -> Any:
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        answers = []
+        for sentinel in self.sentinels:
+            answers.append(await self._ask(sentinel, service_name))
+            state = answers[-1]
+            if isinstance(state, dict) and self.check_master_state(state, service_name):
+                others = [one for one in self.sentinels if one is not sentinel]
+                self.sentinels = [sentinel, *others]  # the first to be asked next time
+                return state["ip"], state["port"]
+        raise _no_master(service_name, self.sentinels, answers)
+
+    @staticmethod
+    async def _ask(sentinel: redis_asyncio.Redis, name: str) -> "_Answer":
         try:
-            return await super().discover_master(service_name)
-        except MasterNotFoundError as error:
-            raise _line(error, service_name, self.sentinels) from None
+            masters: dict[str, Any] = await sentinel.sentinel_masters()  # type: ignore[assignment]
+        except RedisError as error:
+            return error
         finally:
-            for sentinel in self.sentinels:
-                await sentinel.connection_pool.disconnect(inuse_connections=False)
+            await sentinel.connection_pool.disconnect(inuse_connections=False)
+        return masters.get(name)
 
 
-def _line(error: MasterNotFoundError, name: str, sentinels: list[Any]) -> MasterNotFoundError:
-    """What redis-py says, with addresses in place of its objects, which in some versions show passwords."""
+_Answer = dict[str, Any] | RedisError | None
+"""What a Sentinel knows of a master, or why it did not say."""
+
+
+def _no_master(name: str, sentinels: Sequence[Any], answers: Sequence[_Answer]) -> MasterNotFoundError:
+    """In one line; that of redis-py shows its objects, in some versions with passwords, and hides the reason."""
     asked = [one.connection_pool.connection_kwargs for one in sentinels]
     hosts = ", ".join(f"{options['host']}:{options['port']}" for options in asked)
-    _, failed, reason = str(error).rpartition(" - ")
-    why = reason if failed else "accepted: the name of a master that they watch, and it must be up"
+    errors = [answer for answer in answers if isinstance(answer, RedisError)]
+    why = errors[-1] if errors else "accepted: the name of a master that they watch, and it must be up"
     return MasterNotFoundError(f"sentinel: no master {name!r} at {hosts}; {why}")

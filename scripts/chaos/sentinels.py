@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -41,13 +42,23 @@ class Node:
         self._folder = folder
         self._command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
         self._command += ["--appendonly", "yes", "--repl-backlog-size", "64mb", "--repl-diskless-sync-delay", "0"]
-        self._command += ["--replica-announce-ip", "127.0.0.1", "--replica-announce-port", str(announced), *options]
+        self._command += [
+            "--replica-announce-ip",
+            "127.0.0.1",
+            "--replica-announce-port",
+            str(announced),
+            *options,
+        ]
         self._process: subprocess.Popen[bytes] | None = None
         self.connection = Redis(port=port, socket_timeout=5)
 
     def start(self, *options: str) -> None:
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen([*self._command, *options], stdout=log, stderr=log)
+
+    def send(self, signal_number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal_number)
 
     def kill(self) -> None:
         if self._process is not None:
@@ -72,7 +83,13 @@ class ReplicatedServer:
     """
 
     def __init__(
-        self, folder: Path, program: str | None = None, replicas: int = 2, sentinels: int = 3, *, lags: bool = False
+        self,
+        folder: Path,
+        program: str | None = None,
+        replicas: int = 2,
+        sentinels: int = 3,
+        *,
+        lags: bool = False,
     ) -> None:
         self._folder, self._program = folder, program or str(get_binary_path())
         ports = free_ports(2 * (replicas + 1) + sentinels)
@@ -84,7 +101,13 @@ class ReplicatedServer:
         ]
         self._lags = lags
         self._sentinels: list[subprocess.Popen[bytes]] = []
-        self._asked = Sentinel([("127.0.0.1", port) for port in self._sentinel_ports], socket_timeout=1)
+        self._asked: Any = Sentinel(  # type: ignore[no-untyped-call]
+            [("127.0.0.1", port) for port in self._sentinel_ports], socket_timeout=1
+        )
+
+    @property
+    def sentinel_ports(self) -> list[int]:
+        return self._sentinel_ports
 
     @property
     def url(self) -> str:
@@ -162,7 +185,7 @@ class ReplicatedServer:
         followers = self._followers(self.master())
         if len(followers) != len(self.nodes) - 1 or any(one["state"] != "online" for one in followers):
             return False
-        seen = [one.sentinel_master(NAME) for one in self._asked.sentinels]
+        seen: list[Any] = [one.sentinel_master(NAME) for one in self._asked.sentinels]
         return all(
             one["num-slaves"] == len(followers) and one["num-other-sentinels"] == len(seen) - 1 for one in seen
         )
