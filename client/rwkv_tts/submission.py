@@ -82,7 +82,10 @@ class Submission:
         return job_id
 
     def _confirm(self, job_id: str) -> None:
-        """Return when replicas have the job; all over one connection, and thus one master."""
+        """Return when replicas have the job; all over one connection, and thus one master.
+
+        When too few answer, the next command goes over a new connection: it may be time for another master.
+        """
         try:
             with self._queue.connection.pipeline(transaction=False) as pipeline:
                 pipeline.eval(_TOUCH, 1, Job.key_for(job_id))
@@ -93,6 +96,7 @@ class Submission:
         if not is_there:
             raise UnconfirmedError(job_id, "redis: it is gone, as after a failover")
         if replicas < self._replicas:
+            self._queue.connection.connection_pool.disconnect(inuse_connections=False)
             told = f"{replicas} replicas have confirmed it within {_CONFIRM_SECONDS} s, {self._replicas} must"
             raise UnconfirmedError(job_id, told)
 

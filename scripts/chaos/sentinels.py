@@ -183,14 +183,14 @@ class ReplicatedServer:
     def _settled(self) -> bool:
         """Every node but the master follows it, and all Sentinels know all of them."""
         followers = self._followers(self.master())
-        if len(followers) != len(self.nodes) - 1 or any(one["state"] != "online" for one in followers):
+        if len(followers) != len(self.nodes) - 1 or not all(map(_confirms, followers)):
             return False
         seen: list[Any] = [one.sentinel_master(NAME) for one in self._asked.sentinels]
         return all(
             one["num-slaves"] == len(followers) and one["num-other-sentinels"] == len(seen) - 1 for one in seen
         )
 
-    def _followers(self, node: Node) -> list[dict[str, object]]:
+    def _followers(self, node: Node) -> list[dict[str, Any]]:
         told = node.connection.info("replication")
         return [told[f"slave{i}"] for i in range(told.get("connected_slaves", 0))]
 
@@ -203,3 +203,8 @@ class ReplicatedServer:
             if time.monotonic() > deadline:
                 raise SystemExit(f"{problem}: see {self._folder}")
             time.sleep(POLL_SECONDS)
+
+
+def _confirms(replica: dict[str, Any]) -> bool:
+    """Whether a replica has loaded its data and tells the master how far it is."""
+    return bool(replica["state"] == "online" and replica["offset"] > 0 and replica["lag"] in (0, 1))

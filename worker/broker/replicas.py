@@ -26,7 +26,8 @@ class Replicas:
 
         All of it goes over one connection: the replicas that answer are then those of the master that is asked.
         WAIT counts those that have the last write of its own connection, so there must be one: a worker that ends
-        jobs is busy, as its hash says already.
+        jobs is busy, as its hash says already. When too few answer, the next command goes over a new connection: a
+        master that has been replaced does not end those that it has for seconds.
         """
         with self._connection.pipeline(transaction=False) as pipeline:
             for claimed in ended:
@@ -34,4 +35,6 @@ class Replicas:
             pipeline.hset(self._worker_key, "state", "busy")
             pipeline.wait(self.count, round(1000 * self.seconds))
             *scores, _, replicas = pipeline.execute()
+        if replicas < self.count:
+            self._connection.connection_pool.disconnect(inuse_connections=False)
         return replicas, [score is None for score in scores]
