@@ -4,12 +4,12 @@
     python scripts/chaos/failover.py --commit-replicas 1 --lag 0.8
     python scripts/chaos/failover.py --lag 0.8 --plan crash
 
-A master, its replicas and three Sentinels run on loopback; workers with no-op rows and producers reach them by way of
-the Sentinels. ``crash`` kills the master by SIGKILL and starts it again once another has its place; ``switch`` has
-the Sentinels make another one the master while the old one lives; ``coordinated`` does so after the master has
-stopped taking writes and its replica has them all, which Valkey 9 can. ``--lag`` holds back what the master tells
-its replicas; what is on its way when it dies is lost. A submit without a reply is repeated under the same id, and
-counts when it returns.
+A master, its replicas and three Sentinels run on loopback; workers with no-op rows and producers find the master by
+way of the Sentinels. ``crash`` kills the master by SIGKILL and starts it again once another has its place;
+``switch`` has the Sentinels make another one the master while the old one lives; ``coordinated`` does so after the
+master has stopped taking writes and its replica has them all, which Valkey 9 can. ``--lag`` holds back what the
+master tells its replicas; what is on its way when it dies is lost. A submit without a reply is repeated under the
+same id, and counts when it returns.
 
 The last line is JSON; the exit code is 1 when a job was lost, ended twice or ended wrongly.
 """

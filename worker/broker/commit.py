@@ -80,9 +80,9 @@ class Committer:
         """
         recorded: dict[str, bool | None] = {outcome.claimed.member: True for outcome in outcomes}
         recorded |= self._record([one for one in outcomes if one.claimed.member not in self._unconfirmed])
-        ended = [outcome.claimed for outcome in outcomes if recorded[outcome.claimed.member]]
-        if self._replicas is not None and ended:
-            recorded |= self._unsafe(ended, self._replicas)
+        ends = [outcome for outcome in outcomes if recorded[outcome.claimed.member]]
+        if self._replicas is not None and ends:
+            recorded |= self._confirm(ends, self._replicas)
         if None in recorded.values():
             raise ServerRefusalError(self._refusal, list(recorded.values()))
         return [bool(one) for one in recorded.values()]
@@ -96,23 +96,22 @@ class Committer:
         pairs = zip(outcomes, verdicts, strict=True)
         return {outcome.claimed.member: self._follow(outcome, verdict) for outcome, verdict in pairs}
 
-    def _unsafe(self, ended: Sequence[Claimed], replicas: Replicas) -> dict[str, None]:
-        """Those of the executions that ended on a master whose end it may yet lose, or has lost already.
+    def _confirm(self, ends: Sequence[Outcome], replicas: Replicas) -> dict[str, bool | None]:
+        """Whether ends that a master has recorded are safe, by execution; None for those to be committed again.
 
-        Where the execution is in the started registry again, another master has never heard of its end: that is to
-        be sent again. Where it is not, the end stands, be it that of an earlier try.
+        Where the execution is in the started registry again, another master has never heard of the end, and it is
+        sent once more. Where it is not, an end stands, be it by an earlier try, and only replicas are waited for.
         """
-        members = [claimed.member for claimed in ended]
+        members = [outcome.claimed.member for outcome in ends]
         self._unconfirmed.update(members)
-        heard, gone = replicas.have(ended)
-        forgotten = [member for member, is_gone in zip(members, gone, strict=True) if not is_gone]
-        self._unconfirmed.difference_update(forgotten if heard < replicas.count else members)
-        if heard < replicas.count:
-            self._refusal = f"{heard} replicas have confirmed within {replicas.seconds:g} s, {replicas.count} must"
-            return dict.fromkeys(members)
-        if forgotten:
-            self._refusal = f"another master does not know the ends of {len(forgotten)} jobs"
-        return dict.fromkeys(forgotten)
+        heard, stand = replicas.have(ends)
+        enough, forgotten = heard >= replicas.count, stand.count(None)
+        known = dict(zip(members, stand, strict=True))
+        self._unconfirmed.difference_update(one for one in members if enough or known[one] is None)
+        self._refusal = f"{heard} replicas have confirmed within {replicas.seconds:g} s, {replicas.count} must"
+        if enough and forgotten:
+            self._refusal = f"another master does not know the ends of {forgotten} jobs"
+        return known if enough else dict.fromkeys(members)
 
     def _follow(self, outcome: Outcome, verdict: str) -> bool | None:
         """Do what a verdict asks for; True when the outcome is recorded, None when the server refuses that."""

@@ -65,8 +65,9 @@ def assemble(
     deadly = max(1, rules.max_attempts - 1)
     claimer = Claimer(connection, queues, name, key, lease.key, rules.max_payload_bytes, deadly)
     recovery = Recovery(connection, name, lease.key, rules.max_attempts, claimer)
-    replicas = Replicas(connection, key, rules.commit_replicas, min(_CONFIRM_SECONDS, rules.lease_timeout / 4))
-    committer = Committer(connection, name, key, rules.result_ttl, replicas if rules.commit_replicas else None)
+    wait = min(_CONFIRM_SECONDS, rules.lease_timeout / 4)
+    replicas = Replicas(connection, name, key, rules.commit_replicas, wait) if rules.commit_replicas else None
+    committer = Committer(connection, name, key, rules.result_ttl, replicas)
     backend = make_backend(post, partial(post, Signal.ROOM))
     endings = Endings(jobs, backend, committer, callbacks, observer, post)
     intake = Intake(claimer, jobs, max_jobs, backend, endings, callbacks, observer)

@@ -62,6 +62,11 @@ class Endings:
         """Outcomes that are not recorded yet."""
         return len(self._waiting)
 
+    @property
+    def waiting_ids(self) -> set[str]:
+        """Their jobs; a master may have recorded them already, without its replicas."""
+        return {outcome.claimed.id for outcome in self._waiting}
+
     # What is decided.
 
     def conclude(self, ended: Ended) -> None:
@@ -161,7 +166,7 @@ class Endings:
 
     def put_back_unfinished(self) -> None:
         """Record what has ended, and give all other jobs back: the worker ends."""
-        finished = {outcome.claimed.id for outcome in self._waiting}
+        finished = self.waiting_ids
         unfinished = [running.claimed for running in self._jobs if running.claimed.id not in finished]
         try:
             self.commit()

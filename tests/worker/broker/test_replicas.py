@@ -57,7 +57,7 @@ def hand(connection: Redis, queue: Queue) -> Hand:
     name = uuid4().hex
     key = f"rq:worker:{name}"
     claimer = Claimer(connection, [queue], name, key, lease_key(name), 1 << 20, deadly=2)
-    committer = Committer(connection, name, key, 60, Replicas(connection, key, 1, 0.3))
+    committer = Committer(connection, name, key, 60, Replicas(connection, name, key, 1, 0.3))
     one = Hand(name, connection, queue, claimer, committer)
     one.live()
     return one
@@ -93,10 +93,10 @@ def test_an_end_counts_when_replicas_have_it(server: ReplicatedServer, hand: Han
     assert leftovers(queue, hand) == []
 
 
-def confirmed(hand: Hand, *outcomes: Outcome) -> bool:
-    """Whether a commit says that all of it is recorded."""
+def confirmed(hand: Hand, end: Outcome, *, whether: bool = True) -> bool:
+    """Whether a commit says that an end is recorded, or is not to be."""
     with suppress(RedisError):
-        return hand.committer.commit(outcomes) == [True] * len(outcomes)
+        return hand.committer.commit([end]) == [whether]
     return False
 
 
@@ -172,20 +172,23 @@ def test_a_submit_returns_when_replicas_have_the_job(server: ReplicatedServer, q
 def test_what_a_failover_forgets_is_done_again(server: ReplicatedServer, hand: Hand, queue: Queue) -> None:
     job_id = enqueue(queue)
     (claimed,) = hand.claim()
+    late = enqueue(queue)
     until(lambda: hand.connection.wait(1, 1000) == 1)
     server.lag.seconds = FAR
+    (claimed_late,) = hand.claim()
     client = TTSClient(server.url, queue.name, commit_replicas=1)
     with pytest.raises(UnconfirmedError) as error:
         client.submit("never heard of")
     with pytest.raises(ServerRefusalError):
-        hand.committer.commit([outcome(claimed)])
+        hand.committer.commit([outcome(claimed), outcome(claimed_late)])
     server.lag.seconds = 0.0
     server.crash()
     assert status(queue, job_id) == JobStatus.STARTED, "the new master does not know"
     until(lambda: confirmed(hand, outcome(claimed)))
+    until(lambda: confirmed(hand, outcome(claimed_late), whether=False))
     assert (status(queue, job_id), len(fetch(queue, job_id).results())) == (JobStatus.FINISHED, 1)
     assert queue.connection.get(audio_key(job_id)) == b"audio"
     options = {"job_id": error.value.job_id, "unique": True}
     assert client.submit("never heard of", job_options=options) == error.value.job_id
-    assert queue.job_ids == [error.value.job_id]
+    assert queue.job_ids == [late, error.value.job_id], "nobody has started the first, as far as anybody knows"
     assert leftovers(queue, hand) == []
