@@ -4,8 +4,8 @@
     python scripts/chaos/failover.py --commit-replicas 1 --lag 0.8
     python scripts/chaos/failover.py --lag 0.8 --plan crash
 
-A master, its replicas and three Sentinels run on loopback; workers with no-op rows and producers find the master by
-way of the Sentinels. ``crash`` kills the master by SIGKILL and starts it again once another has its place;
+A master, its replicas and three Sentinels run on loopback; workers with no-op rows and producers find the master
+by way of the Sentinels. ``crash`` kills the master by SIGKILL and starts it again once another has its place;
 ``switch`` has the Sentinels make another one the master while the old one lives; ``coordinated`` does so after the
 master has stopped taking writes and its replica has them all, which Valkey 9 can. ``--lag`` holds back what the
 master tells its replicas; what is on its way when it dies is lost. A submit without a reply is repeated under the
@@ -17,6 +17,7 @@ The last line is JSON; the exit code is 1 when a job was lost, ended twice or en
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -169,6 +170,7 @@ def run(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], Audi
         drain(connection, queue)
         result = audit(connection, queue, [producer.ledger for producer in producers], real=False)
         figures = report(options, result, producers, sorted(seconds), time.monotonic() - start)
+        figures["failovers_unasked"] = server.epoch() - options.failovers
     return figures, result
 
 
@@ -212,7 +214,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Path | N
     add("--replicas", type=int, default=2, help="of the master")
     add("--lag", type=float, default=0.0, help="seconds that replicas are behind")
     add("--rate", type=float, default=60.0, help="jobs a second")
-    add("--producers", type=int, default=4, help="threads that submit")
+    add("--producers", type=int, default=16, help="threads that submit")
     add("--workers", type=int, default=2, help="worker processes")
     add("--rows", type=int, default=16, help="rows of each worker")
     add("--lease", type=float, default=lease, help="setting lease_timeout")
@@ -224,6 +226,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Path | N
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options, keep = parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # as Ctrl+C: stop what was started
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="failover-"))) if keep is None else keep
         folder.mkdir(parents=True, exist_ok=True)

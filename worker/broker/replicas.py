@@ -33,8 +33,8 @@ class Replicas:
         master that has been replaced does not end those that it has for seconds.
 
         Returns:
-            The replicas, and for each end whether it stands; None where the job is still started. A master that has
-            taken another's place may know neither end nor start: there the job is not ours any more.
+            The replicas, and for each end whether it stands; None where the job is still started. A master that
+            took another's place may know neither end nor start: there the job is not ours any more.
         """
         with self._connection.pipeline(transaction=False) as pipeline:
             for outcome in ends:
