@@ -11,6 +11,7 @@ from worker.broker.backend import Ended
 from worker.broker.batch_worker import BatchWorker, ExitCode
 from worker.broker.callbacks import CallbackError
 from worker.broker.connection import wait_for_redis, worker_connection
+from worker.broker.rights import MissingCommandError, check_rights
 from worker.ops.health import Health, HealthServer
 from worker.ops.journal import Journal
 from worker.ops.metrics import Metrics
@@ -29,7 +30,7 @@ class UnusableError(RuntimeError):
     """A worker cannot start as it is set up.
 
     Attributes:
-        what: What is wrong: settings, model or warm-up.
+        what: What is wrong: settings, model, warm-up or redis.
         reason: One line.
     """
 
@@ -56,6 +57,8 @@ def run_worker(settings: Settings, url: str, *, burst: bool, profile_steps: int 
             raise UnusableError("warm-up", error) from error
         except CallbackError as error:
             raise UnusableError("settings", error) from error
+        except MissingCommandError as error:
+            raise UnusableError("redis", error) from error
         health.worker = worker
         worker.work(burst=burst, logging_level=None)
     return worker.exit_code
@@ -68,6 +71,7 @@ def _make_worker(
     speech = load_speech(settings, connection)
     metrics.show_engine(speech.model.description)
     wait_for_redis(connection, settings.outage_timeout)  # it may have gone while the model was loaded
+    check_rights(connection, settings.commit_replicas)
 
     def make_backend(ended: Callable[[Ended], None], freed: Callable[[], None]) -> SpeechBackend:
         health.starting = "the model is warming up"
