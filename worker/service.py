@@ -15,6 +15,7 @@ from worker.broker.batch_worker import BatchWorker, ExitCode
 from worker.broker.callbacks import CallbackError
 from worker.broker.connection import ClusterError, wait_for_redis, worker_connection
 from worker.broker.lease import NameTakenError
+from worker.broker.rights import MissingCommandError, check_rights
 from worker.ops.health import Health, HealthServer
 from worker.ops.journal import Journal
 from worker.ops.metrics import Metrics
@@ -33,7 +34,7 @@ class UnusableError(RuntimeError):
     """A worker cannot start as it is set up.
 
     Attributes:
-        what: What is wrong: settings, model or warm-up.
+        what: What is wrong: settings, model, warm-up or redis.
         reason: One line.
     """
 
@@ -62,7 +63,7 @@ def run_worker(settings: Settings, url: str, *, burst: bool, profile_steps: int 
             raise UnusableError("warm-up", error) from error
         except (CallbackError, NameTakenError) as error:
             raise UnusableError("settings", error) from error
-        except ClusterError as error:
+        except (ClusterError, MissingCommandError) as error:
             raise UnusableError("redis", error) from error
     return worker.exit_code
 
@@ -73,6 +74,7 @@ def _make_worker(
     connection = worker_connection(url)
     make_backend = speaking(settings, connection, metrics, health, profile_steps)
     wait_for_redis(connection, settings.outage_timeout)  # it may have gone while the model was loaded
+    check_rights(connection, settings.commit_replicas)
     show_redis(metrics, worker_connection(url, _SCRAPE_SECONDS), settings)
     return BatchWorker(
         connection,

@@ -11,6 +11,7 @@ from redis import asyncio as redis_asyncio
 from rq.job import Job
 
 from rwkv_tts.client import TTSClient
+from rwkv_tts.connection import connect_async
 from rwkv_tts.load import Busyness, QueueLoad
 from rwkv_tts.results import BLOCK_SECONDS, Found, Speech, drop, fetch_job, look, results_key
 from rwkv_tts.tuner import Tuned
@@ -55,17 +56,20 @@ class AsyncTTSClient:
     connection to Redis.
 
     Args:
-        redis: A Redis URL.
+        redis: A URL of Redis or of its Sentinels, as ``rwkv_tts.connection`` has it.
         queue: Queue name.
         max_queue: Jobs that may wait; the limit that the workers announce when None.
+        commit_replicas: Replicas of Redis that must have a job before ``submit`` returns.
 
     Attributes:
         voices: The voices kept in this Redis.
     """
 
-    def __init__(self, redis: str, queue: str = "tts", max_queue: int | None = None) -> None:
-        self._client = TTSClient(redis, queue, max_queue)
-        self._waiting: redis_asyncio.Redis = redis_asyncio.Redis.from_url(redis)
+    def __init__(
+        self, redis: str, queue: str = "tts", max_queue: int | None = None, *, commit_replicas: int = 0
+    ) -> None:
+        self._client = TTSClient(redis, queue, max_queue, commit_replicas=commit_replicas)
+        self._waiting: redis_asyncio.Redis = connect_async(redis)
         self.queue = queue
         self.voices = AsyncVoiceStore(self._client)
 

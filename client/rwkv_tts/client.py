@@ -12,6 +12,7 @@ from rq.job import JobStatus
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
+from rwkv_tts.connection import connect
 from rwkv_tts.load import Busyness, QueueLoad, busyness
 from rwkv_tts.results import BLOCK_SECONDS, ENDED, Speech, drop, fetch_job, look, results_key
 from rwkv_tts.schema import SynthesisRequest, parse_request
@@ -31,9 +32,11 @@ class TTSClient:
     """Talks to the workers of one queue; safe to use from several threads.
 
     Args:
-        redis: A Redis URL, or a connection whose replies are not decoded.
+        redis: A URL of Redis or of its Sentinels, as ``rwkv_tts.connection`` has it, or a connection whose replies
+            are not decoded.
         queue: Queue name.
         max_queue: Jobs that may wait; the limit that the workers announce when None.
+        commit_replicas: Replicas of Redis that must have a job before ``submit`` returns.
 
     Attributes:
         connection: Redis.
@@ -41,12 +44,14 @@ class TTSClient:
         voices: The voices kept in this Redis: add, get, list, rename and remove them, keep a job's.
     """
 
-    def __init__(self, redis: str | Redis, queue: str = "tts", max_queue: int | None = None) -> None:
-        self.connection = Redis.from_url(redis) if isinstance(redis, str) else redis
+    def __init__(
+        self, redis: str | Redis, queue: str = "tts", max_queue: int | None = None, *, commit_replicas: int = 0
+    ) -> None:
+        self.connection = connect(redis) if isinstance(redis, str) else redis
         self._queue = Queue(queue, connection=self.connection, serializer=JSONSerializer)
         self.queue = queue
         self.voices = VoiceStore(self.connection)
-        self._submission = Submission(self._queue, max_queue)
+        self._submission = Submission(self._queue, max_queue, commit_replicas)
 
     def submit(
         self,
@@ -68,6 +73,7 @@ class TTSClient:
         Raises:
             RequestError: The request is not accepted; nothing was queued.
             QueueFullError: Too many jobs wait already; nothing was queued.
+            UnconfirmedError: ``commit_replicas`` have not confirmed the job; it may or may not be queued.
         """
         request = parse_request({"text": text, **fields})
         return self.enqueue(request, result_ttl=result_ttl, job_options=job_options)
@@ -79,6 +85,7 @@ class TTSClient:
 
         Raises:
             QueueFullError: Too many jobs wait already; nothing was queued.
+            UnconfirmedError: ``commit_replicas`` have not confirmed the job; it may or may not be queued.
         """
         if isinstance(request, SynthesisRequest):
             request = request.model_dump(mode="json", exclude_unset=True)

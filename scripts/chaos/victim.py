@@ -164,14 +164,21 @@ def speech_backend(model: Path, rows: int) -> MakeBackend:
 
 
 def main(
-    url: str, queue: str, name: str, events: Path, rows: int, lease: float, model: Path | None = None
+    url: str,
+    queue: str,
+    name: str,
+    events: Path,
+    rows: int,
+    lease: float,
+    model: Path | None = None,
+    commit_replicas: int = 0,
 ) -> None:
     logger.remove()
     logger.add(sys.stderr, level="INFO", backtrace=False, diagnose=False)
     trap = Trap(events, name)
     threading.Thread(target=trap.listen, daemon=True).start()
     make = timed_backend(rows) if model is None else speech_backend(model, rows)
-    rules = Rules(queue=(queue,), result_ttl=RESULT_TTL, lease_timeout=lease)
+    rules = Rules(queue=(queue,), result_ttl=RESULT_TTL, lease_timeout=lease, commit_replicas=commit_replicas)
     connection = worker_connection(url)
     wait_for_redis(connection, rules.outage_timeout)
     worker = ChaosWorker(trap, connection, make, rules, max_jobs=2 * rows, name=name)

@@ -10,6 +10,8 @@ from redis.exceptions import MovedError, RedisError
 from redis.retry import Retry
 from rq.defaults import RQ_KEY_PREFIX
 
+from rwkv_tts.connection import connect
+
 _SOCKET_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
 
@@ -20,7 +22,7 @@ class ClusterError(RuntimeError):
 
 def worker_connection(url: str, seconds: float = _SOCKET_SECONDS) -> Redis:
     """A connection whose commands fail within ``seconds``: the worker itself decides when to try again."""
-    return Redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=Retry(NoBackoff(), 0))
+    return connect(url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=Retry(NoBackoff(), 0))
 
 
 def impatient(connection: Redis, seconds: float = _SOCKET_SECONDS) -> Redis:

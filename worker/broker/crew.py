@@ -22,12 +22,16 @@ from worker.broker.messages import CalledBack, Message, Signal, Stop, Tune, Tune
 from worker.broker.observer import Observer, Observers
 from worker.broker.outage import Outage
 from worker.broker.recovery import Recovery
+from worker.broker.replicas import Replicas
 from worker.broker.rules import Rules
 from worker.broker.running import RunningJobs
 from worker.broker.scheduled import Scheduler
 from worker.broker.signs import SignsOfLife
 from worker.broker.upkeep import Upkeep
 from worker.broker.watchdog import Watchdog
+
+_CONFIRM_SECONDS = 2.5
+"""That replicas may take: less than the connection's timeout and, as a quarter of it, less than a lease."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,9 @@ def assemble(
     deadly = max(1, rules.max_attempts - 1)
     claimer = Claimer(connection, queues, name, key, lease.key, rules.max_payload_bytes, deadly)
     recovery = Recovery(connection, name, lease.key, rules.max_attempts, claimer)
-    committer = Committer(connection, name, key, rules.result_ttl, rules.failure_ttl)
+    wait = min(_CONFIRM_SECONDS, rules.lease_timeout / 4)
+    replicas = Replicas(connection, name, key, rules.commit_replicas, wait) if rules.commit_replicas else None
+    committer = Committer(connection, name, key, rules.result_ttl, rules.failure_ttl, replicas)
     backend = make_backend(inbox.post, partial(inbox.post, Signal.ROOM))
     endings = Endings(jobs, backend, committer, callbacks, observer, inbox.post)
     intake = Intake(claimer, jobs, max_jobs, backend, endings, callbacks, observer, memory)

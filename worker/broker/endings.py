@@ -66,6 +66,11 @@ class Endings:
         """Outcomes that are not recorded yet."""
         return len(self._waiting)
 
+    @property
+    def waiting_ids(self) -> set[str]:
+        """Their jobs; a master may have recorded them already, without its replicas."""
+        return {outcome.claimed.id for outcome in self._waiting}
+
     # What is decided.
 
     def conclude(self, ended: Ended) -> None:
@@ -150,6 +155,7 @@ class Endings:
                 idle = len(batch) == len(self._jobs)
                 recorded: Sequence[bool | None] = self._committer.commit(batch, idle=idle)
             except ServerRefusalError as error:
+                self._observer.refused(error.recorded.count(None))
                 self._settle_all(batch, error.recorded)
                 raise
             self._observer.delivered(time.perf_counter() - start)
@@ -169,7 +175,7 @@ class Endings:
 
     def put_back_unfinished(self) -> None:
         """Record what has ended, and give all other jobs back: the worker ends."""
-        finished = {outcome.claimed.id for outcome in self._waiting}
+        finished = self.waiting_ids
         unfinished = [running.claimed for running in self._jobs if running.claimed.id not in finished]
         try:
             self.commit()

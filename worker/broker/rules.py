@@ -44,6 +44,9 @@ class Rules(BaseModel):
     outage_timeout: float = Field(
         default=300.0, ge=0.0, description="how long finished results wait for a Redis that is away"
     )
+    commit_replicas: int = Field(
+        default=0, ge=0, description="replicas of Redis that must have the end of a job before it counts as done"
+    )
     watchdog_timeout: float = Field(
         default=300.0, ge=0.0, description="the process exits when nothing advances for so long; 0 is off"
     )

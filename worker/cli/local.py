@@ -13,6 +13,7 @@ from redis import Redis
 from rq.worker import BaseWorker, Worker
 
 from rwkv_tts import JobFailedError, Speech, TTSClient
+from rwkv_tts.connection import connect
 from worker.cli.embedded import embedded_redis
 from worker.settings import PREFIX, Settings
 
@@ -28,7 +29,7 @@ def redis_server(settings: Settings, data: Path | None = None) -> Iterator[str]:
     """Yield the URL of the configured Redis, or run an embedded server."""
     configured = settings.redis_url()
     if configured is not None:
-        Redis.from_url(configured).ping()
+        connect(configured).ping()
         yield configured
         return
     with embedded_redis(data) as url:
@@ -56,7 +57,7 @@ class LocalWorker:
 
     def wait_until_ready(self) -> None:
         """Return when the worker has loaded its model and listens."""
-        connection = Redis.from_url(self._url)
+        connection = connect(self._url)
         while not workers_on(connection, self._queue):
             self.check()
             time.sleep(_POLL_SECONDS)
