@@ -27,6 +27,9 @@ DEATHS_PREFIX = "rwkv-tts:deaths:"
 RECOVERY_PREFIX = "rwkv-tts:recovery:"
 """``rwkv-tts:recovery:<queue>``: held for a moment by the worker that looks for dead workers' jobs."""
 
+HOLDERS_PREFIX = "rwkv-tts:holders:"
+"""``rwkv-tts:holders:<queue>``: the workers that may run jobs of a queue."""
+
 TUNE_PREFIX = "rwkv-tts:tune:"
 """``rwkv-tts:tune:<worker>``: the pub/sub channel on which a worker hears changes of its values."""
 

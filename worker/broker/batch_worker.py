@@ -82,7 +82,7 @@ class BatchWorker(BaseWorker):
         self._inbox = Inbox()
         self.turned_at = 0.0
         self.exit_code = ExitCode.DRAINED
-        self._outage = Outage(rules.outage_timeout, doubt_seconds=rules.lease_timeout)
+        self._outage = Outage(rules.outage_timeout)
         self._drain = Drain(rules.drain_timeout)
         self._scheduler = Scheduler(connection, self.queues)
         self._watchdog = Watchdog(rules.watchdog_timeout)
@@ -184,8 +184,7 @@ class BatchWorker(BaseWorker):
 
     def _beat(self) -> None:
         """Say that the worker lives, and do what must not be done by one that does not know whether it does."""
-        ours = self._crew.signs.beat()
-        self._crew.intake.put_back_unknown(ours, self.queues if self._outage.in_doubt else ())
+        self._crew.intake.put_back_unknown(self._crew.signs.beat())
         self._crew.signs.recovered += self._crew.upkeep.run()
         self._crew.observer.beat(self._crew.signs.said, lambda: sum(rq_queue.count for rq_queue in self.queues))
 

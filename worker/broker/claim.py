@@ -14,7 +14,7 @@ from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 from rq.utils import now, utcformat
 
-from rwkv_tts.keys import DEATHS_PREFIX
+from rwkv_tts.keys import DEATHS_PREFIX, HOLDERS_PREFIX
 from rwkv_tts.refusal import Cause, Refusal, RequestError
 from worker.broker.jobs import HeldJob, RawJob, read_request, restore_job
 from worker.broker.scripts import lua
@@ -110,7 +110,7 @@ class Claimer:
         """
         keys = [WORKERS_SUSPENDED, WORKER_EXECUTIONS_KEY_TEMPLATE.format(self._worker), self._worker_key]
         for queue in self._queues:
-            keys += [queue.key, queue.started_job_registry.key]
+            keys += [queue.key, queue.started_job_registry.key, HOLDERS_PREFIX + queue.name]
         moment = now()
         times = (moment.timestamp(), HORIZON_SECONDS, self._worker, self._lease, utcformat(moment))
         prefixes = (JOB_PREFIX, EXECUTION_PREFIX, EXECUTIONS_PREFIX)
@@ -127,16 +127,6 @@ class Claimer:
             for job_id, execution, index, flat in pairs
         ]
         return Claim(bool(suspended), dropped, bool(alone), bool(blocked), jobs)
-
-    def owned(self, queue: Queue) -> set[str]:
-        """Entries of a started registry whose executions have this worker's lease; looks at all of them."""
-        members: list[Any] = self._connection.zrange(queue.started_job_registry.key, 0, -1)
-        with self._connection.pipeline(transaction=False) as pipeline:
-            for member in members:
-                pipeline.hget(EXECUTION_PREFIX.encode() + member, "lease")
-            leases = pipeline.execute(raise_on_error=False)
-        pairs = zip(members, leases, strict=True)
-        return {member.decode(errors="replace") for member, lease in pairs if lease == self._lease.encode()}
 
     def read_members(self, members: Iterable[str]) -> Iterator[Claimed]:
         """The jobs of entries that belong to this worker."""

@@ -1,7 +1,7 @@
 """How jobs enter a worker: watched for, claimed, and handed to the backend."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence, Set
 
 from loguru import logger
 from redis import Redis
@@ -96,15 +96,13 @@ class Intake:
             self._may_arm_at = time.monotonic() + _LOST_RACE_SECONDS
         self._notified = False
 
-    def put_back_unknown(self, members: Collection[str], queues: Sequence[Queue]) -> None:
+    def put_back_unknown(self, members: Set[str]) -> None:
         """Put back jobs that are ours in Redis and that we do not know of: a claim whose answer was lost.
 
         Args:
             members: Entries of the worker's own set of executions.
-            queues: Those whose registries are to be searched as well: after an outage that set may be gone.
         """
-        ours = set(members).union(*map(self._claimer.owned, queues))
-        unknown = ours - {running.claimed.member for running in self._jobs}
+        unknown = members - {running.claimed.member for running in self._jobs}
         if unknown:
             logger.warning("{} jobs that this worker does not know of go back to their queues", len(unknown))
             self._endings.put_back(self._claimer.read_members(unknown))

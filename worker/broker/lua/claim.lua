@@ -1,6 +1,7 @@
 -- Takes jobs off queues and starts them: a job is on a queue or it is running.
 --
--- KEYS: suspended flag, the worker's executions and hash, then for each queue its list and its started registry.
+-- KEYS: suspended flag, the worker's executions and hash, then for each queue its list, its started registry and the
+-- set of workers that may run its jobs.
 -- ARGV: count, now, horizon, worker, lease, now as RQ writes it, prefixes of jobs, executions and executions of a
 -- job, jobs that run already, deaths of workers that make a job a suspect, prefix of the keys that count them, then
 -- an execution id for each job, and the most ids to drop at once: a script must end soon.
@@ -27,7 +28,7 @@ local function runnable(id, job, runs)
   if status == 'started' then return redis.call('ZCOUNT', runs, '(' .. now, '+inf') == 0 end
   return status ~= 'canceled' and status ~= 'finished'
 end
-for k = 4, #KEYS, 2 do
+for k = 4, #KEYS, 3 do
   local kind = redis.call('TYPE', KEYS[k]).ok
   while kind == 'list' and #claimed < count and dropped < most and alone + blocked == 0 do
     local id = redis.call('LINDEX', KEYS[k], 0)
@@ -44,7 +45,7 @@ for k = 4, #KEYS, 2 do
     if fit then
       local execution = ARGV[13 + #claimed]
       local member = id .. ':' .. execution
-      claimed[#claimed + 1] = {id, execution, (k - 2) / 2, redis.call('HGETALL', job)}
+      claimed[#claimed + 1] = {id, execution, (k - 1) / 3, redis.call('HGETALL', job)}
       redis.call('HSET', ARGV[8] .. member, 'id', execution, 'job_id', id, 'created_at', now,
                  'last_heartbeat', now, 'worker_name', worker, 'lease', lease)
       redis.call('EXPIRE', ARGV[8] .. member, horizon)
@@ -52,6 +53,7 @@ for k = 4, #KEYS, 2 do
       redis.call('EXPIRE', runs, horizon)
       redis.call('ZADD', KEYS[k + 1], now + horizon + #claimed * 1e-6, member)
       redis.call('SADD', KEYS[2], member)
+      redis.call('SADD', KEYS[k + 2], worker)
       redis.call('HSET', job, 'status', 'started', 'started_at', iso, 'last_heartbeat', iso, 'worker_name', worker)
       redis.call('PERSIST', job)
     else
