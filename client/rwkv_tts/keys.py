@@ -30,6 +30,12 @@ RECOVERY_PREFIX = "rwkv-tts:recovery:"
 HOLDERS_PREFIX = "rwkv-tts:holders:"
 """``rwkv-tts:holders:<queue>``: the workers that may run jobs of a queue."""
 
+WATCH_PREFIX = "rwkv-tts:watch:"
+"""``rwkv-tts:watch:<queue>``: held by the one of the idle workers that waits at the queue itself."""
+
+BELL_PREFIX = "rwkv-tts:bell:"
+"""``rwkv-tts:bell:<queue>``: a list at which the other idle workers wait for the watch."""
+
 TUNE_PREFIX = "rwkv-tts:tune:"
 """``rwkv-tts:tune:<worker>``: the pub/sub channel on which a worker hears changes of its values."""
 

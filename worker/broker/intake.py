@@ -151,7 +151,7 @@ class Intake:
 
     def watch(self, connection: Redis, queues: Sequence[Queue], notify: Callable[[], None]) -> None:
         """Start the threads that wait for jobs; they call ``notify``, once for each time they are armed."""
-        self._watchers = [QueueWatcher(connection, queue.key, notify) for queue in queues]
+        self._watchers = [QueueWatcher(connection, queue, notify) for queue in queues]
         for watcher in self._watchers:
             watcher.start()
 
