@@ -1,7 +1,7 @@
 """What the broker needs, done by speech: requests become utterances, finished utterances become results."""
 
 import queue
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -87,9 +87,21 @@ class SpeechBackend:
             vocoder_batch=1 if settings.device == "cpu" else _PARTS_AT_ONCE,
             clone_batch=1 if settings.device == "cpu" else _RECORDINGS_AT_ONCE,
         )
+        self._speech = speech
         self.cancel = self.pipeline.cancel
         self.room = self.pipeline.free_rows
         self.close = self.pipeline.close
+
+    def expect(self, requests: Sequence[Any]) -> None:
+        """Fetch the voices that these name, in one round trip.
+
+        Raises:
+            redis.exceptions.RedisError: Redis is away.
+        """
+        named = [request.get("voice") for request in requests if isinstance(request, dict)]
+        speech = self.pipeline.speech
+        voices = speech.voices.now(name for name in named if isinstance(name, str))
+        self._speech = replace(speech, voices=voices)
 
     def submit(self, job_id: str, request: Any, queued: float) -> None:
         """Start a job that waited ``queued`` seconds.
@@ -100,7 +112,7 @@ class SpeechBackend:
             redis.exceptions.RedisError: Redis is away, and with it the voices.
         """
         parsed = parse_request(request)
-        self.pipeline.submit(make_utterance(self.pipeline.speech, job_id, parsed, queued))
+        self.pipeline.submit(make_utterance(self._speech, job_id, parsed, queued))
 
     def progress(self) -> int | None:
         """A number that changes whenever any job advances; None when there is nothing to do.

@@ -173,8 +173,7 @@ class BatchWorker(BaseWorker):
                 self._beat()
             self._crew.endings.commit()
             self._scheduler.run()
-            if not self.draining:
-                self._crew.intake.claim()
+            self._crew.intake.run(claim=not self.draining)
             self._outage.over()
         except RedisError as error:
             self._outage.met(error, self._crew.endings.waiting)

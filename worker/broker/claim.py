@@ -1,6 +1,6 @@
 """Takes jobs off queues and starts them, in one atomic step: a job is on a queue or it is running."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -128,17 +128,24 @@ class Claimer:
         ]
         return Claim(bool(suspended), dropped, bool(alone), bool(blocked), jobs)
 
-    def read_members(self, members: Iterable[str]) -> Iterator[Claimed]:
-        """The jobs of entries that belong to this worker."""
-        for member in members:
-            job_id, _, execution_id = member.rpartition(":")
-            raw: dict[Any, Any] = self._connection.hgetall(JOB_PREFIX + job_id)
-            queue = next((one for one in self._queues if self._holds(one, member)), self._queues[0])
-            yield self.read(job_id, execution_id, [part for pair in raw.items() for part in pair], queue)
+    def read_members(self, members: Collection[str]) -> Iterator[Claimed]:
+        """The jobs of entries that belong to this worker, in one round trip.
 
-    def _holds(self, queue: Queue, member: str) -> bool:
-        """Whether the started registry has the entry; a job's hash may name another queue than it was on."""
-        return self._connection.zscore(queue.started_job_registry.key, member) is not None
+        A job's hash may name another queue than it was on, so that the registries are asked.
+        """
+        with self._connection.pipeline(transaction=False) as pipeline:
+            for member in members:
+                pipeline.hgetall(JOB_PREFIX + member.rpartition(":")[0])
+                for queue in self._queues:
+                    pipeline.zscore(queue.started_job_registry.key, member)
+            replies = iter(pipeline.execute(raise_on_error=False))
+        for member in members:
+            raw, *scores = [next(replies) for _ in range(1 + len(self._queues))]
+            holding = [isinstance(score, float) for score in scores]
+            queue = self._queues[holding.index(True) if True in holding else 0]
+            fields = raw if isinstance(raw, dict) else {}
+            job_id, _, execution_id = member.rpartition(":")
+            yield self.read(job_id, execution_id, [part for pair in fields.items() for part in pair], queue)
 
     def read(self, job_id: str, execution_id: str, flat: Sequence[bytes], queue: Queue) -> Claimed:
         """The job of a hash, as Redis lists it, whose execution belongs to this worker."""

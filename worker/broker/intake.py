@@ -1,6 +1,7 @@
 """How jobs enter a worker: watched for, claimed, and handed to the backend."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence, Set
 
 from loguru import logger
@@ -22,6 +23,7 @@ from worker.broker.watcher import QueueWatcher
 
 _LOST_RACE_SECONDS = 0.05
 _DEFAULT_TIMEOUT = 180
+_HANDING_OVER_SECONDS = 0.1
 _NOTHING = Claim(suspended=False, dropped=0, alone=False, blocked=False, claimed=())
 
 
@@ -57,6 +59,7 @@ class Intake:
         self._callbacks, self._observer = callbacks, observer
         self._watchers: list[QueueWatcher] = []
         self._last = _NOTHING
+        self._claimed: deque[Claimed] = deque()  # not handed over yet
         self._notified = False
         self._may_arm_at = 0.0
         self.emptied = False
@@ -76,21 +79,29 @@ class Intake:
         """Jobs that may be claimed now: what the backend has room for, as long as finished ones are taken off."""
         if self._last.alone and self._jobs:
             return 0
-        return int(min(self._backend.room(), self._most - len(self._jobs), self.shift.left))
+        return int(min(self._backend.room() - len(self._claimed), self._most - len(self._jobs), self.shift.left))
 
-    def claim(self) -> None:
-        """Claim and run as many jobs as there is room for."""
-        room, total = self.room(), 0
-        while room > 0:
+    def run(self, *, claim: bool) -> None:
+        """Claim what there is room for and hand it over, for a moment only: then a sign of life may be due.
+
+        Without ``claim``, as when the worker is to stop, what has not been handed over goes back instead.
+        """
+        if not claim:
+            self._put_back_claimed()
+            return
+        until = time.monotonic() + _HANDING_OVER_SECONDS
+        self._hand_over(until)
+        total = 0
+        while not self._claimed and (room := self.room()) > 0:
             self._last = self._claimer.claim(min(room, AT_ONCE), len(self._jobs))
             self._observer.claimed(len(self._last.claimed))
             started = self._start(self._last.claimed)
             total += started
+            self._hand_over(until)
             whole = self._last.dropped < MOST_DROPPED  # or signs of life come before the next look
             self.emptied = whole and started < min(room, AT_ONCE)
             if self.emptied or not whole:
                 break
-            room = self.room()
         if self._notified and total == 0:
             # Another worker was faster, or workers are suspended: do not spin on the job that is still there.
             self._may_arm_at = time.monotonic() + _LOST_RACE_SECONDS
@@ -108,7 +119,7 @@ class Intake:
             self._endings.put_back(self._claimer.read_members(unknown))
 
     def _start(self, batch: Sequence[Claimed]) -> int:
-        """Hand jobs to the backend; returns how many.
+        """Let jobs enter; returns how many.
 
         A job that was taken from us while we were silent, and has not ended here yet, goes back for now: the
         end of its earlier execution would be taken for that of this one.
@@ -118,13 +129,35 @@ class Intake:
         self.shift.left -= len(fresh)
         for claimed in fresh:
             self._jobs.enter(claimed)
-        for claimed in fresh:
-            self._hand_over(claimed)
+        self._claimed.extend(fresh)
         if still_here:
             self._endings.put_back(reversed(still_here))
+        if fresh:
+            self._backend.expect([claimed.request for claimed in fresh if claimed.refusal is None])
         return len(fresh)
 
-    def _hand_over(self, claimed: Claimed) -> None:
+    def _put_back_claimed(self) -> None:
+        while self._claimed:
+            claimed = self._claimed.pop()
+            if not self._is_stopped(claimed):
+                self._endings.end(Outcome(claimed, Fate.PUT_BACK))
+
+    def _hand_over(self, until: float) -> None:
+        """Hand over jobs until the time has come."""
+        while self._claimed and time.monotonic() < until:
+            claimed = self._claimed.popleft()
+            if not self._is_stopped(claimed):
+                self._submit(claimed)
+
+    def _is_stopped(self, claimed: Claimed) -> bool:
+        """Whether a job was stopped before it began; it ends then."""
+        running = self._jobs.get(claimed.id)
+        if running is None or running.verdict is None:
+            return False
+        self._endings.end(Outcome(claimed, running.verdict.fate, refusal=running.verdict.refusal))
+        return True
+
+    def _submit(self, claimed: Claimed) -> None:
         refusal = claimed.refusal or self._callbacks.refusal(claimed.job)
         if refusal is not None:
             self._endings.end(Outcome(claimed, Fate.FAILED, refusal=refusal))
@@ -161,6 +194,8 @@ class Intake:
 
     def patience(self) -> float:
         """Seconds until the queues are to be looked at again; infinity when a watcher tells, or without room."""
+        if self._claimed:
+            return 0.0
         if self.blocked or self.room() <= 0:
             return float("inf")
         moment = time.monotonic()
