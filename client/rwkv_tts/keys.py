@@ -36,6 +36,9 @@ WATCH_PREFIX = "rwkv-tts:watch:"
 BELL_PREFIX = "rwkv-tts:bell:"
 """``rwkv-tts:bell:<queue>``: a list at which the other idle workers wait for the watch."""
 
+CANCELLED_PREFIX = "rwkv-tts:cancelled:"
+"""``rwkv-tts:cancelled:<queue>``: running jobs that are to stop, by when that was asked for, Unix seconds."""
+
 TUNE_PREFIX = "rwkv-tts:tune:"
 """``rwkv-tts:tune:<worker>``: the pub/sub channel on which a worker hears changes of its values."""
 

@@ -36,6 +36,7 @@ class Backend(Protocol):
         Raises:
             redis.exceptions.RedisError: Redis is away; they may be submitted all the same.
         """
+        return
 
     def submit(self, job_id: str, request: Any, queued: float, /) -> None:
         """Start a job that waited ``queued`` seconds; ``request`` is the JSON value that its call brings.

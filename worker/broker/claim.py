@@ -1,7 +1,7 @@
 """Takes jobs off queues and starts them, in one atomic step: a job is on a queue or it is running."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +14,7 @@ from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 from rq.utils import now, utcformat
 
-from rwkv_tts.keys import DEATHS_PREFIX, HOLDERS_PREFIX
+from rwkv_tts.keys import CANCELLED_PREFIX, DEATHS_PREFIX, HOLDERS_PREFIX
 from rwkv_tts.refusal import Cause, Refusal, RequestError
 from worker.broker.jobs import HeldJob, RawJob, read_request, restore_job
 from worker.broker.scripts import lua
@@ -38,6 +38,7 @@ class Claimed:
     Attributes:
         request: The JSON value that its call brings.
         refusal: Why it must fail instead of being served.
+        stop: It was cancelled where it ran before, so that it must stop at once.
     """
 
     job: HeldJob
@@ -45,6 +46,7 @@ class Claimed:
     execution: Execution
     request: Any = None
     refusal: Refusal | None = None
+    stop: bool = False
 
     @property
     def id(self) -> str:
@@ -110,7 +112,8 @@ class Claimer:
         """
         keys = [WORKERS_SUSPENDED, WORKER_EXECUTIONS_KEY_TEMPLATE.format(self._worker), self._worker_key]
         for queue in self._queues:
-            keys += [queue.key, queue.started_job_registry.key, HOLDERS_PREFIX + queue.name]
+            keys += [queue.key, queue.started_job_registry.key]
+            keys += [HOLDERS_PREFIX + queue.name, CANCELLED_PREFIX + queue.name]
         moment = now()
         times = (moment.timestamp(), HORIZON_SECONDS, self._worker, self._lease, utcformat(moment))
         prefixes = (JOB_PREFIX, EXECUTION_PREFIX, EXECUTIONS_PREFIX)
@@ -123,8 +126,8 @@ class Claimer:
             shown = ", ".join(repr(job_id.decode(errors="replace")[:80]) for job_id in refused[:_SHOWN])
             logger.warning("{} jobs failed: no job may have an id such as {}", len(refused), shown)
         jobs = [
-            self.read(job_id.decode(), execution.decode(), flat, self._queues[index - 1])
-            for job_id, execution, index, flat in pairs
+            replace(self.read(job_id.decode(), execution.decode(), flat, self._queues[index - 1]), stop=bool(stop))
+            for job_id, execution, index, flat, stop in pairs
         ]
         return Claim(bool(suspended), dropped, bool(alone), bool(blocked), jobs)
 

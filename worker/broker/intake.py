@@ -129,6 +129,8 @@ class Intake:
         self.shift.left -= len(fresh)
         for claimed in fresh:
             self._jobs.enter(claimed)
+            if claimed.stop:
+                self._endings.stop(claimed.id)
         self._claimed.extend(fresh)
         if still_here:
             self._endings.put_back(reversed(still_here))

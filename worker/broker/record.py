@@ -12,7 +12,7 @@ from rq.repeat import Repeat
 from rq.results import Result
 from rq.utils import now
 
-from rwkv_tts.keys import DEATHS_PREFIX
+from rwkv_tts.keys import CANCELLED_PREFIX, DEATHS_PREFIX
 from worker.broker.claim import EXECUTION_PREFIX, EXECUTIONS_PREFIX, Claimed
 from worker.broker.outcome import Fate, Outcome
 from worker.broker.tolerance import is_malformed
@@ -68,6 +68,8 @@ class Recorder:
                 self._record_failure(outcome, pipeline)
             if outcome.fate is not Fate.PUT_BACK:
                 pipeline.delete(DEATHS_PREFIX + outcome.claimed.id)
+            if outcome.fate is not Fate.PUT_BACK and not outcome.tries_again:
+                pipeline.zrem(CANCELLED_PREFIX + outcome.claimed.job.origin, outcome.claimed.id)
             self.forget(outcome.claimed, pipeline)
             return take(pipeline)
 
