@@ -30,7 +30,7 @@ class Ended:
 class Backend(Protocol):
     """Does many jobs at once; every job that was submitted ends exactly once, by a callback from any thread."""
 
-    def expect(self, requests: Sequence[Any], /) -> None:
+    def expect(self, requests: Sequence[Any], /) -> None:  # noqa: ARG002
         """Be told of requests that are about to be submitted: what they need of Redis can be fetched at once.
 
         Raises:
