@@ -7,7 +7,7 @@ change is one atomic step: of several that want one name, one gets it and the ot
 import re
 import struct
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import cast
@@ -186,12 +186,12 @@ class VoiceStore:
             raise VoiceError(f"job {job_id[:80]!r}: its voice is not readable: {_first(error)}") from error
         return self.add(kept_voice(name, tokens))
 
-    def _read(self, voice_ids: "list[str]") -> "list[bytes | None]":
+    def _read(self, voice_ids: Sequence[str]) -> Sequence[bytes | None]:
         if not voice_ids:
             return []
         try:
             data = self._connection.hmget(VOICES_KEY, [_key(voice_id) for voice_id in voice_ids])
-            return cast("list[bytes | None]", data)
+            return cast("Sequence[bytes | None]", data)
         except ResponseError as error:  # no use in trying again: no permission, or no hash
             raise VoiceError(f"kept voices cannot be read: {error}") from error
 
