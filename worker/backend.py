@@ -12,6 +12,7 @@ from rwkv_tts.refusal import Cause, Refusal, RequestError
 from rwkv_tts.schema import SynthesisRequest, SynthesisResult, parse_request
 from rwkv_tts.tuning import Tunable, TuningError, changed
 from rwkv_tts.voice_store import VoiceStore
+from worker import __version__
 from worker.broker.backend import BackendBrokenError, Ended
 from worker.broker.meter import Meter
 from worker.delivery.attachments import attachments
@@ -189,7 +190,7 @@ class SpeechBackend:
             self._ended(Ended(utterance.id, refusal=utterance.refusal))
         else:
             try:
-                ended, result = finished(utterance, self.pipeline.sample_rate)
+                ended, result = finished(utterance, self.pipeline.speech)
             except Exception as error:  # noqa: BLE001 - or the job would never end
                 logger.exception("a result cannot be summed up")
                 problem = f"{type(error).__name__}: {error}"
@@ -199,8 +200,15 @@ class SpeechBackend:
             self._spoken(result)
 
 
-def finished(utterance: Utterance, sample_rate: int) -> tuple[Ended, SynthesisResult]:
+def finished(utterance: Utterance, speech: SpeechModel) -> tuple[Ended, SynthesisResult]:
     """What to record of an utterance that has its audio."""
-    result = make_result(utterance, sample_rate)
+    sample_rate = speech.codec.sample_rate
+    maker = {
+        "model": speech.config.name,
+        "model_sha256": speech.sha256,
+        "engine": speech.model.description,
+        "version": __version__,
+    }
+    result = make_result(utterance, sample_rate).model_copy(update=maker)
     stored = attachments(utterance.id, utterance.audio, kept_tokens(utterance, sample_rate))
-    return Ended(utterance.id, result.model_dump(mode="json"), stored), result
+    return Ended(utterance.id, result.model_dump(mode="json", exclude={"worker"}), stored), result

@@ -6,6 +6,12 @@ FUNCTION = "worker.tasks.synthesize"
 ARGUMENT = "request"
 """The keyword argument that holds the request."""
 
+SCHEMA = 1
+"""Of the request; one more with every field or value that older workers do not know."""
+
+SCHEMA_META = "rwkv_tts_schema"
+"""In the ``meta`` of a job: the schema that its request was written for."""
+
 AUDIO_PREFIX = "rwkv-tts:audio:"
 """``rwkv-tts:audio:<job id>``: the bytes of the finished audio, with the result's time to live."""
 

@@ -24,6 +24,9 @@ from worker.broker.watcher import QueueWatcher
 _LOST_RACE_SECONDS = 0.05
 _DEFAULT_TIMEOUT = 180
 _HANDING_OVER_SECONDS = 0.1
+_AGAIN_SECONDS = 5.0
+"""Until a job that was left to a newer worker is queued again."""
+
 _NOTHING = Claim(suspended=False, dropped=0, alone=False, blocked=False, claimed=())
 
 
@@ -162,19 +165,26 @@ class Intake:
     def _submit(self, claimed: Claimed) -> None:
         refusal = claimed.refusal or self._callbacks.refusal(claimed.job)
         if refusal is not None:
-            self._endings.end(Outcome(claimed, Fate.FAILED, refusal=refusal))
+            self._refuse(claimed, refusal)
             return
         job = claimed.job
         queued = (now() - job.enqueued_at).total_seconds() if job.enqueued_at else 0.0
         try:
             self._backend.submit(job.id, claimed.request, max(0.0, queued))
         except RequestError as error:
-            self._endings.end(Outcome(claimed, Fate.FAILED, refusal=error.refusal))
+            self._refuse(claimed, error.refusal)
         except RedisError as error:  # what the backend asks of Redis could not be read
             away = Refusal("redis", Cause.INTERNAL, f"{type(error).__name__}: {error}")
             self._endings.end(Outcome(claimed, Fate.PUT_BACK, refusal=away))
         else:
             self._set_deadline(claimed)
+
+    def _refuse(self, claimed: Claimed, refusal: Refusal) -> None:
+        """Fail a job, or leave it to a newer worker, which may know what its newer client asks for."""
+        if refusal.cause is Cause.INVALID and claimed.job.may_wait:
+            self._endings.end(Outcome(claimed, Fate.PUT_BACK, refusal=refusal, delay=_AGAIN_SECONDS))
+        else:
+            self._endings.end(Outcome(claimed, Fate.FAILED, refusal=refusal))
 
     def _set_deadline(self, claimed: Claimed) -> None:
         running, timeout = self._jobs.get(claimed.id), claimed.job.timeout or _DEFAULT_TIMEOUT

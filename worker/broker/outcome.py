@@ -36,6 +36,7 @@ class Outcome:
         result: The return value of a finished job.
         attachments: What is stored beside it, by Redis key, and lives as long.
         refusal: Why a job failed or was stopped; of one that was put back, why, if there is a reason.
+        delay: Seconds after which a job that was put back is queued; 0 puts it at the front at once.
     """
 
     claimed: Claimed
@@ -43,6 +44,7 @@ class Outcome:
     result: dict[str, Any] | None = None
     attachments: Mapping[str, bytes] = field(default_factory=dict)
     refusal: Refusal | None = None
+    delay: float = 0.0
 
     @property
     def reason(self) -> str:
