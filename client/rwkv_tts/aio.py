@@ -120,9 +120,9 @@ class AsyncTTSClient:
         except asyncio.TimeoutError:
             raise TimeoutError(f"job {job_id} has not ended within {timeout} s") from None
 
-    async def cancel(self, job_id: str) -> None:
-        """Take a queued job off its queue, or stop it where it runs."""
-        await asyncio.to_thread(self._client.cancel, job_id)
+    async def cancel(self, job_id: str) -> bool:
+        """Take a queued job off its queue, or have it stopped where it runs; False when it had ended."""
+        return await asyncio.to_thread(self._client.cancel, job_id)
 
     async def _result(self, job_id: str) -> Speech:
         job = await asyncio.to_thread(fetch_job, self._client.connection, job_id)

@@ -1,7 +1,6 @@
 """Reads how a job has ended: with speech, or with the reason why there is none."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from redis import Redis
 from rq.job import Job, JobStatus
@@ -52,7 +51,7 @@ def look(job: Job) -> Speech | None:
     status = job.get_status()  # before the entries: an entry that is written later must not be missed
     outcome = job.latest_result()
     if outcome is not None and outcome.type == outcome.Type.SUCCESSFUL:
-        return _speech(job, outcome.return_value)
+        return _speech(job, outcome)
     if outcome is not None and outcome.type == outcome.Type.FAILED:
         raise JobFailedError(outcome.exc_string or "failed without a reason")
     if status == JobStatus.CANCELED:
@@ -63,8 +62,9 @@ def look(job: Job) -> Speech | None:
     return None
 
 
-def _speech(job: Job, value: Any) -> Speech:
+def _speech(job: Job, outcome: Result) -> Speech:
     audio = job.connection.get(audio_key(job.id))
     if not isinstance(audio, bytes):
         raise JobFailedError(f"job {job.id}: its audio has expired")
-    return Speech(SynthesisResult.model_validate(value), audio)
+    result = SynthesisResult.model_validate(outcome.return_value)
+    return Speech(result.model_copy(update={"worker": outcome.worker_name or ""}), audio)

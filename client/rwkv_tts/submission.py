@@ -7,7 +7,7 @@ from typing import Any
 
 from rq.queue import Queue
 
-from rwkv_tts.keys import ARGUMENT, FUNCTION
+from rwkv_tts.keys import ARGUMENT, FUNCTION, SCHEMA, SCHEMA_META
 from rwkv_tts.load import busyness
 
 _LIMIT_SECONDS = 5.0
@@ -40,7 +40,8 @@ class Submission:
         Raises:
             QueueFullError: Too many jobs wait already; nothing was queued.
         """
-        options = {"description": "speech", "result_ttl": result_ttl, **job_options}
+        meta = {**(job_options.get("meta") or {}), SCHEMA_META: SCHEMA}
+        options = {"description": "speech", "result_ttl": result_ttl, **job_options, "meta": meta}
         limit = self._current_limit()
         if limit is None:
             return self._enqueue(request, options)
