@@ -129,9 +129,9 @@ class AsyncTTSClient:
             await asyncio.to_thread(drop, job, found.entry)
         return found.speech
 
-    async def cancel(self, job_id: str) -> None:
-        """Take a queued job off its queue, or stop it where it runs."""
-        await asyncio.to_thread(self._client.cancel, job_id)
+    async def cancel(self, job_id: str) -> bool:
+        """Take a queued job off its queue, or have it stopped where it runs; False when it had ended."""
+        return await asyncio.to_thread(self._client.cancel, job_id)
 
     async def _found(self, job: Job) -> Found:
         block = round(1000 * BLOCK_SECONDS)

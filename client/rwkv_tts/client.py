@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from redis import Redis
-from rq.command import send_stop_job_command
-from rq.exceptions import InvalidJobOperation
-from rq.job import JobStatus
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
+from rwkv_tts.cancellation import cancel
 from rwkv_tts.connection import connect
 from rwkv_tts.load import Busyness, QueueLoad, busyness
-from rwkv_tts.results import BLOCK_SECONDS, ENDED, Speech, drop, fetch_job, look, results_key
+from rwkv_tts.results import BLOCK_SECONDS, Speech, drop, fetch_job, look, results_key
 from rwkv_tts.schema import SynthesisRequest, parse_request
 from rwkv_tts.submission import Submission
 from rwkv_tts.tuner import Tuned, tune
@@ -191,14 +189,16 @@ class TTSClient:
             drop(job, found.entry)
         return found.speech
 
-    def cancel(self, job_id: str) -> None:
-        """Take a queued job off its queue, or stop it where it runs; a job that has ended is left as it is."""
-        job = fetch_job(self.connection, job_id)
-        status = job.get_status()
-        if status == JobStatus.STARTED:
-            try:
-                send_stop_job_command(self.connection, job_id, serializer=JSONSerializer)
-            except InvalidJobOperation:
-                return
-        elif status not in ENDED:
-            job.cancel()
+    def cancel(self, job_id: str) -> bool:
+        """Take a queued job off its queue, or have it stopped where it runs; one that has ended is left as it is.
+
+        Returns:
+            True: it is cancelled, or its worker stops it: at once, or at its next sign of life if the message is
+            lost, and so does who takes it over from a dead worker. Only what ends by itself before ends otherwise.
+            False: it had ended.
+
+        Raises:
+            rq.exceptions.NoSuchJobError: There is no such job.
+            redis.exceptions.RedisError: Redis is away or refuses to write: the job goes on.
+        """
+        return cancel(fetch_job(self.connection, job_id))

@@ -15,6 +15,12 @@ FUNCTION = "worker.tasks.synthesize"
 ARGUMENT = "request"
 """The keyword argument that holds the request."""
 
+SCHEMA = 1
+"""Of the request; one more with every field or value that older workers do not know."""
+
+SCHEMA_META = "rwkv_tts_schema"
+"""In the ``meta`` of a job: the schema that its request was written for."""
+
 AUDIO_PREFIX = _PREFIX + "audio:"
 """``rwkv-tts:audio:<job id>``: the bytes of the finished audio, with the result's time to live."""
 
@@ -35,6 +41,18 @@ DEATHS_PREFIX = _PREFIX + "deaths:"
 
 RECOVERY_PREFIX = _PREFIX + "recovery:"
 """``rwkv-tts:recovery:<queue>``: held for a moment by the worker that looks for dead workers' jobs."""
+
+HOLDERS_PREFIX = _PREFIX + "holders:"
+"""``rwkv-tts:holders:<queue>``: the workers that may run jobs of a queue."""
+
+WATCH_PREFIX = _PREFIX + "watch:"
+"""``rwkv-tts:watch:<queue>``: held by the one of the idle workers that waits at the queue itself."""
+
+BELL_PREFIX = _PREFIX + "bell:"
+"""``rwkv-tts:bell:<queue>``: a list at which the other idle workers wait for the watch."""
+
+CANCELLED_PREFIX = _PREFIX + "cancelled:"
+"""``rwkv-tts:cancelled:<queue>``: running jobs that are to stop, by when that was asked for, Unix seconds."""
 
 TUNE_PREFIX = _PREFIX + "tune:"
 """``rwkv-tts:tune:<worker>``: the pub/sub channel on which a worker hears changes of its values."""

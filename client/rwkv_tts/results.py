@@ -106,7 +106,9 @@ def _found(job: Job, outcome: Result) -> Found:
     audio = job.connection.get(audio_key(job.id))
     if not isinstance(audio, bytes):
         raise _expired(job)
-    return Found(Speech(SynthesisResult.model_validate(outcome.return_value), audio), str(outcome.id))
+    result = SynthesisResult.model_validate(outcome.return_value)
+    result = result.model_copy(update={"worker": outcome.worker_name or ""})
+    return Found(Speech(result, audio), str(outcome.id))
 
 
 def _expired(job: Job) -> JobFailedError:

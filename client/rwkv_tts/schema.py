@@ -239,7 +239,10 @@ class Timings(BaseModel):
 
 
 class SynthesisResult(BaseModel):
-    """The return value of a job; the audio lies under its own key in the same Redis."""
+    """The return value of a job; the audio lies under its own key in the same Redis.
+
+    ``model`` and what follows tell who has made it; "" in the results of older workers.
+    """
 
     job_id: str
     audio_key: str
@@ -256,3 +259,8 @@ class SynthesisResult(BaseModel):
     rtf: float
     warnings: list[str]
     metadata: dict[str, Any]
+    model: str = ""
+    model_sha256: str = ""
+    engine: str = ""
+    version: str = ""
+    worker: str = ""

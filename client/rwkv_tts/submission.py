@@ -12,7 +12,7 @@ from rq.exceptions import DuplicateJobError
 from rq.job import Job
 from rq.queue import Queue
 
-from rwkv_tts.keys import ARGUMENT, FUNCTION
+from rwkv_tts.keys import ARGUMENT, FUNCTION, SCHEMA, SCHEMA_META
 from rwkv_tts.load import busyness
 
 _LIMIT_SECONDS = 5.0
@@ -67,7 +67,8 @@ class Submission:
             QueueFullError: Too many jobs wait already; nothing was queued.
             UnconfirmedError: Replicas that must have the job did not confirm, or Redis went away meanwhile.
         """
-        options = {"description": "speech", "result_ttl": result_ttl, **job_options}
+        meta = {**(job_options.get("meta") or {}), SCHEMA_META: SCHEMA}
+        options = {"description": "speech", "result_ttl": result_ttl, **job_options, "meta": meta}
         if not self._replicas:
             return self._within_limit(request, options)
         job_id = str(options.setdefault("job_id", str(uuid4())))

@@ -130,7 +130,8 @@ def command(*arguments: str) -> list[str]:
 def environment(**variables: str) -> dict[str, str]:
     """Ours, without a Redis of the machine's, with this checkout in front of an installed one."""
     clean = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
-    return {**clean, "PYTHONPATH": str(REPOSITORY), **variables}
+    path = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "client")))
+    return {**clean, "PYTHONPATH": path, **variables}
 
 
 @contextmanager

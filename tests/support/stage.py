@@ -44,7 +44,7 @@ _DATES = {"created_at", "enqueued_at", "started_at", "ended_at", "last_heartbeat
 _OTHER_FIELDS = {"result", "webhooks"}
 """RQ also copies a repeated job's last result into its hash, for nobody to read; webhooks name a random port."""
 
-_OURS = ("rwkv-tts:lease", "rwkv-tts:presence", "rwkv-tts:recovery")
+_OURS = tuple(f"rwkv-tts:{name}" for name in ("lease", "presence", "recovery", "holders", "watch", "bell"))
 _NOT_COMPARED = ("rq:worker", "rq:clean", "rq:scheduler", *_OURS)
 _OF_JOBS = ("rq:wip:", "rq:execution", ":intermediate", ":executions")
 _OF_WORKERS = ("rq:workers", "rq:scheduler", "rwkv-tts:lease")

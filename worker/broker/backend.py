@@ -1,6 +1,6 @@
 """What a batch worker needs of whatever does its jobs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -29,6 +29,14 @@ class Ended:
 
 class Backend(Protocol):
     """Does many jobs at once; every job that was submitted ends exactly once, by a callback from any thread."""
+
+    def expect(self, requests: Sequence[Any], /) -> None:  # noqa: ARG002
+        """Be told of requests that are about to be submitted: what they need of Redis can be fetched at once.
+
+        Raises:
+            redis.exceptions.RedisError: Redis is away; they may be submitted all the same.
+        """
+        return
 
     def submit(self, job_id: str, request: Any, queued: float, /) -> None:
         """Start a job that waited ``queued`` seconds; ``request`` is the JSON value that its call brings.

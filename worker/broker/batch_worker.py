@@ -122,7 +122,7 @@ class BatchWorker(BaseWorker):
         self.bootstrap(logging_level, date_format, log_format)
         for rq_queue in self.queues:
             rq_queue.get_redis_server_version()
-            self._crew.claimer.disown(rq_queue)
+        self._crew.claimer.disown()
         self._crew.scheduler.start()
         with contextlib.suppress(ValueError):  # not the main thread: whoever embeds the worker stops it
             signal.signal(signal.SIGINT, self.request_stop)
@@ -190,8 +190,7 @@ class BatchWorker(BaseWorker):
                 self._beat()
             self._crew.endings.commit()
             self._crew.scheduler.run()
-            if not self.draining:
-                self._crew.intake.claim()
+            self._crew.intake.run(claim=not self.draining)
             self._crew.outage.over()
         except RedisError as error:
             self._crew.outage.met(error, self._crew.endings.waiting)
@@ -204,7 +203,7 @@ class BatchWorker(BaseWorker):
         ours = self._crew.signs.beat()
         if self.draining:
             self.set_shutdown_requested_date()
-        self._crew.intake.put_back_unknown(ours, self.queues if self._crew.outage.in_doubt else ())
+        self._crew.intake.put_back_unknown(ours)
         self._crew.signs.recovered += self._crew.upkeep.run()
         self._crew.observer.beat(self._crew.signs.said, lambda: sum(rq_queue.count for rq_queue in self.queues))
 

@@ -1,7 +1,7 @@
 """Takes jobs off queues and starts them, in one atomic step: a job is on a queue or it is running."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +14,7 @@ from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 from rq.utils import now, utcformat
 
-from rwkv_tts.keys import DEATHS_PREFIX
+from rwkv_tts.keys import CANCELLED_PREFIX, DEATHS_PREFIX, HOLDERS_PREFIX
 from rwkv_tts.refusal import Cause, Refusal, RequestError
 from worker.broker.jobs import HeldJob, RawJob, read_request, restore_job
 from worker.broker.scripts import lua
@@ -39,6 +39,7 @@ class Claimed:
     Attributes:
         request: The JSON value that its call brings.
         refusal: Why it must fail instead of being served.
+        stop: It was cancelled where it ran before, so that it must stop at once.
     """
 
     job: HeldJob
@@ -46,6 +47,7 @@ class Claimed:
     execution: Execution
     request: Any = None
     refusal: Refusal | None = None
+    stop: bool = False
 
     @property
     def id(self) -> str:
@@ -117,6 +119,7 @@ class Claimer:
         queues = self.turns.order()
         for queue in queues:
             keys += [queue.key, queue.started_job_registry.key]
+            keys += [HOLDERS_PREFIX + queue.name, CANCELLED_PREFIX + queue.name]
         moment = now()
         times = (moment.timestamp(), HORIZON_SECONDS, self._worker, self._lease, utcformat(moment))
         prefixes = (JOB_PREFIX, EXECUTION_PREFIX, EXECUTIONS_PREFIX)
@@ -130,44 +133,43 @@ class Claimer:
             shown = ", ".join(repr(job_id.decode(errors="replace")[:80]) for job_id in refused[:_SHOWN])
             logger.warning("{} jobs failed: no job may have an id such as {}", len(refused), shown)
         jobs = [
-            self.read(job_id.decode(), execution.decode(), flat, queues[index - 1])
-            for job_id, execution, index, flat in pairs
+            replace(self.read(job_id.decode(), execution.decode(), flat, queues[index - 1]), stop=bool(stop))
+            for job_id, execution, index, flat, stop in pairs
         ]
         if jobs:
             self.turns.served(jobs[-1].queue)
         return Claim(bool(suspended), dropped, bool(alone), bool(blocked), jobs)
 
-    def owned(self, queue: Queue) -> set[str]:
-        """Entries of a started registry whose executions have this worker's lease; looks at all of them."""
-        members: list[Any] = self._connection.zrange(queue.started_job_registry.key, 0, -1)
-        with self._connection.pipeline(transaction=False) as pipeline:
-            for member in members:
-                pipeline.hget(EXECUTION_PREFIX.encode() + member, "lease")
-            leases = pipeline.execute(raise_on_error=False)
-        pairs = zip(members, leases, strict=True)
-        return {member.decode(errors="replace") for member, lease in pairs if lease == self._lease.encode()}
-
-    def disown(self, queue: Queue) -> None:
-        """Let executions with this worker's lease be a dead worker's: an earlier one of its name has left them."""
-        members = self.owned(queue)
+    def disown(self) -> None:
+        """Let what an earlier worker of this name has left running be that of a worker that is dead."""
+        gone = f"{self._worker}:gone"
+        mine, its = (WORKER_EXECUTIONS_KEY_TEMPLATE.format(name) for name in (self._worker, gone))
+        if not self._connection.exists(mine):
+            return
         with self._connection.pipeline() as pipeline:
-            pipeline.delete(WORKER_EXECUTIONS_KEY_TEMPLATE.format(self._worker))
-            for member in members:
-                pipeline.hset(EXECUTION_PREFIX + member, "lease", f"{self._lease}:gone")
-                pipeline.expire(EXECUTION_PREFIX + member, HORIZON_SECONDS)
+            pipeline.rename(mine, its)
+            for queue in self._queues:
+                pipeline.sadd(HOLDERS_PREFIX + queue.name, gone)
             pipeline.execute()
 
-    def read_members(self, members: Iterable[str]) -> Iterator[Claimed]:
-        """The jobs of entries that belong to this worker."""
-        for member in members:
-            job_id, _, execution_id = member.rpartition(":")
-            raw: dict[Any, Any] = self._connection.hgetall(JOB_PREFIX + job_id)
-            queue = next((one for one in self._queues if self._holds(one, member)), self._queues[0])
-            yield self.read(job_id, execution_id, [part for pair in raw.items() for part in pair], queue)
+    def read_members(self, members: Collection[str]) -> Iterator[Claimed]:
+        """The jobs of entries that belong to this worker, in one round trip.
 
-    def _holds(self, queue: Queue, member: str) -> bool:
-        """Whether the started registry has the entry; a job's hash may name another queue than it was on."""
-        return self._connection.zscore(queue.started_job_registry.key, member) is not None
+        A job's hash may name another queue than it was on, so that the registries are asked.
+        """
+        with self._connection.pipeline(transaction=False) as pipeline:
+            for member in members:
+                pipeline.hgetall(JOB_PREFIX + member.rpartition(":")[0])
+                for queue in self._queues:
+                    pipeline.zscore(queue.started_job_registry.key, member)
+            replies = iter(pipeline.execute(raise_on_error=False))
+        for member in members:
+            raw, *scores = [next(replies) for _ in range(1 + len(self._queues))]
+            holding = [isinstance(score, float) for score in scores]
+            queue = self._queues[holding.index(True) if True in holding else 0]
+            fields = raw if isinstance(raw, dict) else {}
+            job_id, _, execution_id = member.rpartition(":")
+            yield self.read(job_id, execution_id, [part for pair in fields.items() for part in pair], queue)
 
     def read(self, job_id: str, execution_id: str, flat: Sequence[bytes], queue: Queue) -> Claimed:
         """The job of a hash, as Redis lists it, whose execution belongs to this worker."""

@@ -118,7 +118,7 @@ def assemble(
         inbox=inbox,
         commands=Commands(name, worker.executions, inbox.post, partial(worker.request_stop, None, None)),
         drain=Drain(rules.drain_timeout),
-        outage=Outage(rules.outage_timeout, doubt_seconds=rules.lease_timeout),
+        outage=Outage(rules.outage_timeout),
         watchdog=Watchdog(rules.watchdog_timeout),
         scheduler=Scheduler(connection, queues),
         jobs=jobs,

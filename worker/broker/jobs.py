@@ -1,8 +1,10 @@
 """What a worker reads of an RQ job: data of bounded size, JSON, one function, nothing that names code."""
 
 import json
+import time
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +15,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import utcformat
 from rq.webhook import Webhook
 
-from rwkv_tts.keys import ARGUMENT, FUNCTION
+from rwkv_tts.keys import ARGUMENT, FUNCTION, SCHEMA, SCHEMA_META
 from rwkv_tts.refusal import invalid
 
 RawJob = Mapping[bytes, bytes]
@@ -29,6 +31,12 @@ _LIGHT = 1 << 17
 
 _LARGEST = 10**10
 """Of any number: as seconds, 317 years. Far larger ones overflow times and dates."""
+
+POSTPONED = "postponed_at"
+"""The field of a job's hash that tells since when older workers leave it to newer ones."""
+
+_NEWER_SECONDS = 600.0
+"""For so long a job of a newer client waits for a worker that understands it."""
 
 _ESSENTIAL = (b"status", b"origin", b"dependency_ids", b"allow_dependency_failures")
 
@@ -54,6 +62,8 @@ class HeldJob(Job):
     func_name = FUNCTION
     unreadable: str | None = None
     heavy = False
+    postponed_at: float | None = None
+    """When a worker first left it to a newer one, Unix seconds."""
 
     def restore(self, raw_data: RawJob) -> None:
         """Read a hash; of one that cannot be read, what is needed to fail it.
@@ -66,6 +76,8 @@ class HeldJob(Job):
             raise NoSuchJobError("its hash has no data")
         self.heavy = len(raw[b"data"]) > _LIGHT
         raw[b"data"] = b""
+        with suppress(ValueError):
+            self.postponed_at = float(raw_data[POSTPONED.encode()]) if POSTPONED.encode() in raw_data else None
         if len(raw.get(b"meta", b"")) > _LARGEST_META:
             del raw[b"meta"]
         webhooks = raw.pop(b"webhooks", b"")
@@ -125,6 +137,13 @@ class HeldJob(Job):
         if self.repeat_intervals is not None:
             fields["repeat_intervals"] = json.dumps(self.repeat_intervals)
         return fields
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether what is refused here may be served by a newer worker, which has had no chance yet."""
+        schema = self.meta.get(SCHEMA_META) if isinstance(self.meta, dict) else None
+        newer = isinstance(schema, int) and schema > SCHEMA
+        return newer and (self.postponed_at is None or 0 <= time.time() - self.postponed_at < _NEWER_SECONDS)
 
     @property
     def callback_names(self) -> dict[str, str]:

@@ -13,12 +13,10 @@ class Outage:
 
     Args:
         most_seconds: For how long it may be.
-        doubt_seconds: For how long after an error a claim may have happened without its answer.
     """
 
-    def __init__(self, most_seconds: float, doubt_seconds: float) -> None:
-        self._most_seconds, self._doubt_seconds = most_seconds, doubt_seconds
-        self._unsure_until = 0.0
+    def __init__(self, most_seconds: float) -> None:
+        self._most_seconds = most_seconds
         self._since: float | None = None
         self._pause = 0.0
         self.reason: str | None = None
@@ -30,11 +28,6 @@ class Outage:
     def pausing(self) -> bool:
         """Whether it is too early to try again."""
         return time.monotonic() < self.retry_at
-
-    @property
-    def in_doubt(self) -> bool:
-        """Whether a claim may have happened without its answer."""
-        return time.monotonic() < self._unsure_until
 
     @property
     def too_long(self) -> bool:
@@ -51,7 +44,6 @@ class Outage:
         self._since = self._since or moment
         self._pause = min(_LONGEST_PAUSE_SECONDS, 2 * self._pause or 0.1)
         self.retry_at = moment + self._pause
-        self._unsure_until = moment + self._doubt_seconds
         self.reason = f"redis: {type(error).__name__}: {error}"
         logger.warning("{}; {} results wait; again in {:.1f} s", self.reason, waiting, self._pause)
         if self.too_long:

@@ -38,6 +38,7 @@ class Outcome:
         result: The return value of a finished job.
         attachments: What is stored beside it, by Redis key, and lives as long.
         refusal: Why a job failed or was stopped; of one that was put back, why, if there is a reason.
+        delay: Seconds after which a job that was put back is queued; 0 puts it at the front at once.
         ended_at: When it ended for this worker.
     """
 
@@ -46,6 +47,7 @@ class Outcome:
     result: dict[str, Any] | None = None
     attachments: Mapping[str, bytes] = field(default_factory=dict)
     refusal: Refusal | None = None
+    delay: float = 0.0
     ended_at: datetime = field(default_factory=now)
 
     @property

@@ -13,9 +13,9 @@ from rq.repeat import Repeat
 from rq.results import Result
 from rq.utils import now
 
-from rwkv_tts.keys import DEATHS_PREFIX, FUNCTION
+from rwkv_tts.keys import CANCELLED_PREFIX, DEATHS_PREFIX, FUNCTION
 from worker.broker.claim import EXECUTION_PREFIX, EXECUTIONS_PREFIX, Claimed
-from worker.broker.jobs import HeldJob
+from worker.broker.jobs import POSTPONED, HeldJob
 from worker.broker.outcome import Fate, Outcome
 from worker.broker.tolerance import is_malformed
 
@@ -73,6 +73,8 @@ class Recorder:
         with self._connection.pipeline() as pipeline:
             if outcome.fate is Fate.FINISHED:
                 self._record_success(outcome, pipeline)
+            elif outcome.delay:
+                self._record_delay(outcome, pipeline)
             elif outcome.fate is Fate.PUT_BACK:
                 outcome.claimed.queue._enqueue_job(outcome.claimed.job, pipeline=pipeline, at_front=True)
             elif outcome.tries_again:
@@ -81,6 +83,10 @@ class Recorder:
                 self._record_failure(outcome, pipeline)
             if outcome.fate is not Fate.PUT_BACK:
                 pipeline.delete(DEATHS_PREFIX + outcome.claimed.id)
+            if outcome.fate is not Fate.PUT_BACK and not outcome.tries_again:
+                pipeline.zrem(CANCELLED_PREFIX + outcome.claimed.job.origin, outcome.claimed.id)
+                if outcome.claimed.job.postponed_at is not None:
+                    pipeline.hdel(outcome.claimed.job.key, POSTPONED)
             self.forget(outcome.claimed, pipeline)
             return take(pipeline)
 
@@ -118,6 +124,11 @@ class Recorder:
         else:
             queue._enqueue_job(job, pipeline=pipeline, at_front=job.enqueue_at_front_on_retry)
         job.retries_left = left
+
+    def _record_delay(self, outcome: Outcome, pipeline: Pipeline) -> None:
+        job, moment = outcome.claimed.job, now()
+        outcome.claimed.queue.schedule_job(job, moment + timedelta(seconds=outcome.delay), pipeline=pipeline)
+        pipeline.hsetnx(job.key, POSTPONED, str(moment.timestamp()))
 
     def _record_failure(self, outcome: Outcome, pipeline: Pipeline) -> None:
         job, queue = outcome.claimed.job, outcome.claimed.queue

@@ -1,12 +1,14 @@
 -- Takes jobs off queues and starts them: a job is on a queue or it is running.
 --
--- KEYS: suspended flag, the worker's executions and hash, then for each queue its list and its started registry.
+-- KEYS: suspended flag, the worker's executions and hash, then for each queue its list, its started registry, the set
+-- of workers that may run its jobs, and its jobs that are to stop.
 -- ARGV: count, now, horizon, worker, lease, now as RQ writes it, prefixes of jobs, executions and executions of a
 -- job, jobs that run already, deaths of workers that make a job a suspect, prefix of the keys that count them, then
 -- an execution id for each job, how many jobs one queue may give before it is the next one's turn, and the most ids to
 -- drop at once: a script must end soon.
 -- Returns: suspended, ids that were dropped, the job must run alone, the next job must run alone, the jobs, each as
--- id, execution, index of its queue and the fields of its hash, and the ids that no job may have.
+-- id, execution, index of its queue, the fields of its hash and whether it is to stop, and the ids that no job may
+-- have.
 --
 -- A queue that is no list is left alone. A job whose id RQ would not write fails, or it would stay queued for ever.
 -- A suspect runs alone, so that it takes no other job along should it be what kills workers. A job's keys are written
@@ -32,8 +34,9 @@ local function runnable(id, job, runs)
 end
 repeat
   local before = #claimed
-  for k = 4, #KEYS, 2 do
-    local kind, last = redis.call('TYPE', KEYS[k]).ok, math.min(count, #claimed + in_a_row)
+  for k = 4, #KEYS, 4 do
+    local kind, notes = redis.call('TYPE', KEYS[k]).ok, redis.call('TYPE', KEYS[k + 3]).ok == 'zset'
+    local last = math.min(count, #claimed + in_a_row)
     while kind == 'list' and #claimed < last and dropped < most and alone + blocked == 0 do
       local id = redis.call('LINDEX', KEYS[k], 0)
       if not id then break end
@@ -49,7 +52,8 @@ repeat
       if fit then
         local execution = ARGV[13 + #claimed]
         local member = id .. ':' .. execution
-        claimed[#claimed + 1] = {id, execution, (k - 2) / 2, redis.call('HGETALL', job)}
+        local stop = notes and redis.call('ZSCORE', KEYS[k + 3], id)
+        claimed[#claimed + 1] = {id, execution, k / 4, redis.call('HGETALL', job), stop and 1 or 0}
         redis.call('HSET', ARGV[8] .. member, 'id', execution, 'job_id', id, 'created_at', now,
                    'last_heartbeat', now, 'worker_name', worker, 'lease', lease)
         redis.call('EXPIRE', ARGV[8] .. member, horizon)
@@ -57,6 +61,8 @@ repeat
         redis.call('EXPIRE', runs, horizon)
         redis.call('ZADD', KEYS[k + 1], now + horizon + #claimed * 1e-6, member)
         redis.call('SADD', KEYS[2], member)
+        redis.call('SADD', KEYS[k + 2], worker)
+        redis.call('EXPIRE', KEYS[k + 2], horizon)
         redis.call('HSET', job, 'status', 'started', 'started_at', iso, 'last_heartbeat', iso, 'worker_name', worker)
         redis.call('PERSIST', job)
       else
