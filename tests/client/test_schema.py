@@ -12,7 +12,6 @@ from rwkv_tts.attributes import ATTRIBUTES
 from rwkv_tts.keys import SCHEMA
 from rwkv_tts.refusal import RequestError
 from rwkv_tts.schema import (
-    FORMATS,
     MAX_METADATA_BYTES,
     MAX_REFERENCE_BYTES,
     SynthesisRequest,
@@ -327,8 +326,8 @@ def test_any_json_is_a_request_or_one_printable_line(value: Any) -> None:
 def test_the_schema_has_a_number_for_what_older_workers_do_not_know() -> None:
     """Another field or value: raise ``SCHEMA``, so that jobs with it wait for a worker that knows it."""
     fields = (
-        "text voice use_transcript reference reference_text age gender emotion pitch speed seed format temperature "
-        "top_p top_k max_seconds eos_guard metadata"
+        "text voice use_transcript reference reference_text age gender emotion pitch speed seed format "
+        "temperature top_p top_k max_seconds eos_guard metadata"
     )
     assert (SCHEMA, list(SynthesisRequest.model_fields)) == (1, fields.split())
-    assert FORMATS == ("wav", "flac", "ogg", "opus", "mp3", "pcm")
+    assert SynthesisRequest.model_fields["format"].description == f"one of {FORMATS}"
