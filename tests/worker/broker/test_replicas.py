@@ -57,7 +57,7 @@ def hand(connection: Redis, queue: Queue) -> Hand:
     name = uuid4().hex
     key = f"rq:worker:{name}"
     claimer = Claimer(connection, [queue], name, key, lease_key(name), 1 << 20, deadly=2)
-    committer = Committer(connection, name, key, 60, Replicas(connection, name, key, 1, 0.3))
+    committer = Committer(connection, name, key, 60, 60, Replicas(connection, name, key, 1, 0.3))
     one = Hand(name, connection, queue, claimer, committer)
     one.live()
     return one
