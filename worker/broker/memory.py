@@ -7,12 +7,13 @@ from typing import Any
 
 from loguru import logger
 from redis import Redis
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import RedisError
 from rq.queue import Queue
 from rq.worker_registration import REDIS_WORKER_KEYS
 
 from worker.broker.observer import Observer
 from worker.broker.outcome import Fate, Outcome
+from worker.broker.rights import is_missing
 
 _RESERVE = 0.1
 """Of the limit: for producers' jobs, for readers' buffers, and for results that are larger than those before."""
@@ -93,7 +94,7 @@ class Memory(Observer):
             for queue in self._queues:
                 pipeline.zcard(queue.started_job_registry.key)
             info, *counts = pipeline.execute(raise_on_error=False)
-        if isinstance(info, NoPermissionError) or str(info).startswith("unknown command"):
+        if is_missing(info):
             self._blind = True
             logger.warning("redis: INFO: {}; its memory is not watched", info)
             return

@@ -203,7 +203,7 @@ def create_app(connection: Redis, name: str, login: tuple[str, str] | None = Non
     web.Job, web.Queue, web.Worker, web.requeue_job = _Job, _Queue, _Worker, _requeue_job
     web.get_queue_registry_jobs_count = _page
     # It would open a connection for each request, from a URL that then has to hold the password.
-    web.from_url = lambda *_, **__: (None, current_app.redis_conn)
+    web.from_url = lambda *_, **__: (None, current_app.redis_conn)  # type: ignore[attr-defined]
 
     app = Flask("rq_dashboard")
     app.config["RQ_DASHBOARD_REDIS_URL"] = (name,)
