@@ -47,14 +47,38 @@ def read_only(connection: Redis) -> None:
     connection.replicaof("127.0.0.1", "1")
 
 
+def no_snapshot(connection: Redis) -> None:
+    """A folder is where the snapshot belongs, so that saving fails, as on a full disk."""
+    snapshot(connection).unlink(missing_ok=True)
+    snapshot(connection).mkdir()
+    connection.config_set("save", "3600 1")
+    connection.bgsave()
+    until(lambda: connection.info("persistence")["rdb_last_bgsave_status"] == "err")
+
+
+def snapshot(connection: Redis) -> Path:
+    settings = connection.config_get("d*")
+    return Path(settings["dir"], settings["dbfilename"])
+
+
 def relent(connection: Redis) -> None:
     """Take writes again."""
+    if snapshot(connection).is_dir():
+        snapshot(connection).rmdir()
+        connection.bgsave()
+        until(lambda: connection.info("persistence")["rdb_last_bgsave_status"] == "ok")
+        connection.config_set("save", "")
     connection.replicaof("NO", "ONE")
     connection.config_set("maxmemory", 0)
     connection.config_set("min-replicas-to-write", 0)
 
 
-REFUSALS: dict[str, Refuse] = {"OOM": full, "NOREPLICAS": too_few_replicas, "READONLY": read_only}
+REFUSALS: dict[str, Refuse] = {
+    "OOM": full,
+    "NOREPLICAS": too_few_replicas,
+    "READONLY": read_only,
+    "MISCONF": no_snapshot,
+}
 
 
 @pytest.fixture(scope="module", params=["valkey", "redis"])
@@ -214,7 +238,7 @@ def test_a_refusal_now_and_then_loses_and_fails_no_job(server: str, connection: 
     requests = [{"text": f"job {number}", "metadata": {"seconds": 0.01}} for number in range(300)]
     jobs = [plain.enqueue_call("worker.tasks.synthesize", kwargs={"request": one}).id for one in requests]
     with working(server, queue, script):
-        for refuse in [full, read_only, too_few_replicas] * 3:
+        for refuse in [*REFUSALS.values()] * 3:
             time.sleep(0.05)
             refuse(connection)
             time.sleep(0.1)
