@@ -115,7 +115,8 @@ class BatchWorker(BaseWorker):
         if dequeue_strategy != DequeueStrategy.DEFAULT:
             raise ValueError(f"dequeue_strategy: {str(dequeue_strategy)!r}; accepted: default, by priority")
         self._crew.intake.shift = Shift(burst, max_jobs, max_idle_time)
-        self.bootstrap(logging_level, date_format, log_format)
+        start = partial(self.bootstrap, logging_level, date_format, log_format)
+        self._outage.outlast(start, lambda: self.draining)
         for rq_queue in self.queues:
             rq_queue.get_redis_server_version()
         self._scheduler.start()

@@ -57,7 +57,7 @@ def no_snapshot(connection: Redis) -> None:
 
 
 def snapshot(connection: Redis) -> Path:
-    settings = connection.config_get("d*")
+    settings: Any = connection.config_get("d*")
     return Path(settings["dir"], settings["dbfilename"])
 
 
@@ -271,3 +271,16 @@ def test_a_worker_that_may_not_write_results_lives_on(server: str, connection: R
         until(lambda: status(queue, job) == JobStatus.FINISHED)
     assert len(script.started) == 1
     admin.acl_deluser("narrow")
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_worker_that_starts_while_redis_refuses_waits(
+    server: str, connection: Redis, queue: Queue, code: str
+) -> None:
+    job = enqueue(queue)
+    REFUSALS[code](connection)
+    with working(server, queue, Script()) as worker:
+        until(lambda: worker.trouble is not None)
+        relent(connection)
+        until(lambda: status(queue, job) == JobStatus.FINISHED)
+        assert worker.trouble is None
