@@ -13,7 +13,7 @@ _NEW_NETWORK = 0x40000000
 _DROP = """table ip chaos {{
     chain in {{
         type filter hook input priority 0
-        iifname "lo" numgen random mod 100 < {percent} drop
+        iifname "lo" numgen random mod 100 <= {most} drop
     }}
 }}
 """
@@ -45,7 +45,7 @@ class Namespace:
 
     def drop(self, percent: int) -> None:
         """Drop so many of a hundred packets, at random; TCP sends them again, later and later."""
-        _run(*self.command, "nft", "-f", "-", text=_DROP.format(percent=percent))
+        _run(*self.command, "nft", "-f", "-", text=_DROP.format(most=percent - 1))
 
     def pass_all(self) -> None:
         """Drop none."""

@@ -78,8 +78,8 @@ class Attempt:
 
 
 def _name(error: Exception) -> str:
-    """The code of Redis where there is one: redis-py has classes of its own for some."""
-    first = str(error).partition(" ")[0]
+    """The code of Redis where redis-py has no class for it."""
+    first = str(error).rpartition("caused error: ")[2].partition(" ")[0]
     return first if first.isupper() and first != "ERR" else type(error).__name__
 
 
