@@ -61,7 +61,7 @@ def show(run: Run, book: Book, figures: dict[str, Any], result: Audit) -> None:
             shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
             table.add_row(name.replace("_", " "), shown or "none")
     console.print(table)
-    seen = Table("fault", "times", "submit, s", "result, s", "a producer is told", "recovery, s")
+    seen = Table("fault", "times", "lasted, s", "submit, s", "result, s", "a producer is told", "recovery, s")
     for row in rows(views(book, run.tracker)):
         seen.add_row(*row)
     console.print(seen)

@@ -13,12 +13,14 @@ class View:
 
     Attributes:
         times: How often it happened.
+        lasted: Seconds, at most.
         submit, result: The longest submit and the longest wait for a result that met it and no other kind.
         errors: What they were told meanwhile.
         recovery: Seconds from its end until all jobs that it had hit ran again or had ended, at most.
     """
 
     times: int = 0
+    lasted: float | None = None
     submit: float | None = None
     result: float | None = None
     errors: list[str] = field(default_factory=list)
@@ -31,6 +33,7 @@ def views(book: Book, tracker: Tracker) -> dict[str, View]:
     for case in tracker.cases:
         view = found.setdefault(case.kind, View())
         view.times += 1
+        view.lasted = _longest(view.lasted, (case.until or case.at) - case.at)
         view.recovery = _longest(view.recovery, tracker.seconds(case, net=True))
     for seen in book.submits:
         if kind := _only_kind(seen, tracker.cases, after=False):
@@ -67,11 +70,12 @@ def _longest(one: float | None, other: float | None) -> float | None:
 
 
 def rows(found: dict[str, View]) -> Sequence[Sequence[str]]:
-    """Cells of a table: kind, times, submit, result, what producers were told, recovery."""
+    """Cells of a table: kind, times, its length, submit, result, what producers were told, recovery."""
     return [
         (
             kind,
             str(view.times),
+            _cell(view.lasted),
             _cell(view.submit),
             _cell(view.result),
             ", ".join(view.errors) or "nothing",

@@ -122,6 +122,10 @@ def connection(server: str) -> Iterator[Redis]:
 
 @pytest.fixture
 def hand(connection: Redis, queue: Queue) -> Hand:
+    return make_hand(connection, queue)
+
+
+def make_hand(connection: Redis, queue: Queue) -> Hand:
     name = uuid4().hex
     key = f"rq:worker:{name}"
     claimer = Claimer(connection, [queue], name, key, lease_key(name), 1 << 20, deadly=2)
@@ -189,6 +193,29 @@ def test_dependents_follow_once_when_redis_writes_again(
     assert (status(queue, first), queue.job_ids) == (JobStatus.FINISHED, [dependent])
     assert len(fetch(queue, first).results()) == 1
     assert leftovers(queue, hand) == []
+
+
+@pytest.mark.parametrize("right", ["-zrem", "-srem", "-del", "-rpush -lpush"])
+def test_a_want_of_a_right_in_the_midst_of_a_job_ends_no_job_twice(
+    server: str, connection: Redis, queue: Queue, right: str
+) -> None:
+    admin: Any = connection
+    admin.execute_command("ACL", "SETUSER", "narrow", "on", ">narrow", "+@all", "~*", "&*")
+    narrow = Redis(unix_socket_path=server.removeprefix("unix://"), username="narrow", password="narrow")
+    hand = make_hand(narrow, queue)
+    jobs = [enqueue(queue) for _ in range(4)]
+    waiting = outcomes(hand)
+    admin.execute_command("ACL", "SETUSER", "narrow", *right.split())
+    for _ in range(3):
+        with pytest.raises(ServerRefusalError, match="NOPERM"):
+            hand.committer.commit(waiting)
+    admin.execute_command("ACL", "SETUSER", "narrow", "+@all")
+    hand.committer.commit(waiting)
+    assert [status(queue, job).value for job in jobs] == ["finished", "failed", "stopped", "queued"]
+    assert [len(fetch(queue, job).results()) for job in jobs] == [1, 1, 1, 0]
+    assert queue.job_ids == [jobs[3]]
+    assert leftovers(queue, hand) == []
+    admin.acl_deluser("narrow")
 
 
 @contextmanager
