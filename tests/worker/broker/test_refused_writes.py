@@ -218,6 +218,25 @@ def test_a_want_of_a_right_in_the_midst_of_a_job_ends_no_job_twice(
     admin.acl_deluser("narrow")
 
 
+@pytest.mark.parametrize("right", ["-sadd", "-lpop", "-expire", "resetkeys ~rq:queue:* ~rq:job:* ~rq:wip:*"])
+def test_a_want_of_a_right_in_the_midst_of_a_claim_starts_no_job(
+    server: str, connection: Redis, queue: Queue, right: str
+) -> None:
+    admin: Any = connection
+    admin.execute_command("ACL", "SETUSER", "narrow", "on", ">narrow", "+@all", "~*", "&*")
+    narrow = Redis(unix_socket_path=server.removeprefix("unix://"), username="narrow", password="narrow")
+    hand = make_hand(narrow, queue)
+    job, before = enqueue(queue), connection.dbsize()
+    admin.execute_command("ACL", "SETUSER", "narrow", *right.split())
+    with pytest.raises(RedisError):
+        hand.claim()
+    assert (status(queue, job), queue.job_ids, connection.dbsize()) == (JobStatus.QUEUED, [job], before)
+    assert leftovers(queue, hand) == []
+    admin.execute_command("ACL", "SETUSER", "narrow", "+@all", "~*")
+    assert [claimed.id for claimed in hand.claim()] == [job]
+    admin.acl_deluser("narrow")
+
+
 @contextmanager
 def working(server: str, queue: Queue, script: Script) -> Iterator[BatchWorker]:
     """A worker that plays its jobs, in a thread, for the length of the block."""
