@@ -23,8 +23,15 @@ def why_no_namespaces() -> str | None:
     """Why packets cannot be dropped on this machine; None when they can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
-    missing = [program for program in ("ip", "nft") if not shutil.which(program)]
-    return f"not installed: {', '.join(missing)} (iproute2, nftables)" if missing else None
+    if missing := [program for program in ("ip", "nft") if not shutil.which(program)]:
+        return f"not installed: {', '.join(missing)} (iproute2, nftables)"
+    try:
+        probe = Namespace(f"chaos-probe-{os.getpid()}")
+        probe.drop(1)
+        probe.close()
+    except (subprocess.CalledProcessError, OSError) as error:
+        return f"network namespaces: {error}"
+    return None
 
 
 class Namespace:

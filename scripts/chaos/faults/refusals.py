@@ -8,7 +8,7 @@ from typing import Any
 from chaos.faults.kind import Scene
 from chaos.server import WORKER
 
-RIGHTS = ("-@write", "-xadd", "-zrem", "-lpop", "-eval -evalsha", "-publish", "resetkeys ~rq:*")
+RIGHTS = ("-@write", "-xadd", "-zrem", "-sadd", "-lpop", "-del", "-eval -evalsha", "-publish", "resetkeys ~rq:*")
 """What is taken from the workers, one of them at a time."""
 
 

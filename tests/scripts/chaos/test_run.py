@@ -1,6 +1,7 @@
 """The chaos test at its smallest: faults of several kinds, and no job lost or duplicated."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -16,10 +17,12 @@ from rq.serializers import JSONSerializer
 
 from chaos.audit import audit
 from chaos.book import Book, Seen
-from chaos.clock import HOUR, Clock, build_library
+from chaos.clock import HOUR, Clock, build_library, why_no_clocks
 from chaos.command import parse
 from chaos.faults.kind import Target
 from chaos.faults.table import KINDS, available
+from chaos.namespace import Namespace, why_no_namespaces
+from chaos.network import Proxy
 from chaos.plan import Fault, make_plan
 from chaos.recovery import Case, Tracker, percentile
 from chaos.seen import views
@@ -111,6 +114,7 @@ def test_what_a_producer_saw_counts_for_the_one_kind_that_it_met() -> None:
     assert (found["restart"].times, found["restart"].submit) == (1, None)
 
 
+@pytest.mark.skipif(why_no_clocks() is not None, reason=str(why_no_clocks()))
 def test_a_clock_is_stepped_while_its_process_runs(tmp_path: Path) -> None:
     clock = Clock(tmp_path / "step", build_library(tmp_path))
     program = "import time\nwhile input(): print(time.time(), time.monotonic(), flush=True)"
@@ -136,3 +140,20 @@ def test_percentile() -> None:
     assert percentile([], 0.5) is None
     assert percentile([1.0, 2.0, 3.0], 0.5) == 2.0
     assert percentile([float(i) for i in range(1, 101)], 0.99) == 99.0
+
+
+@pytest.mark.skipif(why_no_namespaces() is not None, reason=str(why_no_namespaces()))
+def test_packets_are_dropped_in_a_namespace_until_they_pass_again(tmp_path: Path) -> None:
+    with embedded_redis() as url:
+        namespace = Namespace(f"chaos-test-{os.getpid()}")
+        proxy = Proxy(tmp_path / "unused", Path(url.removeprefix("unix://")), "default", namespace)
+        ask = "import sys, redis; redis.Redis.from_url(sys.argv[1], socket_connect_timeout=0.5).ping()"
+        command = [*namespace.command, sys.executable, "-c", ask, proxy.url]
+        try:
+            assert subprocess.run(command, check=False).returncode == 0
+            namespace.drop(100)
+            assert b"timed out" in subprocess.run(command, capture_output=True, check=False).stderr.lower()
+            namespace.pass_all()
+            assert subprocess.run(command, check=False).returncode == 0
+        finally:
+            proxy.close()
