@@ -53,9 +53,8 @@ class Tracker:
     registry: str
     cases: list[Case] = field(default_factory=list)
 
-    def add(self, case: Case) -> Case:
+    def add(self, case: Case) -> None:
         self.cases.append(case)
-        return case
 
     def look(self, connection: Redis, moment: float) -> None:
         """Bring all open cases up to date; may raise RedisError, then nothing has changed."""

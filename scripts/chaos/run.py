@@ -113,34 +113,38 @@ class Run:
             return sum(pipeline.execute())
 
     def _strike(self, fault: Fault) -> None:
-        """Begin a fault, at the worker that the plan names or the next that is free."""
-        slots, of_all = self.fleet.slots, fault.kind.target is Target.SERVER
-        free = slots if of_all else self.fleet.free()
-        late = self._server_is_hit if of_all else not free
-        if late:
+        """Begin a fault, at the worker that the plan names or the next that is free; later when there is none."""
+        of_all = fault.kind.target is Target.SERVER
+        free = self.fleet.slots if of_all else self.fleet.free()
+        if not free or (of_all and self._server_is_hit):
             self._in(TRY_AGAIN_SECONDS, lambda: self._strike(fault))
             return
-        slot = min(free, key=lambda slot: (slot.number - fault.worker) % len(slots))
+        number = len(self.fleet.slots)
+        slot = min(free, key=lambda slot: (slot.number - fault.worker) % number)
         producer = fault.seed % len(self.fleet.producer_networks)
-        networks = [slot.proxy, self.fleet.producer_networks[producer]]
-        scene = Scene(self.server, slot, networks, fault.seconds, Random(fault.seed))  # noqa: S311 - no secret
-        act = fault.kind.act(scene)
+        act = fault.kind.act(self._scene(fault, slot, producer))
         if fault.kind.told:
             slot.busy = True
             act.__enter__()
             return
-        worker = None if of_all else slot.name
-        case = Case(fault.kind.name, worker, time.monotonic())
+        case = Case(fault.kind.name, None if of_all else slot.name, time.monotonic())
         case.network = producer if fault.kind.target is Target.NETWORK else None
+        self._begin(act, case, slot, fault.seconds)
+
+    def _scene(self, fault: Fault, slot: Slot, producer: int) -> Scene:
+        networks = (slot.proxy, self.fleet.producer_networks[producer])
+        return Scene(self.server, slot, networks, fault.seconds, Random(fault.seed))  # noqa: S311 - no secret
+
+    def _begin(self, act: AbstractContextManager[None], case: Case, slot: Slot, seconds: float) -> None:
         self.tracker.add(case)
-        if of_all:
-            self._look()
+        if case.worker is None:
+            self._look()  # at what runs now: while the fault lasts nobody may be able to tell
             self._server_is_hit = True
         else:
             slot.busy = True
         self._lasting.append(act)
         act.__enter__()
-        self._in(fault.seconds, lambda: self._end(act, case, slot))
+        self._in(seconds, lambda: self._end(act, case, slot))
 
     def _end(self, act: AbstractContextManager[None], case: Case, slot: Slot) -> None:
         self._lasting.remove(act)
