@@ -29,6 +29,7 @@ from worker.broker.commit import Committer, ServerRefusalError
 from worker.broker.connection import worker_connection
 from worker.broker.jobs import HeldJob
 from worker.broker.outcome import Fate, Outcome
+from worker.broker.recovery import Recovery
 from worker.broker.rules import Rules
 
 AUDIO = b"a" * 4096
@@ -235,6 +236,45 @@ def test_a_want_of_a_right_in_the_midst_of_a_claim_starts_no_job(
     admin.execute_command("ACL", "SETUSER", "narrow", "+@all", "~*")
     assert [claimed.id for claimed in hand.claim()] == [job]
     admin.acl_deluser("narrow")
+
+
+@pytest.mark.parametrize("right", ["-lpush", "-incr", "-hset", "-del"])
+def test_a_want_of_a_right_in_the_midst_of_a_recovery_loses_no_job(
+    server: str, connection: Redis, queue: Queue, hand: Hand, right: str
+) -> None:
+    admin: Any = connection
+    job = enqueue(queue)
+    hand.claim()
+    hand.die()
+    admin.execute_command("ACL", "SETUSER", "narrow", "on", ">narrow", "+@all", "~*", "&*", *right.split())
+    narrow = Redis(unix_socket_path=server.removeprefix("unix://"), username="narrow", password="narrow")
+    other = make_hand(narrow, queue)
+    recovery = Recovery(narrow, other.name, lease_key(other.name), 3, other.claimer)
+    with pytest.raises(RedisError):
+        recovery.run(queue, 0.001)
+    assert status(queue, job) == JobStatus.STARTED
+    assert queue.started_job_registry.get_job_ids() == [job]
+    admin.execute_command("ACL", "SETUSER", "narrow", "+@all")
+    recovery.run(queue, 0.001)
+    assert (status(queue, job), queue.job_ids, leftovers(queue, hand)) == (JobStatus.QUEUED, [job], [])
+    admin.acl_deluser("narrow")
+
+
+def test_a_queue_that_is_no_list_loses_no_job_of_a_dead_worker(
+    connection: Redis, queue: Queue, hand: Hand
+) -> None:
+    job = enqueue(queue)
+    hand.claim()
+    hand.die()
+    connection.hset(queue.key, "no", "list")
+    other = make_hand(connection, queue)
+    recovery = Recovery(connection, other.name, lease_key(other.name), 3, other.claimer)
+    recovery.run(queue, 0.001)
+    assert queue.started_job_registry.get_job_ids() == [job]
+    connection.delete(queue.key)
+    time.sleep(0.01)
+    recovery.run(queue, 0.001)
+    assert (status(queue, job), queue.job_ids, leftovers(queue, hand)) == (JobStatus.QUEUED, [job], [])
 
 
 @contextmanager

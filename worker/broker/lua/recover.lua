@@ -7,7 +7,19 @@
 -- An execution is dead when the lease that it names is gone, or, where it names none (another kind of worker), when
 -- its time in the registry has run out. What no RQ writes there, ids that no job has and keys of other types, is
 -- removed or read as nothing.
+--
+-- A right that is missing in the midst, or a queue that is no list, would leave a job in no place: then nothing is done.
 local worker, lease, now, horizon = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+if not string.match(redis.call('TYPE', KEYS[2]).ok, '^[ln]') then return {0, {}} end
+for _, command in ipairs(redis.acl_check_cmd and { -- since Redis 7.0
+  {'ZREM', KEYS[1], ''}, {'LPUSH', KEYS[2], ''}, {'INCR', ARGV[7]}, {'EXPIRE', ARGV[7], 1}, {'HSET', ARGV[8], '', ''},
+  {'DEL', ARGV[9]}, {'HSET', ARGV[9], '', ''}, {'EXPIRE', ARGV[9], 1}, {'ZADD', KEYS[1], 1, ''},
+  {'SADD', string.format(ARGV[11], worker), ''},
+} or {}) do
+  if not redis.acl_check_cmd(unpack(command)) then
+    error('NOPERM this user may not run ' .. command[1] .. ' as recovery needs')
+  end
+end
 if not redis.call('SET', KEYS[3], worker, 'NX', 'PX', ARGV[1]) then return {0, {}} end
 local alive, back, exhausted = {[lease] = 1}, {}, {}
 local function dead(fields, score)
