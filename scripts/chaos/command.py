@@ -1,6 +1,6 @@
 """Kill workers, cut networks, have Redis refuse, restart and forget; then audit that every job ended exactly once.
 
-    python scripts/chaos --jobs 10000 --faults 60
+    python scripts/chaos --jobs 10000 --faults 44
     python scripts/chaos --quick --kinds oom,misconf --server /usr/bin/redis-server
 
 Producers submit jobs to a server whose append-only file is synced at every write; workers run them in no-op rows
@@ -70,8 +70,8 @@ def parse(arguments: Sequence[str] | None) -> tuple[Options, list[str], Path | N
     )
     add, lease = parser.add_argument, Rules.model_fields["lease_timeout"].default
     add("--jobs", type=int, default=10_000, help="jobs to submit")
-    add("--seconds", type=float, default=240.0, help="time over which jobs are spread, and most of it faults")
-    add("--faults", type=int, default=54, help="how many faults, of all kinds as many")
+    add("--seconds", type=float, default=510.0, help="time over which jobs are spread, and most of it faults")
+    add("--faults", type=int, default=44, help="how many faults, of all kinds as many")
     add("--kinds", default="", help=f"only these, comma between: {', '.join(KINDS)}")
     add("--server", type=Path, help="redis-server or valkey-server, in place of the embedded one")
     add("--producers", type=int, default=2, help="producer processes")

@@ -46,7 +46,7 @@ def test_quick_run(seed: str) -> None:
 
 
 def plan(seed: int) -> list[Fault]:
-    options, _, _ = parse(["--seed", str(seed), "--faults", "60", "--lease", "12"])
+    options, _, _ = parse(["--seed", str(seed), "--faults", "60", "--lease", "12", "--seconds", "240"])
     return make_plan(list(KINDS.values()), options)
 
 
