@@ -41,7 +41,8 @@ from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
 from chaos.fleet import end
-from chaos.ledger import Audit, audit
+from chaos.audit import Audit, audit
+from chaos.book import read
 from chaos.producer import GOOD
 from chaos.recovery import spread
 from chaos.sentinels import ReplicatedServer
@@ -85,7 +86,8 @@ class Producer(threading.Thread):
                 while not self._submit(job_id):
                     time.sleep(AGAIN_SECONDS)
                 self.seconds.append(time.monotonic() - before)
-                ledger.write(json.dumps({"id": job_id, "kind": GOOD}) + "\n")
+                line = {"id": job_id, "kind": GOOD, "at": time.time(), "took": self.seconds[-1], "errors": []}
+                ledger.write(json.dumps(line) + "\n")
                 if self._over.wait(max(0.0, start + number / self._rate - time.monotonic())):
                     return
 
@@ -168,7 +170,7 @@ def run(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], Audi
         for producer in producers:
             producer.stop()
         drain(connection, queue)
-        result = audit(connection, queue, [producer.ledger for producer in producers], real=False)
+        result = audit(connection, queue, read([producer.ledger for producer in producers]), (), real=False)
         figures = report(options, result, producers, sorted(seconds), time.monotonic() - start)
         figures["failovers_unasked"] = server.epoch() - options.failovers
     return figures, result

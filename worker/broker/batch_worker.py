@@ -116,10 +116,11 @@ class BatchWorker(BaseWorker):
             ClusterError: Redis is a cluster whose nodes would have to share a job.
         """
         turns = Turns(self.queues, dequeue_strategy)
-        check_cluster(self.connection)
         self._begin_anew()
+        self._crew.outage.outlast(partial(check_cluster, self.connection), lambda: self.draining)
         self._crew.intake.shift, self._crew.claimer.turns = Shift(burst, max_jobs, max_idle_time), turns
-        self.bootstrap(logging_level, date_format, log_format)
+        start = partial(self.bootstrap, logging_level, date_format, log_format)
+        self._crew.outage.outlast(start, lambda: self.draining)
         for rq_queue in self.queues:
             rq_queue.get_redis_server_version()
         self._crew.claimer.disown()

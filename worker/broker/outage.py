@@ -1,6 +1,7 @@
 """A Redis that is away: when to try again, and when to give up."""
 
 import time
+from collections.abc import Callable
 
 from loguru import logger
 from redis.exceptions import RedisError
@@ -33,6 +34,24 @@ class Outage:
     def too_long(self) -> bool:
         """Whether it is time to give up."""
         return self._since is not None and time.monotonic() - self._since > self._most_seconds
+
+    def outlast(self, act: Callable[[], object], stopped: Callable[[], bool]) -> None:
+        """Repeat what Redis refuses, until it does not.
+
+        Raises:
+            redis.exceptions.RedisError: It is time to give up, or somebody has ``stopped`` it.
+        """
+        while True:
+            try:
+                act()
+            except RedisError as error:
+                self.met(error, waiting=0)
+                if self.too_long or stopped():
+                    raise
+                time.sleep(self._pause)
+            else:
+                self.over()
+                return
 
     def over(self) -> None:
         """Redis has answered."""

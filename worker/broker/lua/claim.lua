@@ -32,6 +32,15 @@ local function runnable(id, job, runs)
   if status == 'started' then return redis.call('ZCOUNT', runs, '(' .. now, '+inf') == 0 end
   return status ~= 'canceled' and status ~= 'finished'
 end
+-- A right that is missing in the midst of them would leave a job started and queued. (The check: since Redis 7.0.)
+local function all_or_none(commands)
+  for _, command in ipairs(commands) do
+    if redis.acl_check_cmd and not redis.acl_check_cmd(unpack(command)) then
+      error('NOPERM this user may not run ' .. command[1] .. ' as the start of a job needs')
+    end
+  end
+  for _, command in ipairs(commands) do redis.call(unpack(command)) end
+end
 repeat
   local before = #claimed
   for k = 4, #KEYS, 4 do
@@ -54,21 +63,24 @@ repeat
         local member = id .. ':' .. execution
         local stop = notes and redis.call('ZSCORE', KEYS[k + 3], id)
         claimed[#claimed + 1] = {id, execution, k / 4, redis.call('HGETALL', job), stop and 1 or 0}
-        redis.call('HSET', ARGV[8] .. member, 'id', execution, 'job_id', id, 'created_at', now,
-                   'last_heartbeat', now, 'worker_name', worker, 'lease', lease)
-        redis.call('EXPIRE', ARGV[8] .. member, horizon)
-        redis.call('ZADD', runs, now + horizon, execution)
-        redis.call('EXPIRE', runs, horizon)
-        redis.call('ZADD', KEYS[k + 1], now + horizon + #claimed * 1e-6, member)
-        redis.call('SADD', KEYS[2], member)
-        redis.call('SADD', KEYS[k + 2], worker)
-        redis.call('EXPIRE', KEYS[k + 2], horizon)
-        redis.call('HSET', job, 'status', 'started', 'started_at', iso, 'last_heartbeat', iso, 'worker_name', worker)
-        redis.call('PERSIST', job)
+        all_or_none({
+          {'HSET', ARGV[8] .. member, 'id', execution, 'job_id', id, 'created_at', now, 'last_heartbeat', now,
+           'worker_name', worker, 'lease', lease},
+          {'EXPIRE', ARGV[8] .. member, horizon},
+          {'ZADD', runs, now + horizon, execution},
+          {'EXPIRE', runs, horizon},
+          {'ZADD', KEYS[k + 1], now + horizon + #claimed * 1e-6, member},
+          {'SADD', KEYS[2], member},
+          {'SADD', KEYS[k + 2], worker},
+          {'EXPIRE', KEYS[k + 2], horizon},
+          {'HSET', job, 'status', 'started', 'started_at', iso, 'last_heartbeat', iso, 'worker_name', worker},
+          {'PERSIST', job},
+          {'LPOP', KEYS[k]},
+        })
       else
         dropped = dropped + 1
+        redis.call('LPOP', KEYS[k])
       end
-      redis.call('LPOP', KEYS[k])
     end
   end
 until #claimed == before or in_a_row >= count

@@ -12,9 +12,21 @@
 -- worker), and some of those that have had no heartbeat for a while: their worker has gone without a trace, or does
 -- not count them as its own. What no RQ writes there, ids that no job has and keys of other types, is removed or read
 -- as nothing.
+--
+-- A right that is missing in the midst, or a queue that is no list, would leave a job in no place: then nothing is done.
 local worker, lease, now, horizon, attempts, most, silence = ARGV[2], ARGV[3], unpack(ARGV, 4, 8)
 local deaths_of, jobs, executions, runs_of, worker_runs, leases = unpack(ARGV, 10)
 now, horizon, most, attempts = tonumber(now), tonumber(horizon), tonumber(most), tonumber(attempts)
+if not string.match(redis.call('TYPE', KEYS[2]).ok, '^[ln]') then return {0, {}, 0} end
+for _, command in ipairs(redis.acl_check_cmd and { -- since Redis 7.0
+  {'ZREM', KEYS[1], ''}, {'LPUSH', KEYS[2], ''}, {'INCR', deaths_of}, {'EXPIRE', deaths_of, 1}, {'HSET', jobs, '', ''},
+  {'DEL', executions}, {'HSET', executions, '', ''}, {'EXPIRE', executions, 1}, {'ZADD', KEYS[1], 1, ''},
+  {'SADD', string.format(worker_runs, worker), ''}, {'SREM', KEYS[4], ''},
+} or {}) do
+  if not redis.acl_check_cmd(unpack(command)) then
+    error('NOPERM this user may not run ' .. command[1] .. ' as recovery needs')
+  end
+end
 if not redis.call('SET', KEYS[3], worker, 'NX', 'PX', ARGV[1]) then return {0, {}, 0} end
 local alive, dead, back, exhausted = {[lease] = 1}, {}, 0, {}
 local function lives(key)
