@@ -40,9 +40,9 @@ from rq.exceptions import DuplicateJobError
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
-from chaos.fleet import end
 from chaos.audit import Audit, audit
 from chaos.book import read
+from chaos.fleet import end
 from chaos.producer import GOOD
 from chaos.recovery import spread
 from chaos.sentinels import ReplicatedServer
@@ -86,7 +86,7 @@ class Producer(threading.Thread):
                 while not self._submit(job_id):
                     time.sleep(AGAIN_SECONDS)
                 self.seconds.append(time.monotonic() - before)
-                line = {"id": job_id, "kind": GOOD, "at": time.time(), "took": self.seconds[-1], "errors": []}
+                line = {"id": job_id, "kind": GOOD, "at": before, "took": self.seconds[-1], "errors": []}
                 ledger.write(json.dumps(line) + "\n")
                 if self._over.wait(max(0.0, start + number / self._rate - time.monotonic())):
                     return
