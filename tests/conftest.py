@@ -24,6 +24,7 @@ from worker.cli.embedded import embedded_redis
 
 WideResults = Callable[[Tensor, int], AbstractContextManager[list[str]]]
 GOLDEN_VARIABLE = "RWKV_TTS_GOLDEN"
+FAILURE_TTL = 7 * 86400
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +68,7 @@ def make_hand(connection: Redis, queue: Queue) -> MakeHand:
         name = uuid4().hex
         key = f"rq:worker:{name}"
         claimer = Claimer(connection, [queue, *more], name, key, lease_key(name), 1 << 20, deadly=2)
-        hand = Hand(name, connection, queue, claimer, Committer(connection, name, key, result_ttl))
+        hand = Hand(name, connection, queue, claimer, Committer(connection, name, key, result_ttl, FAILURE_TTL))
         hand.live()
         return hand
 

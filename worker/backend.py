@@ -13,6 +13,7 @@ from rwkv_tts.refusal import Cause, Refusal, RequestError
 from rwkv_tts.schema import SynthesisRequest, SynthesisResult, parse_request
 from rwkv_tts.tuning import Tunable, TuningError, changed
 from rwkv_tts.voice_store import VoiceStore
+from worker import __version__
 from worker.broker.backend import BackendBrokenError, Ended, Made
 from worker.broker.meter import Meter
 from worker.delivery.attachments import attachments
@@ -89,9 +90,21 @@ class SpeechBackend:
             vocoder_batch=1 if settings.device == "cpu" else _PARTS_AT_ONCE,
             clone_batch=1 if settings.device == "cpu" else _RECORDINGS_AT_ONCE,
         )
+        self._speech = speech
         self.cancel = self.pipeline.cancel
         self.room = self.pipeline.free_rows
         self.close = self.pipeline.close
+
+    def expect(self, requests: Sequence[Any]) -> None:
+        """Fetch the voices that these name, in one round trip.
+
+        Raises:
+            redis.exceptions.RedisError: Redis is away.
+        """
+        named = [request.get("voice") for request in requests if isinstance(request, dict)]
+        speech = self.pipeline.speech
+        voices = speech.voices.now(name for name in named if isinstance(name, str))
+        self._speech = replace(speech, voices=voices)
 
     def submit(self, job_id: str, request: Any, queued: float, before: Sequence[bytes]) -> None:
         """Start a job that waited ``queued`` seconds.
@@ -102,7 +115,7 @@ class SpeechBackend:
             redis.exceptions.RedisError: Redis is away, and with it the voices.
         """
         parsed = parse_request(request)
-        self.pipeline.submit(make_utterance(self.pipeline.speech, job_id, parsed, queued, before))
+        self.pipeline.submit(make_utterance(self._speech, job_id, parsed, queued, before))
 
     def progress(self) -> int | None:
         """A number that changes whenever any job advances; None when there is nothing to do.
@@ -186,7 +199,7 @@ class SpeechBackend:
             self._post(Ended(utterance.id, refusal=utterance.refusal))
         else:
             try:
-                ended, result = finished(utterance, self.pipeline.sample_rate)
+                ended, result = finished(utterance, self.pipeline.speech)
             except Exception as error:  # noqa: BLE001 - or the job would never end
                 logger.exception("a result cannot be summed up")
                 problem = f"{type(error).__name__}: {error}"
@@ -196,8 +209,15 @@ class SpeechBackend:
             self._spoken(result)
 
 
-def finished(utterance: Utterance, sample_rate: int) -> tuple[Ended, SynthesisResult]:
+def finished(utterance: Utterance, speech: SpeechModel) -> tuple[Ended, SynthesisResult]:
     """What to record of an utterance that has its audio."""
-    result = make_result(utterance, sample_rate)
+    sample_rate = speech.codec.sample_rate
+    maker = {
+        "model": speech.config.name,
+        "model_sha256": speech.sha256,
+        "engine": speech.model.description,
+        "version": __version__,
+    }
+    result = make_result(utterance, sample_rate).model_copy(update=maker)
     stored = attachments(utterance.id, utterance.audio, kept_tokens(utterance, sample_rate))
-    return Ended(utterance.id, result.model_dump(mode="json"), stored), result
+    return Ended(utterance.id, result.model_dump(mode="json", exclude={"worker"}), stored), result

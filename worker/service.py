@@ -6,20 +6,25 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
+from prometheus_client.registry import Collector
+from redis import Redis
+
 from worker.backend import SpeechBackend, WarmUpError, load_speech
-from worker.broker.backend import Ended, Made
+from worker.broker.backend import Ended, Made, MakeBackend
 from worker.broker.batch_worker import BatchWorker, ExitCode
 from worker.broker.callbacks import CallbackError
-from worker.broker.connection import wait_for_redis, worker_connection
+from worker.broker.connection import ClusterError, wait_for_redis, worker_connection
+from worker.broker.lease import NameTakenError
+from worker.broker.rights import MissingCommandError, check_rights
 from worker.ops.health import Health, HealthServer
 from worker.ops.journal import Journal
 from worker.ops.metrics import Metrics
 from worker.ops.profiling import StepProfile
-from worker.ops.readings import DeviceReadings, EngineReadings, QueueReadings, StageReadings
+from worker.ops.readings import DeviceReadings, EngineReadings, MemoryReadings, QueueReadings, StageReadings
 from worker.settings import Settings
 from worker.speech.config import ModelError
 
-_JOBS_PER_ROW = 2
+JOBS_PER_ROW = 2
 """While the audio of one job is made, its row already decodes the next."""
 
 _SCRAPE_SECONDS = 1.0
@@ -29,7 +34,7 @@ class UnusableError(RuntimeError):
     """A worker cannot start as it is set up.
 
     Attributes:
-        what: What is wrong: settings, model or warm-up.
+        what: What is wrong: settings, model, warm-up or redis.
         reason: One line.
     """
 
@@ -47,17 +52,19 @@ def run_worker(settings: Settings, url: str, *, burst: bool, profile_steps: int 
         UnusableError: It cannot start.
     """
     metrics, health = Metrics(), Health()
-    with _health_server(settings, metrics, health):
+    with health_server(settings, metrics, health):
         try:
             worker = _make_worker(settings, url, metrics, health, profile_steps)
+            health.worker = worker
+            worker.work(burst=burst, logging_level=None, dequeue_strategy=settings.dequeue_strategy)
         except ModelError as error:
             raise UnusableError("model", error) from error
         except WarmUpError as error:
             raise UnusableError("warm-up", error) from error
-        except CallbackError as error:
+        except (CallbackError, NameTakenError) as error:
             raise UnusableError("settings", error) from error
-        health.worker = worker
-        worker.work(burst=burst, logging_level=None)
+        except (ClusterError, MissingCommandError) as error:
+            raise UnusableError("redis", error) from error
     return worker.exit_code
 
 
@@ -65,9 +72,38 @@ def _make_worker(
     settings: Settings, url: str, metrics: Metrics, health: Health, profile_steps: int
 ) -> BatchWorker:
     connection = worker_connection(url)
+    make_backend = speaking(settings, connection, metrics, health, profile_steps)
+    wait_for_redis(connection, settings.outage_timeout)  # it may have gone while the model was loaded
+    check_rights(connection, settings.commit_replicas)
+    show_redis(metrics, worker_connection(url, _SCRAPE_SECONDS), settings)
+    return BatchWorker(
+        connection,
+        make_backend,
+        settings,
+        max_jobs=JOBS_PER_ROW * settings.max_rows,
+        name=settings.name,
+        observers=(metrics, Journal()),
+    )
+
+
+def show_redis(metrics: Metrics, connection: Redis, settings: Settings) -> None:
+    """Let metrics tell of the queues and of memory; the connection's timeouts bound how long that takes."""
+    metrics.registry.register(QueueReadings(connection, settings.queue))
+    metrics.registry.register(MemoryReadings(connection))
+
+
+def speaking(
+    settings: Settings, connection: Redis, metrics: Metrics, health: Health, profile_steps: int = 0
+) -> MakeBackend:
+    """Load the model; what is returned makes it speak.
+
+    Raises:
+        ModelError: It cannot be loaded.
+    """
     speech = load_speech(settings, connection)
     metrics.show_engine(speech.model.description)
-    wait_for_redis(connection, settings.outage_timeout)  # it may have gone while the model was loaded
+    metrics.registry.register(DeviceReadings(settings.device))
+    shown: list[Collector] = []
 
     def make_backend(post: Callable[[Ended | Made], None], freed: Callable[[], None]) -> SpeechBackend:
         health.starting = "the model is warming up"
@@ -76,22 +112,18 @@ def _make_worker(
         if profile_steps:
             path = Path(f"profile-{os.getpid()}.json").absolute()
             backend.pipeline.replace_step(partial(StepProfile, steps=profile_steps, path=path))
-        metrics.registry.register(EngineReadings(backend.pipeline.stats, backend.pipeline.scheduler))
-        metrics.registry.register(StageReadings(backend.pipeline.busy_seconds))
+        while shown:  # of an earlier one, whose work is over
+            metrics.registry.unregister(shown.pop())
+        shown.append(EngineReadings(backend.pipeline.stats, backend.pipeline.scheduler))
+        shown.append(StageReadings(backend.pipeline.busy_seconds))
+        for reading in shown:
+            metrics.registry.register(reading)
         return backend
 
-    metrics.registry.register(QueueReadings(worker_connection(url, _SCRAPE_SECONDS), settings.queue))
-    metrics.registry.register(DeviceReadings(settings.device))
-    return BatchWorker(
-        connection,
-        make_backend,
-        settings,
-        max_jobs=_JOBS_PER_ROW * settings.max_rows,
-        observers=(metrics, Journal()),
-    )
+    return make_backend
 
 
-def _health_server(settings: Settings, metrics: Metrics, health: Health) -> AbstractContextManager[object]:
+def health_server(settings: Settings, metrics: Metrics, health: Health) -> AbstractContextManager[object]:
     """Shows metrics and health for the length of a block, if there is a port for them."""
     if settings.metrics_port is None:
         return nullcontext()

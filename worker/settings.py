@@ -37,6 +37,14 @@ class Settings(BaseSettings, Rules, Tunable):
     redis_password_file: Path | None = Field(
         default=None, description="file with the password of the Redis URL, which then needs none"
     )
+    name: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="RQ's name of the worker, its own among all; a random one when unset",
+    )
+    dequeue_strategy: Literal["default", "round_robin", "random"] = Field(
+        default="default", description="how several queues are served: by priority, in turn or at random"
+    )
     device: str = Field(default="cpu", description="torch device, for example cpu or cuda:0")
     engine: EngineName = Field(
         default="auto",

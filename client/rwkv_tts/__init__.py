@@ -14,6 +14,7 @@ from rwkv_tts.schema import SynthesisRequest as SynthesisRequest
 from rwkv_tts.schema import SynthesisResult as SynthesisResult
 from rwkv_tts.schema import parse_request as parse_request
 from rwkv_tts.submission import QueueFullError as QueueFullError
+from rwkv_tts.submission import UnconfirmedError as UnconfirmedError
 from rwkv_tts.tuner import NoWorkerError as NoWorkerError
 from rwkv_tts.tuner import Tuned as Tuned
 from rwkv_tts.voice_store import VoiceStore as VoiceStore

@@ -8,11 +8,13 @@ import asyncio
 from typing import Any
 
 from redis import asyncio as redis_asyncio
+from rq.job import Job
 
 from rwkv_tts.client import TTSClient
+from rwkv_tts.connection import connect_async
 from rwkv_tts.listening import AsyncSpeechStream
 from rwkv_tts.load import Busyness, QueueLoad
-from rwkv_tts.results import BLOCK_SECONDS, Speech, fetch_job, look, results_key
+from rwkv_tts.results import BLOCK_SECONDS, Found, Speech, drop, fetch_job, look, results_key
 from rwkv_tts.tuner import Tuned
 from rwkv_tts.voices import Voice
 
@@ -55,17 +57,20 @@ class AsyncTTSClient:
     connection to Redis.
 
     Args:
-        redis: A Redis URL.
+        redis: A URL of Redis or of its Sentinels, as ``rwkv_tts.connection`` has it.
         queue: Queue name.
         max_queue: Jobs that may wait; the limit that the workers announce when None.
+        commit_replicas: Replicas of Redis that must have a job before ``submit`` returns.
 
     Attributes:
         voices: The voices kept in this Redis.
     """
 
-    def __init__(self, redis: str, queue: str = "tts", max_queue: int | None = None) -> None:
-        self._client = TTSClient(redis, queue, max_queue)
-        self._waiting: redis_asyncio.Redis = redis_asyncio.Redis.from_url(redis)
+    def __init__(
+        self, redis: str, queue: str = "tts", max_queue: int | None = None, *, commit_replicas: int = 0
+    ) -> None:
+        self._client = TTSClient(redis, queue, max_queue, commit_replicas=commit_replicas)
+        self._waiting: redis_asyncio.Redis = connect_async(redis)
         self.queue = queue
         self.voices = AsyncVoiceStore(self._client)
 
@@ -123,20 +128,23 @@ class AsyncTTSClient:
         """Change values of running workers; takes what ``TTSClient.tune`` takes."""
         return await asyncio.to_thread(self._client.tune, worker, **options)
 
-    async def result(self, job_id: str, timeout: float | None = None) -> Speech:
+    async def result(self, job_id: str, timeout: float | None = None, *, keep: bool = True) -> Speech:
         """Wait for a job to end, as ``TTSClient.result``; when the waiting is cancelled, the job goes on."""
+        job = await asyncio.to_thread(fetch_job, self._client.connection, job_id)
         try:
-            return await asyncio.wait_for(self._result(job_id), timeout)
+            found = await asyncio.wait_for(self._found(job), timeout)
         except asyncio.TimeoutError:
             raise TimeoutError(f"job {job_id} has not ended within {timeout} s") from None
+        if not keep:
+            await asyncio.to_thread(drop, job, found.entry)
+        return found.speech
 
-    async def cancel(self, job_id: str) -> None:
-        """Take a queued job off its queue, or stop it where it runs."""
-        await asyncio.to_thread(self._client.cancel, job_id)
+    async def cancel(self, job_id: str) -> bool:
+        """Take a queued job off its queue, or have it stopped where it runs; False when it had ended."""
+        return await asyncio.to_thread(self._client.cancel, job_id)
 
-    async def _result(self, job_id: str) -> Speech:
-        job = await asyncio.to_thread(fetch_job, self._client.connection, job_id)
+    async def _found(self, job: Job) -> Found:
         block = round(1000 * BLOCK_SECONDS)
-        while (speech := await asyncio.to_thread(look, job)) is None:
-            await self._waiting.xread({results_key(job_id): "0-0"}, count=1, block=block)
-        return speech
+        while (found := await asyncio.to_thread(look, job)) is None:
+            await self._waiting.xread({results_key(job.id): "0-0"}, count=1, block=block)
+        return found

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from redis import Redis
-from rq.command import send_stop_job_command
-from rq.exceptions import InvalidJobOperation
-from rq.job import JobStatus
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
+from rwkv_tts.cancellation import cancel
+from rwkv_tts.connection import connect
 from rwkv_tts.listening import SpeechStream
 from rwkv_tts.load import Busyness, QueueLoad, busyness
-from rwkv_tts.results import BLOCK_SECONDS, ENDED, Speech, fetch_job, look, results_key
+from rwkv_tts.results import BLOCK_SECONDS, Speech, drop, fetch_job, look, results_key
 from rwkv_tts.schema import SynthesisRequest, parse_request
 from rwkv_tts.submission import Submission
 from rwkv_tts.tuner import Tuned, tune
@@ -32,9 +31,11 @@ class TTSClient:
     """Talks to the workers of one queue; safe to use from several threads.
 
     Args:
-        redis: A Redis URL, or a connection whose replies are not decoded.
+        redis: A URL of Redis or of its Sentinels, as ``rwkv_tts.connection`` has it, or a connection whose replies
+            are not decoded.
         queue: Queue name.
         max_queue: Jobs that may wait; the limit that the workers announce when None.
+        commit_replicas: Replicas of Redis that must have a job before ``submit`` returns.
 
     Attributes:
         connection: Redis.
@@ -42,12 +43,14 @@ class TTSClient:
         voices: The voices kept in this Redis: add, get, list, rename and remove them, keep a job's.
     """
 
-    def __init__(self, redis: str | Redis, queue: str = "tts", max_queue: int | None = None) -> None:
-        self.connection = Redis.from_url(redis) if isinstance(redis, str) else redis
+    def __init__(
+        self, redis: str | Redis, queue: str = "tts", max_queue: int | None = None, *, commit_replicas: int = 0
+    ) -> None:
+        self.connection = connect(redis) if isinstance(redis, str) else redis
         self._queue = Queue(queue, connection=self.connection, serializer=JSONSerializer)
         self.queue = queue
         self.voices = VoiceStore(self.connection)
-        self._submission = Submission(self._queue, max_queue)
+        self._submission = Submission(self._queue, max_queue, commit_replicas)
 
     def submit(
         self,
@@ -69,6 +72,7 @@ class TTSClient:
         Raises:
             RequestError: The request is not accepted; nothing was queued.
             QueueFullError: Too many jobs wait already; nothing was queued.
+            UnconfirmedError: ``commit_replicas`` have not confirmed the job; it may or may not be queued.
         """
         request = parse_request({"text": text, **fields})
         return self.enqueue(request, result_ttl=result_ttl, job_options=job_options)
@@ -80,6 +84,7 @@ class TTSClient:
 
         Raises:
             QueueFullError: Too many jobs wait already; nothing was queued.
+            UnconfirmedError: ``commit_replicas`` have not confirmed the job; it may or may not be queued.
         """
         if isinstance(request, SynthesisRequest):
             request = request.model_dump(mode="json", exclude_unset=True)
@@ -180,12 +185,14 @@ class TTSClient:
         """
         return tune(self._queue, {**values, RESET: reset}, worker, timeout)
 
-    def result(self, job_id: str, timeout: float | None = None) -> Speech:
+    def result(self, job_id: str, timeout: float | None = None, *, keep: bool = True) -> Speech:
         """Wait for a job to end.
 
         Args:
             job_id: What ``submit`` returned.
             timeout: Seconds to wait at most; None waits for ever.
+            keep: Whether Redis goes on keeping result and audio. If not, they and the job are deleted once they
+                are here; without the right to do so, the error of Redis says it, and nothing is deleted.
 
         Raises:
             JobFailedError: The job failed, was stopped or cancelled, or its result has expired.
@@ -194,7 +201,7 @@ class TTSClient:
         """
         deadline = float("inf") if timeout is None else time.monotonic() + timeout
         job = fetch_job(self.connection, job_id)
-        while (speech := look(job)) is None:
+        while (found := look(job)) is None:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError(
@@ -202,16 +209,20 @@ class TTSClient:
                 )
             block = max(1, round(1000 * min(BLOCK_SECONDS, left)))
             self.connection.xread({results_key(job_id): "0-0"}, count=1, block=block)
-        return speech
+        if not keep:
+            drop(job, found.entry)
+        return found.speech
 
-    def cancel(self, job_id: str) -> None:
-        """Take a queued job off its queue, or stop it where it runs; a job that has ended is left as it is."""
-        job = fetch_job(self.connection, job_id)
-        status = job.get_status()
-        if status == JobStatus.STARTED:
-            try:
-                send_stop_job_command(self.connection, job_id, serializer=JSONSerializer)
-            except InvalidJobOperation:
-                return
-        elif status not in ENDED:
-            job.cancel()
+    def cancel(self, job_id: str) -> bool:
+        """Take a queued job off its queue, or have it stopped where it runs; one that has ended is left as it is.
+
+        Returns:
+            True: it is cancelled, or its worker stops it: at once, or at its next sign of life if the message is
+            lost, and so does who takes it over from a dead worker. Only what ends by itself before ends otherwise.
+            False: it had ended.
+
+        Raises:
+            rq.exceptions.NoSuchJobError: There is no such job.
+            redis.exceptions.RedisError: Redis is away or refuses to write: the job goes on.
+        """
+        return cancel(fetch_job(self.connection, job_id))

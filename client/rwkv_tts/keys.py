@@ -1,4 +1,13 @@
-"""The Redis keys and names that producers, workers and tools share."""
+"""The Redis keys and names that producers, workers and tools share.
+
+They follow RQ's: with the variable ``RQ_KEY_PREFIX``, which is read once, when RQ is imported, all begin with it.
+So several tenants may share one Redis, and a prefix with a hash tag, such as ``{rq}``, puts all keys on one node
+of a cluster. Below, they are as they are without it.
+"""
+
+from rq.defaults import RQ_KEY_PREFIX
+
+_PREFIX = "rwkv-tts:" if RQ_KEY_PREFIX == "rq" else f"{RQ_KEY_PREFIX}:rwkv-tts:"
 
 FUNCTION = "worker.tasks.synthesize"
 """The one function that a job may name."""
@@ -6,34 +15,52 @@ FUNCTION = "worker.tasks.synthesize"
 ARGUMENT = "request"
 """The keyword argument that holds the request."""
 
-AUDIO_PREFIX = "rwkv-tts:audio:"
+SCHEMA = 2
+"""Of the request; one more with every field or value that older workers do not know."""
+
+SCHEMA_META = "rwkv_tts_schema"
+"""In the ``meta`` of a job: the schema that its request was written for."""
+
+AUDIO_PREFIX = _PREFIX + "audio:"
 """``rwkv-tts:audio:<job id>``: the bytes of the finished audio, with the result's time to live."""
 
-TOKENS_PREFIX = "rwkv-tts:tokens:"
+TOKENS_PREFIX = _PREFIX + "tokens:"
 """``rwkv-tts:tokens:<job id>``: what it takes to keep a job's voice, as JSON; lives as long as its audio."""
 
-CHUNKS_PREFIX = "rwkv-tts:chunks:"
+CHUNKS_PREFIX = _PREFIX + "chunks:"
 """``rwkv-tts:chunks:<job id>``: a stream of what was made of a job's audio so far, for those who listen."""
 
-KEPT_PREFIX = "rwkv-tts:kept:"
-"""``rwkv-tts:kept:<job id>``: a stream of what another worker needs to go on with a job; gone when the job ends."""
+KEPT_PREFIX = _PREFIX + "kept:"
+"""``rwkv-tts:kept:<job id>``: a stream of what a worker needs that goes on with a job; gone at its end."""
 
-VOICES_KEY = "rwkv-tts:voices"
+VOICES_KEY = _PREFIX + "voices"
 """The hash of kept voices: from id to the text of a RAF file."""
 
-LEASE_PREFIX = "rwkv-tts:lease:"
+LEASE_PREFIX = _PREFIX + "lease:"
 """``rwkv-tts:lease:<worker>``: there as long as the worker lives; what it says of itself, as JSON."""
 
-PRESENCE_KEY = "rwkv-tts:presence"
+PRESENCE_KEY = _PREFIX + "presence"
 """There as long as any worker lives: since when that has been so without a gap, in Unix seconds."""
 
-DEATHS_PREFIX = "rwkv-tts:deaths:"
+DEATHS_PREFIX = _PREFIX + "deaths:"
 """``rwkv-tts:deaths:<job id>``: how many workers in a row have died while they ran the job."""
 
-RECOVERY_PREFIX = "rwkv-tts:recovery:"
+RECOVERY_PREFIX = _PREFIX + "recovery:"
 """``rwkv-tts:recovery:<queue>``: held for a moment by the worker that looks for dead workers' jobs."""
 
-TUNE_PREFIX = "rwkv-tts:tune:"
+HOLDERS_PREFIX = _PREFIX + "holders:"
+"""``rwkv-tts:holders:<queue>``: the workers that may run jobs of a queue."""
+
+WATCH_PREFIX = _PREFIX + "watch:"
+"""``rwkv-tts:watch:<queue>``: held by the one of the idle workers that waits at the queue itself."""
+
+BELL_PREFIX = _PREFIX + "bell:"
+"""``rwkv-tts:bell:<queue>``: a list at which the other idle workers wait for the watch."""
+
+CANCELLED_PREFIX = _PREFIX + "cancelled:"
+"""``rwkv-tts:cancelled:<queue>``: running jobs that are to stop, by when that was asked for, Unix seconds."""
+
+TUNE_PREFIX = _PREFIX + "tune:"
 """``rwkv-tts:tune:<worker>``: the pub/sub channel on which a worker hears changes of its values."""
 
 

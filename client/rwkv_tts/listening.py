@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rq.job import Job
 
 from rwkv_tts.keys import chunks_key
-from rwkv_tts.results import BLOCK_SECONDS, JobFailedError, ended, results_key
+from rwkv_tts.results import BLOCK_SECONDS, JobFailedError, ended, results_key, told
 from rwkv_tts.schema import SynthesisResult
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class _Listener:
 
     @property
     def keys(self) -> dict[Any, Any]:
-        """The streams to wait for, and from where: more audio, or the end of the job, which may come without any."""
+        """The streams to wait for, and from where: more audio, or the job's end, which may come without any."""
         return {self._chunks: self._last, self._results: b"0-0"}
 
     @property
@@ -48,7 +48,8 @@ class _Listener:
         """Whether the job has ended, which is asked where its results or nothing at all has come."""
         if not found or self._results.encode() in dict(found):
             try:
-                self.result = ended(self._job)
+                outcome = ended(self._job)
+                self.result = None if outcome is None else told(outcome)
             except JobFailedError as error:
                 self.failure = error
         return self.result is not None or self.failure is not None

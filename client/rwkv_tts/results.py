@@ -1,21 +1,29 @@
 """Reads how a job has ended: with speech, or with the reason why there is none."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from importlib.resources import files
+from typing import Any, NamedTuple
 
 from redis import Redis
+from redis.exceptions import ConnectionError, TimeoutError
+from rq.exceptions import InvalidJobOperation
 from rq.job import Job, JobStatus
+from rq.registry import FinishedJobRegistry
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
-from rwkv_tts.keys import audio_key, chunks_key
+from rwkv_tts.keys import audio_key, chunks_key, tokens_key
 from rwkv_tts.schema import SynthesisResult
 
 ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
 
 BLOCK_SECONDS = 2.0
 """Below the socket timeout of redis-py, which is 5 seconds by default."""
+
+
+_DROP = files(__package__).joinpath("lua/drop.lua").read_text()
 
 
 class JobFailedError(RuntimeError):
@@ -28,6 +36,13 @@ class Speech:
 
     result: SynthesisResult
     audio: bytes
+
+
+class Found(NamedTuple):
+    """A speech, and the id of the entry that told of it."""
+
+    speech: Speech
+    entry: str
 
 
 def fetch_job(connection: Redis, job_id: str) -> Job:
@@ -44,16 +59,16 @@ def results_key(job_id: str) -> str:
     return str(Result.get_key(job_id))
 
 
-def ended(job: Job) -> SynthesisResult | None:
-    """What the worker says of a job that has ended; None while it has not.
+def ended(job: Job) -> Result | None:
+    """RQ's record of a job that has finished; None while it has not ended.
 
     Raises:
-        JobFailedError: It failed, was stopped or cancelled.
+        JobFailedError: It failed, was stopped or cancelled, or its result has expired.
     """
-    status = job.get_status()  # before the entries: an entry that is written later must not be missed
+    status = _status(job)  # before the entries: an entry that is written later must not be missed
     outcome = job.latest_result()
     if outcome is not None and outcome.type == outcome.Type.SUCCESSFUL:
-        return SynthesisResult.model_validate(outcome.return_value)
+        return outcome
     if outcome is not None and outcome.type == outcome.Type.FAILED:
         raise JobFailedError(outcome.exc_string or "failed without a reason")
     if status == JobStatus.CANCELED:
@@ -64,20 +79,27 @@ def ended(job: Job) -> SynthesisResult | None:
     return None
 
 
-def look(job: Job) -> Speech | None:
+def told(outcome: Result) -> SynthesisResult:
+    """What the worker says of a finished job."""
+    result = SynthesisResult.model_validate(outcome.return_value)
+    return result.model_copy(update={"worker": outcome.worker_name or ""})
+
+
+def look(job: Job) -> Found | None:
     """The speech of a job that has ended; None while it has not.
 
     Raises:
         JobFailedError: It failed, was stopped or cancelled, or its result has expired.
     """
-    result = ended(job)
-    if result is None:
+    outcome = ended(job)
+    if outcome is None:
         return None
+    result = told(outcome)
     streamed = result.audio_key == chunks_key(job.id)
     audio = _streamed(job) if streamed else job.connection.get(audio_key(job.id))
     if not isinstance(audio, bytes):
-        raise JobFailedError(f"job {job.id}: its audio has expired")
-    return Speech(result, audio)
+        raise _expired(job)
+    return Found(Speech(result, audio), str(outcome.id))
 
 
 def _streamed(job: Job) -> bytes | None:
@@ -91,3 +113,31 @@ def _streamed(job: Job) -> bytes | None:
             new = bytes.fromhex(change)
             content[offset : offset + len(new)] = new
     return bytes(content)
+
+
+def drop(job: Job, entry: str) -> None:
+    """Delete a job whose result was fetched, with its audio and tokens; of one that repeats, not the job.
+
+    Args:
+        job: It has ended.
+        entry: The one that was fetched; nothing is deleted when there is a newer one.
+
+    Raises:
+        redis.exceptions.ResponseError: Redis does not let us; nothing was deleted.
+    """
+    registry = FinishedJobRegistry(job.origin, connection=job.connection).key
+    beside = (audio_key(job.id), chunks_key(job.id), tokens_key(job.id), job.dependents_key)
+    arguments = (results_key(job.id), entry, registry, job.id, *beside)
+    with suppress(ConnectionError, TimeoutError):  # it may be done; if not, the time to live is still there
+        job.connection.eval(_DROP, 1, job.key, *arguments)
+
+
+def _status(job: Job) -> JobStatus:
+    try:
+        return job.get_status()
+    except InvalidJobOperation:
+        raise _expired(job) from None
+
+
+def _expired(job: Job) -> JobFailedError:
+    return JobFailedError(f"job {job.id}: its audio has expired, or was dropped when it was fetched")

@@ -245,7 +245,7 @@ class Timings(BaseModel):
 class PartResult(BaseModel):
     """A piece of the text in the audio.
 
-    ``text`` is its span in the request's text, in characters; ``begin`` and ``end`` are those of its speech, seconds.
+    ``text`` is its span in the request's text, in characters; ``begin`` and ``end`` are of its speech, in seconds.
     """
 
     text: tuple[int, int]
@@ -256,7 +256,10 @@ class PartResult(BaseModel):
 
 
 class SynthesisResult(BaseModel):
-    """The return value of a job; the audio lies under its own key in the same Redis."""
+    """The return value of a job; the audio lies under its own key in the same Redis.
+
+    ``model`` and what follows tell who has made it; "" in the results of older workers.
+    """
 
     job_id: str
     audio_key: str
@@ -275,3 +278,8 @@ class SynthesisResult(BaseModel):
     parts: list[PartResult] | None = None
     warnings: list[str]
     metadata: dict[str, Any]
+    model: str = ""
+    model_sha256: str = ""
+    engine: str = ""
+    version: str = ""
+    worker: str = ""

@@ -7,8 +7,10 @@ change is one atomic step: of several that want one name, one gets it and the ot
 import re
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
+from importlib.resources import files
 from typing import cast
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
@@ -19,6 +21,7 @@ from redis.exceptions import ResponseError
 from rwkv_tts.keys import VOICES_KEY, tokens_key
 from rwkv_tts.voices import (
     LISTED,
+    MAX_RAF_BYTES,
     Voice,
     VoiceError,
     check_voice_id,
@@ -29,6 +32,10 @@ from rwkv_tts.voices import (
 )
 
 _AT_ONCE = 100
+_READ = files(__package__).joinpath("lua/voices.lua").read_text()
+
+_Read = bytes | int
+"""What lies under an id, or its length where that is more than a RAF file has."""
 
 
 class VoiceTokens(BaseModel):
@@ -92,8 +99,13 @@ class VoiceStore:
         Raises:
             VoiceError: It is there, but cannot be used.
         """
-        data = self._read(voice_id)
-        return None if data is None else self._load_as(voice_id, data)
+        return self.fetch([voice_id]).find(voice_id)
+
+    def fetch(self, voice_ids: Iterable[str]) -> "FetchedVoices":
+        """What is kept under these ids at this moment, in one round trip."""
+        ids = sorted(set(voice_ids))
+        files = zip(ids, self._read(ids), strict=True)
+        return FetchedVoices(self, {voice_id: self._judged(voice_id, data) for voice_id, data in files})
 
     def get(self, voice_id: str) -> Voice:
         """The voice of an id.
@@ -111,7 +123,7 @@ class VoiceStore:
         """
         data = self._read_known(voice_id)
         self._load_as(voice_id, data)
-        return data.decode()
+        return cast("bytes", data).decode()
 
     def ids(self) -> list[str]:
         """The ids of all voices, sorted."""
@@ -135,7 +147,7 @@ class VoiceStore:
         check_voice_id(new)
 
         def move(pipeline: Pipeline) -> Voice:
-            data = cast("bytes | None", pipeline.hget(VOICES_KEY, _key(old)))  # at once: the pipeline watches
+            (data,) = _read_from(pipeline, [old])  # at once: the pipeline watches
             taken = pipeline.hexists(VOICES_KEY, new)
             if data is None:
                 raise self._unknown(old)
@@ -180,20 +192,26 @@ class VoiceStore:
             raise VoiceError(f"job {job_id[:80]!r}: its voice is not readable: {_first(error)}") from error
         return self.add(kept_voice(name, tokens))
 
-    def _read(self, voice_id: str) -> bytes | None:
+    def _read(self, voice_ids: Sequence[str]) -> Sequence[_Read | None]:
+        if not voice_ids:
+            return []
         try:
-            return cast("bytes | None", self._connection.hget(VOICES_KEY, _key(voice_id)))
+            return _read_from(self._connection, voice_ids)
         except ResponseError as error:  # no use in trying again: no permission, or no hash
             raise VoiceError(f"kept voices cannot be read: {error}") from error
 
-    def _read_known(self, voice_id: str) -> bytes:
-        data = self._read(voice_id)
+    def _read_known(self, voice_id: str) -> _Read:
+        (data,) = self._read([voice_id])
         if data is None:
             raise self._unknown(voice_id)
         return data
 
-    def _load_as(self, voice_id: str, data: bytes) -> Voice:
+    def _load_as(self, voice_id: str, data: _Read) -> Voice:
         """Load what lies under an id; somebody else may have written it there."""
+        if isinstance(data, int):
+            raise VoiceError(
+                f"kept voice {voice_id!r}: too long: {data} bytes; accepted: up to {MAX_RAF_BYTES} bytes"
+            )
         try:
             voice = _load(data)
         except VoiceError as error:
@@ -202,17 +220,50 @@ class VoiceStore:
             raise VoiceError(f"kept voice {voice_id!r}: its file says {voice.id!r}")
         return voice
 
+    def _judged(self, voice_id: str, data: _Read | None) -> Voice | VoiceError | None:
+        """What lies under an id; an error where it cannot be used."""
+        try:
+            return None if data is None else self._load_as(voice_id, data)
+        except VoiceError as error:
+            return error
+
     def _usable(self) -> Iterator[Voice]:
         ids = self.ids()
         for i in range(0, len(ids), _AT_ONCE):
             some = ids[i : i + _AT_ONCE]
-            for voice_id, data in zip(some, self._connection.hmget(VOICES_KEY, some), strict=True):
+            for voice_id, data in zip(some, _read_from(self._connection, some), strict=True):
                 with suppress(VoiceError):
                     if data is not None:
-                        yield self._load_as(voice_id, cast("bytes", data))
+                        yield self._load_as(voice_id, data)
 
     def _unknown(self, voice_id: str) -> VoiceError:
         return unknown_voice(voice_id, self.some_ids(LISTED + 1))
+
+
+def _read_from(connection: Redis, voice_ids: Sequence[str]) -> list[_Read | None]:
+    """What lies under ids, in one call; nothing is sent of what is too long."""
+    call = (_READ, 1, VOICES_KEY, MAX_RAF_BYTES, *map(_key, voice_ids))
+    return cast("list[_Read | None]", connection.eval_ro(*call))  # type: ignore[arg-type]
+
+
+class FetchedVoices:
+    """What was kept under some ids at one moment; other ids are asked for when they are wanted.
+
+    Args:
+        store: Where they come from.
+        found: Each id's voice, why it cannot be used, or None.
+    """
+
+    def __init__(self, store: VoiceStore, found: Mapping[str, Voice | VoiceError | None]) -> None:
+        self._store, self._found = store, found
+        self.some_ids = lru_cache(store.some_ids)
+
+    def find(self, voice_id: str) -> Voice | None:
+        """As ``VoiceStore.find``."""
+        found = self._found[voice_id] if voice_id in self._found else self._store.find(voice_id)
+        if isinstance(found, VoiceError):
+            raise found
+        return found
 
 
 def _load(data: bytes) -> Voice:

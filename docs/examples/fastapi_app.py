@@ -31,7 +31,7 @@ async def speech(asked: SynthesisRequest, request: Request) -> Response:
     client: AsyncTTSClient = request.app.state.client
     try:
         job_id = await client.enqueue(asked)
-        done = await client.result(job_id, timeout=PATIENCE_SECONDS)
+        done = await client.result(job_id, timeout=PATIENCE_SECONDS, keep=False)
     except QueueFullError as error:
         raise HTTPException(429, str(error)) from None
     except JobFailedError as error:

@@ -84,7 +84,7 @@ class Producer:
         return self._outcome(due, self._client.submit(**job, result_ttl=RESULT_TTL))
 
     def _outcome(self, due: float, job_id: str) -> Outcome:
-        spoken = wait(self._client, job_id, self._worker)
+        spoken = wait(self._client, job_id, self._worker, keep=False)
         ended = time.perf_counter()
         if isinstance(spoken, str):
             return Outcome(due, ended, None, spoken)

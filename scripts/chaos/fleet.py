@@ -7,15 +7,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import IO
 
+from chaos.clock import Clock
 from chaos.network import Proxy
-from chaos.plan import Kind, Options
+from chaos.options import Options
 from chaos.recovery import Case, Tracker
+from chaos.server import PRODUCER, WORKER
 
 QUEUE = "chaos"
 POLL_SECONDS = 0.05
@@ -30,16 +32,18 @@ class Slot:
     Attributes:
         busy: A fault waits or lasts; no other may hit it.
         ready: The worker listens.
+        clock: Its clock, if it is to be stepped.
     """
 
     number: int
     proxy: Proxy
+    clock: Clock | None
     process: "subprocess.Popen[bytes]"
     name: str
-    busy: Kind | None = None
+    busy: bool = False
     ready: bool = False
 
-    def order(self, point: Kind) -> None:
+    def order(self, point: str) -> None:
         """Tell the worker to die at a fault point."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{point}\n".encode())
@@ -49,19 +53,29 @@ class Slot:
 class Fleet:
     """Workers in their slots, and producers.
 
+    Args:
+        make_clock: Makes a clock of that name, or none when no clock is to be stepped.
+        make_network: Makes the network of a process of that name and user.
+
     Attributes:
-        happened: Faults, those of the server too.
         deaths: Of workers, by other means than SIGKILL.
         fenced: Results that came from a worker which had lost its lease.
     """
 
-    def __init__(self, options: Options, folder: Path, server: Path, tracker: Tracker) -> None:
+    def __init__(
+        self,
+        options: Options,
+        folder: Path,
+        tracker: Tracker,
+        make_clock: Callable[[str], Clock | None],
+        make_network: Callable[[str, str], Proxy],
+    ) -> None:
         self.slots: list[Slot] = []
         self.producer_networks: list[Proxy] = []
-        self.happened: Counter[Kind] = Counter()
         self.deaths: Counter[str] = Counter()
         self.fenced = 0
-        self._options, self._folder, self._server, self._tracker = options, folder, server, tracker
+        self._options, self._folder, self._tracker = options, folder, tracker
+        self._make_clock, self._make_network = make_clock, make_network
         self._names = count()
         self._log = (folder / "workers.log").open("ab")
         (folder / "events").touch()
@@ -70,9 +84,9 @@ class Fleet:
     def start_workers(self) -> None:
         """Return when all of them listen."""
         for number in range(self._options.workers):
-            proxy = Proxy(self._folder / f"network-{number}.sock", self._server)
+            proxy, clock = self._make_network(f"worker-{number}", WORKER), self._make_clock(f"clock-{number}")
             name = self._next_name(number)
-            self.slots.append(Slot(number, proxy, self._start_worker(proxy, name), name))
+            self.slots.append(Slot(number, proxy, clock, self._start_worker(proxy, clock, name), name))
         deadline = time.monotonic() + START_SECONDS
         while not all(slot.ready for slot in self.slots):
             self.read_events()
@@ -88,22 +102,16 @@ class Fleet:
         for i in range(o.producers):
             jobs = each + (i < rest)
             ledger = self._folder / f"ledger-{i}"
-            proxy = Proxy(self._folder / f"producer-{i}.sock", self._server)
+            proxy = self._make_network(f"producer-{i}", PRODUCER)
             self.producer_networks.append(proxy)
             arguments = [proxy.url, QUEUE, f"producer{i}", ledger, jobs, jobs / o.seconds, o.seed + i]
             arguments += ["--real"] if o.model else []
-            started.append((self._start("chaos.producer", arguments, None), ledger))
+            started.append((self._start("chaos.producer", arguments, proxy, None), ledger))
         return started
 
     def free(self) -> list[Slot]:
         """Slots whose workers listen and that no fault has hit."""
-        return [slot for slot in self.slots if slot.ready and slot.busy is None and slot.process.poll() is None]
-
-    def hit(self, slot: Slot, kind: Kind) -> None:
-        """A fault has begun that silences a worker."""
-        slot.busy = kind
-        self.happened[kind] += 1
-        self._tracker.add(Case(slot.name, kind, time.monotonic()))
+        return [slot for slot in self.slots if slot.ready and not slot.busy and slot.process.poll() is None]
 
     def revive(self) -> None:
         """Start every worker again that has died."""
@@ -115,10 +123,10 @@ class Fleet:
             if slot.process.returncode != -signal.SIGKILL:
                 self.deaths[f"exit code {slot.process.returncode}"] += 1
             if not any(case.worker == slot.name for case in self._tracker.cases):
-                self._tracker.add(Case(slot.name, "death", moment))
+                self._tracker.add(Case("death", slot.name, moment, moment))
             _close(slot.process.stdin)
-            slot.name, slot.busy, slot.ready = self._next_name(slot.number), None, False
-            slot.process = self._start_worker(slot.proxy, slot.name)
+            slot.name, slot.busy, slot.ready = self._next_name(slot.number), False, False
+            slot.process = self._start_worker(slot.proxy, slot.clock, slot.name)
 
     def read_events(self) -> None:
         """Take in what the workers have written down."""
@@ -130,8 +138,7 @@ class Fleet:
             elif event["event"] == "fenced":
                 self.fenced += 1
             else:
-                self.happened[Kind(event["event"])] += 1
-                self._tracker.add(Case(event["worker"], event["event"], event["at"]))
+                self._tracker.add(Case(event["event"], event["worker"], event["at"], event["at"]))
 
     def log_end(self) -> str:
         return (self._folder / "workers.log").read_text()[-2000:]
@@ -151,19 +158,26 @@ class Fleet:
     def _next_name(self, number: int) -> str:
         return f"chaos-{self._options.seed}-{number}-{next(self._names)}"
 
-    def _start_worker(self, proxy: Proxy, name: str) -> "subprocess.Popen[bytes]":
+    def _start_worker(self, proxy: Proxy, clock: Clock | None, name: str) -> "subprocess.Popen[bytes]":
         o = self._options
         arguments = [proxy.url, QUEUE, name, self._folder / "events", o.rows, o.lease]
         arguments += ["--model", o.model] if o.model else []
-        return self._start("chaos.victim", arguments, subprocess.PIPE)
+        return self._start("chaos.victim", arguments, proxy, clock)
 
-    def _start(self, module: str, arguments: Sequence[object], stdin: int | None) -> "subprocess.Popen[bytes]":
+    def _start(
+        self, module: str, arguments: Sequence[object], proxy: Proxy, clock: Clock | None
+    ) -> "subprocess.Popen[bytes]":
+        inside = proxy.namespace.command if proxy.namespace else ()
         return subprocess.Popen(
-            [sys.executable, "-m", module, *map(str, arguments)],
-            stdin=stdin,
+            [*inside, sys.executable, "-m", module, *map(str, arguments)],
+            stdin=subprocess.PIPE,
             stderr=self._log,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(sys.path),
+                **(clock.environment if clock else {}),
+            },
         )
 
 

@@ -1,44 +1,50 @@
-"""What a chaos run says in the end: a table for people, and figures for the line of JSON."""
+"""What a chaos run says in the end: tables for people, and figures for the line of JSON."""
 
 import os
 import platform
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from chaos.ledger import Audit
-from chaos.plan import CUTS, FAULT_POINTS, Kind, counted
+from chaos.audit import Audit
+from chaos.book import Book
 from chaos.recovery import spread
 from chaos.run import Run
+from chaos.seen import rows, views
 
 
-def report(run: Run, result: Audit, seconds: float) -> dict[str, Any]:
-    happened, tracker = run.fleet.happened, run.tracker
-    kills = counted(happened, (Kind.KILL, *FAULT_POINTS))
+def report(run: Run, book: Book, result: Audit, seconds: float, left_out: Mapping[str, str]) -> dict[str, Any]:
+    tracker = run.tracker
+    happened = Counter(case.kind for case in tracker.cases if case.kind != "death")
     return {
         "seed": run.options.seed,
+        "server": run.server.version(),
         "submitted": result.submitted,
         "finished_once": result.finished,
         "failed_with_reason": result.failed.total(),
         "failed_by_reason": dict(result.failed.most_common()),
         "lost": len(result.lost),
         "duplicated": len(result.duplicated),
+        "nowhere": len(result.nowhere),
         "wrong": len(result.wrong),
-        "kills": {"total": sum(kills.values()), "random": kills.pop("kill"), **kills},
-        "zombies": happened[Kind.ZOMBIE],
-        "cuts": counted(happened, CUTS),
-        "redis_restarts": {"sigterm": happened[Kind.RESTART], "sigkill": happened[Kind.CRASH]},
-        "redis_pauses": happened[Kind.PAUSE],
+        "faults": happened.total(),
+        "faults_by_kind": dict(sorted(happened.items())),
+        "left_out": dict(left_out),
         "other_deaths": dict(run.fleet.deaths),
         "fenced_results": run.fleet.fenced,
-        "submits_with_lost_reply": result.lost_replies,
-        "phantom_ids": result.phantoms,
+        "submits_with_lost_reply": book.lost_replies,
+        "submitted_again_after_a_rollback": len(book.again),
+        "phantom_ids": book.phantoms,
         "leftovers": result.leftovers,
-        "recovered_workers": len(tracker.seconds(net=True)),
-        "recovery": spread(tracker.seconds(net=True)),
-        "recovery_wall": spread(tracker.seconds(net=False)),
+        "recovered": len(tracker.all_seconds(net=True)),
+        "recovery": spread(tracker.all_seconds(net=True)),
+        "recovery_wall": spread(tracker.all_seconds(net=False)),
+        "seen": {kind: asdict(view) for kind, view in views(book, tracker).items()},
         "seconds": round(seconds, 1),
         "jobs_per_second": round(result.submitted / seconds, 1),
         "workers": run.options.workers,
@@ -48,12 +54,17 @@ def report(run: Run, result: Audit, seconds: float) -> dict[str, Any]:
     }
 
 
-def show(figures: dict[str, Any], result: Audit) -> None:
+def show(run: Run, book: Book, figures: dict[str, Any], result: Audit) -> None:
     console, table = Console(), Table(show_header=False)
     for name, value in figures.items():
-        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-        table.add_row(name.replace("_", " "), shown or "none")
+        if name != "seen":
+            shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+            table.add_row(name.replace("_", " "), shown or "none")
     console.print(table)
-    for title in ("lost", "duplicated", "wrong"):
+    seen = Table("fault", "times", "lasted, s", "submit, s", "result, s", "a producer is told", "recovery, s")
+    for row in rows(views(book, run.tracker)):
+        seen.add_row(*row)
+    console.print(seen)
+    for title in ("lost", "nowhere", "duplicated", "wrong"):
         for job in getattr(result, title)[:20]:
             console.print(f"{title}: {job}", style="red", highlight=False)

@@ -1,24 +1,24 @@
-"""A chaos run: the clock, and what each fault of the plan does."""
+"""A chaos run: the clock, and the faults of the plan as their time comes."""
 
-import os
-import signal
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from heapq import heappop, heappush
 from itertools import count
 from pathlib import Path
+from random import Random
 
-from redis import Redis
 from redis.exceptions import RedisError
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
+from chaos.faults.kind import Scene, Target
 from chaos.fleet import QUEUE, Fleet, Slot, end
-from chaos.network import Proxy
-from chaos.plan import CUTS, FAULT_POINTS, OF_THE_SERVER, Fault, Kind, Options
-from chaos.recovery import Tracker
+from chaos.options import Options
+from chaos.plan import Fault
+from chaos.recovery import Case, Tracker
 from chaos.server import Server
+from chaos.site import Site
 
 TICK_SECONDS = 0.05
 LOOK_SECONDS = 0.1
@@ -29,14 +29,14 @@ STUCK_SECONDS = 120.0
 class Run:
     """Follows a plan of faults while producers submit and workers work."""
 
-    def __init__(self, options: Options, folder: Path, server: Server) -> None:
+    def __init__(self, options: Options, site: Site, server: Server) -> None:
         self.options, self.server = options, server
-        self.connection = Redis.from_url(server.url, socket_timeout=1.0)
-        self.queue = Queue(QUEUE, connection=self.connection, serializer=JSONSerializer)
+        self.queue = Queue(QUEUE, connection=server.admin, serializer=JSONSerializer)
         self.tracker = Tracker(self.queue.started_job_registry.key)
-        self.fleet = Fleet(options, folder, server.socket, self.tracker)
+        self.fleet = Fleet(options, site.folder, self.tracker, site.clock, site.network)
         self._complete = False
-        self._down_since: float | None = None
+        self._lasting: list[AbstractContextManager[None]] = []
+        self._server_is_hit = False
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self._next_look = 0.0
@@ -48,7 +48,12 @@ class Run:
         try:
             for fault in plan:
                 self._at(start + fault.at, lambda fault=fault: self._strike(fault))  # type: ignore[misc]
-            while self._agenda or any(process.poll() is None for process, _ in producers):
+            while self._agenda:
+                self._tick()
+            for process, _ in producers:  # from now on nothing is forgotten any more
+                assert process.stdin is not None
+                process.stdin.close()
+            while any(process.poll() is None for process, _ in producers):
                 self._tick()
             self._drain()
             self._complete = True
@@ -60,10 +65,10 @@ class Run:
         return [ledger for _, ledger in producers], time.monotonic() - start
 
     def close(self) -> None:
-        """End all processes but the server: gently after a whole run, at once after an interrupt."""
-        if self._down_since is not None:
-            with suppress(ProcessLookupError):
-                os.kill(self.server.pid, signal.SIGCONT)
+        """End faults and all processes but the server: gently after a whole run, at once after an interrupt."""
+        for act in self._lasting:
+            with suppress(RedisError, OSError):
+                act.__exit__(None, None, None)
         self.fleet.close(gently=self._complete)
 
     def _at(self, moment: float, act: Callable[[], None]) -> None:
@@ -77,13 +82,16 @@ class Run:
             heappop(self._agenda)[2]()
         self.fleet.read_events()
         self.fleet.revive()
-        if self._down_since is None and time.monotonic() >= self._next_look:
-            try:
-                self.tracker.look(self.connection, time.monotonic())
-            except RedisError:
-                self.connection.connection_pool.disconnect()
+        if not self._server_is_hit and time.monotonic() >= self._next_look:
+            self._look()
             self._next_look = time.monotonic() + LOOK_SECONDS
         time.sleep(TICK_SECONDS)
+
+    def _look(self) -> None:
+        try:
+            self.tracker.look(self.server.admin, time.monotonic())
+        except RedisError:
+            self.server.admin.connection_pool.disconnect()
 
     def _drain(self) -> None:
         """Wait for the rest; give up when nothing has ended for a long time."""
@@ -98,71 +106,51 @@ class Run:
 
     def _left(self) -> int:
         q = self.queue
-        with self.connection.pipeline() as pipeline:
+        with self.server.admin.pipeline() as pipeline:
             pipeline.llen(q.key)
             pipeline.zcard(q.started_job_registry.key)
             pipeline.zcard(q.scheduled_job_registry.key)
             return sum(pipeline.execute())
 
-    # Faults.
-
     def _strike(self, fault: Fault) -> None:
-        if fault.kind in OF_THE_SERVER:
-            self._hit_server(fault)
-        elif free := self.fleet.free():
-            slots = len(self.fleet.slots)
-            self._hit_worker(min(free, key=lambda slot: (slot.number - fault.worker) % slots), fault)
-        else:
+        """Begin a fault, at the worker that the plan names or the next that is free; later when there is none."""
+        of_all = fault.kind.target is Target.SERVER
+        free = self.fleet.slots if of_all else self.fleet.free()
+        if not free or (of_all and self._server_is_hit):
             self._in(TRY_AGAIN_SECONDS, lambda: self._strike(fault))
-
-    def _hit_worker(self, slot: Slot, fault: Fault) -> None:
-        if fault.kind in FAULT_POINTS:
-            slot.busy = fault.kind
-            slot.order(fault.kind)
             return
-        self.fleet.hit(slot, fault.kind)
-        if fault.kind is Kind.KILL:
-            slot.process.kill()
-        elif fault.kind is Kind.ZOMBIE:
-            slot.process.send_signal(signal.SIGSTOP)
-            self._in(fault.seconds, lambda: _wake(slot))
-        elif fault.kind in CUTS:
-            producers = self.fleet.producer_networks
-            cut = [slot.proxy, producers[fault.worker % len(producers)]]
-            for proxy in cut:
-                proxy.cut(fault.kind)
-            self._in(fault.seconds, lambda: _mend(slot, cut))
+        number = len(self.fleet.slots)
+        slot = min(free, key=lambda slot: (slot.number - fault.worker) % number)
+        producer = fault.seed % len(self.fleet.producer_networks)
+        act = fault.kind.act(self._scene(fault, slot, producer))
+        if fault.kind.told:
+            slot.busy = True
+            act.__enter__()
+            return
+        case = Case(fault.kind.name, None if of_all else slot.name, time.monotonic())
+        case.network = producer if fault.kind.target is Target.NETWORK else None
+        self._begin(act, case, slot, fault.seconds)
 
-    def _hit_server(self, fault: Fault) -> None:
-        self.fleet.happened[fault.kind] += 1
-        self._down_since = time.monotonic()
-        if fault.kind is Kind.PAUSE:
-            os.kill(self.server.pid, signal.SIGSTOP)
-            self._in(fault.seconds, self._resume_server)
+    def _scene(self, fault: Fault, slot: Slot, producer: int) -> Scene:
+        networks = (slot.proxy, self.fleet.producer_networks[producer])
+        return Scene(self.server, slot, networks, fault.seconds, Random(fault.seed))  # noqa: S311 - no secret
+
+    def _begin(self, act: AbstractContextManager[None], case: Case, slot: Slot, seconds: float) -> None:
+        self.tracker.add(case)
+        if case.worker is None:
+            self._look()  # at what runs now: while the fault lasts nobody may be able to tell
+            self._server_is_hit = True
         else:
-            self.server.stop(gently=fault.kind is Kind.RESTART)
-            self._in(fault.seconds, self._start_server)
+            slot.busy = True
+        self._lasting.append(act)
+        act.__enter__()
+        self._in(seconds, lambda: self._end(act, case, slot))
 
-    def _resume_server(self) -> None:
-        os.kill(self.server.pid, signal.SIGCONT)
-        self._is_back()
-
-    def _start_server(self) -> None:
-        self.server.start()
-        self._is_back()
-
-    def _is_back(self) -> None:
-        assert self._down_since is not None
-        self.tracker.away.append((self._down_since, time.monotonic()))
-        self._down_since = None
-
-
-def _wake(slot: Slot) -> None:
-    slot.process.send_signal(signal.SIGCONT)
-    slot.busy = None
-
-
-def _mend(slot: Slot, cut: Sequence[Proxy]) -> None:
-    for proxy in cut:
-        proxy.mend()
-    slot.busy = None
+    def _end(self, act: AbstractContextManager[None], case: Case, slot: Slot) -> None:
+        self._lasting.remove(act)
+        act.__exit__(None, None, None)
+        case.until = time.monotonic()
+        if case.worker is None:
+            self._server_is_hit = False
+        elif case.worker == slot.name:
+            slot.busy = False

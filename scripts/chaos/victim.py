@@ -19,11 +19,11 @@ from typing import Any
 import typer
 from loguru import logger
 
-from chaos.plan import Kind
+from chaos.points import FaultPoint
 from rwkv_tts.keys import audio_key
 from rwkv_tts.refusal import Cause, Refusal, invalid
-from rwkv_tts.schema import parse_request
-from worker.broker.backend import Backend, Ended, MakeBackend
+from rwkv_tts.schema import SynthesisResult, Timings, TokenCounts, parse_request
+from worker.broker.backend import Backend, Ended, Made, MakeBackend
 from worker.broker.batch_worker import BatchWorker
 from worker.broker.connection import wait_for_redis, worker_connection
 from worker.broker.observer import Observer
@@ -54,7 +54,7 @@ class Trap:
         line = {"event": event, "worker": self._name, "at": time.monotonic(), "jobs": jobs}
         os.write(self._file, (json.dumps(line) + "\n").encode())
 
-    def passes(self, point: Kind, jobs: int) -> None:
+    def passes(self, point: FaultPoint, jobs: int) -> None:
         """The worker is at a fault point."""
         if jobs and self._armed == point and self._random.random() < CHANCE:
             self.tell(point, jobs)
@@ -68,16 +68,16 @@ class FaultPoints(Observer):
         self._trap = trap
 
     def claimed(self, jobs: int, /) -> None:
-        self._trap.passes(Kind.CLAIMED, jobs)
+        self._trap.passes(FaultPoint.CLAIMED, jobs)
 
     def delivering(self, jobs: int, /) -> None:
-        self._trap.passes(Kind.WORKED, jobs)
+        self._trap.passes(FaultPoint.WORKED, jobs)
 
     def ended(self, outcome: Outcome, /) -> None:  # noqa: ARG002
-        self._trap.passes(Kind.COMMITTED, 1)
+        self._trap.passes(FaultPoint.COMMITTED, 1)
 
     def lost(self, job_id: str, /) -> None:  # noqa: ARG002
-        self._trap.passes(Kind.COMMITTED, 1)
+        self._trap.passes(FaultPoint.COMMITTED, 1)
         self._trap.tell("fenced", 1)
 
 
@@ -140,8 +140,30 @@ class TimedBackend(Backend):
                     self._changed.wait(self._due[0][0] - time.monotonic() if self._due else None)
                 _, job_id, refusal = heapq.heappop(self._due)
                 self._done += 1
-            result = {"job": job_id} if refusal is None else None
+            result = _result(job_id) if refusal is None else None
             self._ended(Ended(job_id, result, {audio_key(job_id): job_id.encode()}, refusal))
+
+
+def _result(job_id: str) -> dict[str, Any]:
+    """Of speech that nobody has made."""
+    timings = Timings(queued=0, prefill=0, decode=0, vocode=0, encode=0, first_audio=0, total=0)
+    return SynthesisResult(
+        job_id=job_id,
+        audio_key=audio_key(job_id),
+        format="wav",
+        mode="attributes",
+        sample_rate=16_000,
+        seconds=0,
+        seed=0,
+        finish_reason="eos",
+        tokens=TokenCounts(globals=0, semantic=0),
+        trace_sha256="",
+        timings=timings,
+        mean_batch=1,
+        rtf=0,
+        warnings=[],
+        metadata={},
+    ).model_dump(mode="json")
 
 
 def timed_backend(rows: int) -> MakeBackend:
@@ -157,21 +179,28 @@ def speech_backend(model: Path, rows: int) -> MakeBackend:
     settings = Settings(model=model, max_rows=rows)
     speech = open_model(settings.model, settings.device, settings.threads)
 
-    def make(ended: Callable[[Ended], None], freed: Callable[[], None]) -> Backend:
-        return SpeechBackend(speech, settings, ended, freed)
+    def make(post: Callable[[Ended | Made], None], freed: Callable[[], None]) -> Backend:
+        return SpeechBackend(speech, settings, post, freed)
 
     return make
 
 
 def main(
-    url: str, queue: str, name: str, events: Path, rows: int, lease: float, model: Path | None = None
+    url: str,
+    queue: str,
+    name: str,
+    events: Path,
+    rows: int,
+    lease: float,
+    model: Path | None = None,
+    commit_replicas: int = 0,
 ) -> None:
     logger.remove()
     logger.add(sys.stderr, level="INFO", backtrace=False, diagnose=False)
     trap = Trap(events, name)
     threading.Thread(target=trap.listen, daemon=True).start()
     make = timed_backend(rows) if model is None else speech_backend(model, rows)
-    rules = Rules(queue=(queue,), result_ttl=RESULT_TTL, lease_timeout=lease)
+    rules = Rules(queue=(queue,), result_ttl=RESULT_TTL, lease_timeout=lease, commit_replicas=commit_replicas)
     connection = worker_connection(url)
     wait_for_redis(connection, rules.outage_timeout)
     worker = ChaosWorker(trap, connection, make, rules, max_jobs=2 * rows, name=name)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rwkv_tts.attributes import ATTRIBUTES
+from rwkv_tts.keys import SCHEMA
 from rwkv_tts.refusal import RequestError
 from rwkv_tts.schema import (
     MAX_METADATA_BYTES,
@@ -64,7 +65,7 @@ SOUND = base64.b64encode(bytes(range(256))).decode()
 """Base64 with every character of its alphabet, for what is not looked at as audio."""
 LARGEST = base64.b64encode(bytes(MAX_REFERENCE_BYTES)).decode()
 ONE_OF = {name: ", ".join(ATTRIBUTES[name]) for name in ATTRIBUTES}
-FORMATS = "wav, flac, ogg, opus, mp3, pcm"
+FORMAT_NAMES = "wav, flac, ogg, opus, mp3, pcm"
 
 
 def nested(levels: int) -> list[Any]:
@@ -90,7 +91,7 @@ def refusal(value: Any) -> str:
         *[("text", text, "1 to 20000 characters") for text in ("", "a" * 20_001, "\ud800", "a\udfffb", None)],
         *[("text", text, "text to speak") for text in (" ", "\n\t\r ", "\u3000")],
         *[(name, value, ONE_OF[name]) for name in ATTRIBUTES for value in ("ancient", "", "\ud800", "a\nb")],
-        *[("format", value, FORMATS) for value in ("aac", "WAV", "", "wav\n")],
+        *[("format", value, FORMAT_NAMES) for value in ("aac", "WAV", "", "wav\n")],
         *[("seed", seed, "0 to 2^64-1") for seed in (-1, 2**64, True, "5", 5.0, 10**400, NAN)],
         *[("temperature", t, "0 (greedy) to 5") for t in (NAN, INF, -INF, -0.1, 5.1, True, "1", 10**400)],
         *[("top_p", p, "above 0 and up to 1") for p in (0, 1.01, NAN, INF, "1")],
@@ -320,3 +321,13 @@ def test_any_json_is_a_request_or_one_printable_line(value: Any) -> None:
         assert request.text.strip()
         json.dumps(result_with(request.metadata).model_dump(mode="json"), allow_nan=False).encode()
     assert message.isprintable()
+
+
+def test_the_schema_has_a_number_for_what_older_workers_do_not_know() -> None:
+    """Another field or value: raise ``SCHEMA``, so that jobs with it wait for a worker that knows it."""
+    fields = (
+        "text voice use_transcript reference reference_text age gender emotion pitch speed seed format "
+        "temperature top_p top_k max_seconds eos_guard metadata"
+    )
+    assert (SCHEMA, list(SynthesisRequest.model_fields)) == (1, fields.split())
+    assert SynthesisRequest.model_fields["format"].description == f"one of {FORMAT_NAMES}"

@@ -132,6 +132,18 @@ def test_what_somebody_else_wrote_is_told_and_can_be_removed(
     assert store.ids() == []
 
 
+def test_of_a_voice_that_is_far_too_long_nothing_is_sent(store: VoiceStore, redis: Redis) -> None:
+    store.add(raf("berta"))
+    size = 64 << 20
+    redis.hset(VOICES_KEY, "anna", bytes(size))
+    before = redis.info("stats")["total_net_output_bytes"]
+    for act in (store.find, store.get, store.text, lambda name: store.rename(name, "new")):
+        expected = f"kept voice 'anna': too long: {size} bytes; accepted: up to {MAX_RAF_BYTES} bytes"
+        assert refusal(partial(act, "anna")) == expected
+    assert [voice.id for voice in store.list()] == ["berta"]
+    assert redis.info("stats")["total_net_output_bytes"] - before < 1 << 20
+
+
 @pytest.mark.parametrize("name", ["", "../anna", "anna\n", "an na", "é", "\ud800", "x" * 10_000, "*", "\x00"])
 def test_an_odd_id_is_unknown_and_cannot_be_given(store: VoiceStore, redis: Redis, name: str) -> None:
     store.add(raf())

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from rwkv_tts.keys import FUNCTION, audio_key
 from rwkv_tts.refusal import RequestError
 from rwkv_tts.results import JobFailedError, Speech
 from waiting import until
+from worker import __version__
 from worker.cli.local import LocalWorker, local_worker
 from worker.settings import Settings
 
@@ -76,6 +78,11 @@ def test_a_plain_rq_producer_needs_nothing_of_ours(client: TTSClient, connection
     value = client.result(job.id, timeout=60).result
     assert (value.seed, value.metadata) == (2**64 - 1, {"order": 7})
     assert 0 < connection.ttl(audio_key(job.id)) <= 60
+    (worker,) = (one for one in Worker.all(connection=connection) if "shared" in one.queue_names())
+    assert (value.worker, value.version) == (worker.name, __version__)
+    assert re.fullmatch("[0-9a-f]{64}", value.model_sha256)
+    assert value.model
+    assert value.engine.startswith("plain torch")
 
 
 def test_a_missing_seed_is_chosen_and_repeats_the_speech(client: TTSClient) -> None:

@@ -21,9 +21,10 @@ import pytest
 from redis import Redis
 from rq import Callback, Queue, Repeat, Retry
 from rq.command import send_command, send_shutdown_command, send_stop_execution_command, send_stop_job_command
+from rq.defaults import DEFAULT_FAILURE_TTL
 from rq.exceptions import DuplicateJobError
 from rq.group import Group
-from rq.job import Dependency, requeue_job
+from rq.job import Dependency, Job, requeue_job
 from rq.rate_limit import RateLimit
 from rq.serializers import JSONSerializer
 from rq.suspension import resume, suspend
@@ -32,14 +33,18 @@ from rq.worker import BaseWorker
 
 import scripted
 from rwkv_tts.keys import FUNCTION
-from scripted import ALWAYS
+from scripted import ALWAYS, ScriptError
 from stage import CALLBACKS, STARTED, Ours, Seconds, Stage, Stock, differences, leftovers, told
 from waiting import until
 from worker.broker.callbacks import CallbackError
 from worker.broker.rules import Rules
 
-TELL_SUCCESS, TELL_FAILURE, TELL_STOPPED, BREAK_DOWN, HANG = (Callback(name, timeout=1) for name in CALLBACKS)
-RULES = Rules(lease_timeout=0.5, callbacks=CALLBACKS, webhook_hosts=("127.0.0.1",))
+TELL_SUCCESS, TELL_FAILURE, TELL_STOPPED, BREAK_DOWN, HANG, LOOK, TELL_LATER = (
+    Callback(name, timeout=1) for name in CALLBACKS
+)
+RULES = Rules(
+    lease_timeout=0.5, callbacks=CALLBACKS, webhook_hosts=("127.0.0.1",), failure_ttl=DEFAULT_FAILURE_TTL
+)
 
 
 @dataclass(frozen=True)
@@ -371,6 +376,17 @@ def callbacks(stage: Stage) -> None:
     stage.submit("c", fails=1, retry=Retry(max=1), **both)
     stage.submit("d", on_failure=TELL_FAILURE, fails=ALWAYS, retry=Retry(max=1))
     stage.submit("e", on_failure=TELL_FAILURE, result_ttl=-1)
+    stage.work()
+
+
+@scenario(a="finished", b="failed", c="finished", d="finished", e=None)
+def what_callbacks_see_and_change(stage: Stage) -> None:
+    both: dict[str, Any] = {"on_success": LOOK, "on_failure": LOOK, "meta": {"old": 1}}
+    stage.submit("a", **both)
+    stage.submit("b", fails=ALWAYS, **both)
+    stage.submit("c", fails=1, retry=Retry(max=1), **both)
+    stage.submit("d", repeat=Repeat(times=1), **both)
+    stage.submit("e", result_ttl=0, **both)
     stage.work()
 
 
@@ -880,6 +896,60 @@ def test_a_callback_that_is_not_listed_is_never_imported(
     assert reason(ours, "b") == f"{event}: 'os.getcwd' {accepted}"
     assert "unlisted" not in sys.modules
     assert ours.script.started == []
+
+
+def test_a_callback_that_is_a_coroutine_is_awaited(ours: Ours) -> None:
+    ours.submit("a", on_success=TELL_LATER)
+    ours.submit("b", on_success=TELL_LATER, meta={"breaks": True})
+    ours.work()
+    assert sorted(told(ours.connection)) == [["stopped", "a"], ["stopped", "b"]]
+    assert ours.status("a") == "finished"
+    assert reason(ours, "b") == "on_success: ScriptError: the coroutine fails as asked"
+
+
+class Handlers:
+    """Exception handlers, as RQ calls them."""
+
+    def __init__(self, answer: Any = None) -> None:
+        self.told: list[tuple[str, str, str]] = []
+        self._answer = answer
+
+    def __call__(self, job: Job, kind: type[Exception], error: Exception, trace: Any) -> Any:
+        assert isinstance(error, kind)
+        assert trace is None
+        self.told.append((job.id, job.get_status(refresh=False).value, str(error)))
+        if self._answer is ScriptError:
+            raise ScriptError("the handler fails as asked")
+        return self._answer
+
+
+def with_handlers(stage: Ours, *handlers: Handlers) -> None:
+    worker = stage.make_worker(("tts",))
+    for handler in handlers:
+        worker.push_exc_handler(handler)  # type: ignore[no-untyped-call]
+    assert worker.work(burst=True)
+
+
+def test_handlers_are_told_of_every_failure_until_one_says_no(ours: Ours) -> None:
+    ours.submit("a", fails=1, retry=Retry(max=1))
+    ours.submit("b", on_success=BREAK_DOWN, on_failure=TELL_FAILURE)
+    ours.submit("c", refused="no")
+    first, second, third = Handlers(), Handlers(answer=False), Handlers()
+    with_handlers(ours, first, second, third)
+    assert sorted(first.told) == [
+        ("a", "failed", "try 1 fails as asked"),
+        ("b", "failed", "on_success: ScriptError: the callback fails as asked"),
+        ("c", "failed", "no"),
+    ]
+    assert second.told == first.told
+    assert third.told == []
+    assert [ours.status(job_id) for job_id in "abc"] == ["finished", "failed", "failed"]
+
+
+def test_a_handler_that_raises_is_named_in_the_reason(ours: Ours) -> None:
+    ours.submit("a", fails=ALWAYS)
+    with_handlers(ours, Handlers(answer=ScriptError))
+    assert reason(ours, "a") == "try 1 fails as asked; exc_handler: ScriptError: the handler fails as asked"
 
 
 def test_a_listed_callback_must_exist(redis_url: str) -> None:

@@ -223,6 +223,27 @@ def test_nothing_is_unpickled_and_no_page_breaks(connection: Redis, pages: Flask
     assert (tmp_path / "executed").exists()
 
 
+@pytest.mark.parametrize("state", ["queued", "failed"])
+@pytest.mark.parametrize(("order", "page"), [("asc", 5), ("dsc", 2), ("asc", 7), ("dsc", 7), ("asc", 8)])
+def test_a_page_has_as_many_jobs_as_it_should_wherever_it_is(
+    connection: Redis, pages: FlaskClient, state: str, order: str, page: int
+) -> None:
+    """Each reads its own jobs only: further ones made the last page of a long list slow."""
+    jobs = [f"{state}-{number:03}" for number in range(310)]
+    queue = rq_queue(connection, f"long-{state}")
+    if not queue.count and not queue.failed_job_registry.get_job_count(cleanup=False):
+        names = [Queue.prepare_data(FUNCTION, kwargs={"request": {"text": "a"}}, job_id=job) for job in jobs]
+        queue.enqueue_many(names)
+        if state == "failed":
+            connection.delete(queue.key)
+            connection.zadd(queue.failed_job_registry.key, {job: 2e9 + at for at, job in enumerate(jobs)})
+    before = connection.info("commandstats")["cmdstat_hgetall"]["calls"]
+    shown = read(pages, f"/0/data/jobs/{queue.name}/{state}/50/{order}/{page}.json")
+    expected = (jobs if order == "asc" else jobs[::-1])[50 * (page - 1) : 50 * page]
+    assert [job["id"] for job in shown["jobs"]] == expected
+    assert connection.info("commandstats")["cmdstat_hgetall"]["calls"] - before <= 50
+
+
 @contextmanager
 def strange_worker(connection: Redis, job_id: str) -> Iterator[None]:
     """What Redis holds while another application's worker, called stranger, runs a job."""

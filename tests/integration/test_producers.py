@@ -16,7 +16,7 @@ from rq.serializers import JSONSerializer
 
 from composed import REPOSITORY, Composed, free_ports
 from rwkv_tts.client import TTSClient
-from rwkv_tts.keys import ARGUMENT, FUNCTION
+from rwkv_tts.keys import ARGUMENT, FUNCTION, audio_key
 from rwkv_tts.results import JobFailedError
 from worker.cli.local import local_worker
 from worker.settings import Settings
@@ -132,9 +132,12 @@ def test_the_documented_commands_submit_a_job_and_get_its_audio(composed: Compos
     assert (job.func_name, job.kwargs, job.origin) == (FUNCTION, {ARGUMENT: json.loads(request)}, "tts")
     expected = served.result(served.submit(**json.loads(request)), timeout=60)
     served.result("hello-1", timeout=60)
-    answer = send(composed, wait)
+    fetch, multi, drop = wait.partition("MULTI")
+    answer = send(composed, fetch)
     assert b"return_value" in answer
     assert answer.endswith(expected.audio + b"\n")
+    assert send(composed, multi + drop).endswith(b"4\n1\n")
+    assert served.connection.exists("rq:job:hello-1", audio_key("hello-1")) == 0
 
 
 @pytest.mark.redis_cli

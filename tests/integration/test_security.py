@@ -130,7 +130,8 @@ def command(*arguments: str) -> list[str]:
 def environment(**variables: str) -> dict[str, str]:
     """Ours, without a Redis of the machine's, with this checkout in front of an installed one."""
     clean = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
-    return {**clean, "PYTHONPATH": str(REPOSITORY), **variables}
+    path = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "client")))
+    return {**clean, "PYTHONPATH": path, **variables}
 
 
 @contextmanager
@@ -177,6 +178,9 @@ def test_a_round_trip_needs_no_more_than_the_roles_have(
     with worker_process(secured.url("worker", unix=unix), random_model, queue, output, admin):
         done = client.result(client.submit(TEXT, seed=1), timeout=60)
         assert done.audio.startswith(b"RIFF")
+        dropped = client.result(client.submit(TEXT, seed=1), timeout=60, keep=False)
+        assert dropped.audio == done.audio
+        assert list(admin.scan_iter(f"*{dropped.result.job_id}*", count=10_000)) == []
         after = rq_queue(client.connection, queue).enqueue(
             FUNCTION, kwargs={ARGUMENT: {"text": TEXT}}, depends_on=done.result.job_id
         )
@@ -329,7 +333,7 @@ HDEL k f|HINCRBY k f 1|HINCRBYFLOAT k f 1|EXISTS k|EXPIRE k 1|PEXPIRE k 1|PERSIS
 ZREM k m|ZSCORE k m|ZMSCORE k m|ZCARD k|ZCOUNT k 0 1|ZRANGE k 0 1|ZRANGEBYSCORE k 0 1|ZREMRANGEBYSCORE k 0 1
 ZPOPMIN k|SADD k m|SREM k m|SMEMBERS k|SCARD k|XADD k * f v|XLEN k|XREVRANGE k + -|SET k v|GET k|MGET k k
 BLMOVE k k LEFT LEFT 1|LMOVE k k LEFT RIGHT|EVALSHA sha 1 k|SCRIPT LOAD x|SCRIPT EXISTS sha|SUBSCRIBE rq:pubsub:x
-SUBSCRIBE rwkv-tts:tune:x
+SUBSCRIBE rwkv-tts:tune:x|HSTRLEN k f|EVAL_RO x 1 k|WAIT 1 1
 """
 """What the worker and its scripts call, with ``k`` for a key."""
 
@@ -428,6 +432,15 @@ FORBIDDEN_TO_PRODUCERS = [
     ("LTRIM", "rq:queue:tts", "1", "0"),
     ("DEL", "rq:queue:tts"),
     ("UNLINK", "rq:job:x"),
+    ("UNLINK", "rwkv-tts:audio:x"),
+    ("DEL", "rq:finished:tts"),
+    ("DEL", "rq:wip:tts"),
+    ("DEL", "rq:execution:x:y"),
+    ("DEL", "rq:worker:x"),
+    ("ZREM", "rq:wip:tts", "x:y"),
+    ("XDEL", "rq:results:x", "1-1"),
+    ("XTRIM", "rq:results:x", "MAXLEN", "0"),
+    ("GETDEL", "rwkv-tts:audio:x"),
     ("RENAME", "rq:queue:tts", "rq:queue:mine"),
     ("SUBSCRIBE", "rq:pubsub:someone"),
     ("XADD", "rq:results:x", "*", "type", "1"),

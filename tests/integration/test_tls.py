@@ -7,15 +7,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import pytest
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
 
 from rwkv_tts.client import TTSClient
+from rwkv_tts.connection import connect
+from waiting import until
 from worker.cli.local import local_worker
 from worker.settings import Settings
 
@@ -78,10 +83,11 @@ def free_port() -> int:
 
 
 def write_users(path: Path) -> None:
-    """The roles, all with the same password."""
+    """The roles and one for Sentinels, all with the same password."""
     digest = hashlib.sha256(PASSWORD.encode()).hexdigest()
     lines = [line for line in USERS.read_text().splitlines() if line.startswith("user")]
-    path.write_text("\n".join(lines).replace("#" + "0" * 64, f"#{digest}") + "\n")
+    text = "\n".join(lines).replace("#" + "0" * 64, f"#{digest}")
+    path.write_text(f"{text}\nuser sentinel on #{digest} allchannels +@all\n")
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +161,55 @@ def refusal(url: str) -> str:
         assert spelling not in done.stderr
     [line] = done.stderr.splitlines()
     return line
+
+
+@pytest.fixture(scope="module")
+def sentinel(tls: TlsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Sentinel with TLS that watches the server; a URL by way of it for the role of a worker."""
+    folder, port = tmp_path_factory.mktemp("sentinel"), free_port()
+    certificate, key = Authority(tls.authority.parent).sign("sentinel", "IP:127.0.0.1")
+    lines = [
+        *("port 0", f"tls-port {port}", f"dir {folder}", "tls-replication yes", "tls-auth-clients no"),
+        *(f"tls-cert-file {certificate}", f"tls-key-file {key}", f"tls-ca-cert-file {tls.authority}"),
+        *("user default off", f'user asker on ">{PASSWORD}" +@all &*'),
+        *(f"sentinel monitor speech 127.0.0.1 {tls.port} 1", "sentinel auth-user speech sentinel"),
+        f'sentinel auth-pass speech "{PASSWORD}"',
+    ]
+    path = folder / "sentinel.conf"
+    path.write_text("\n".join(lines) + "\n")
+    with (folder / "log").open("wb") as sink:
+        command = ["redis-server", str(path), "--sentinel"]
+        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT)
+    options = urlencode({"ssl_ca_certs": str(tls.authority), "sentinel_username": "asker"})
+    login = f"worker:{quote(PASSWORD, safe='')}"
+    try:
+        yield f"rediss+sentinel://{login}@127.0.0.1:{port}/speech/0?{options}"
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def test_sentinels_with_tls_and_logins_lead_to_a_master_with_both(
+    sentinel: str, random_model: Path, tls: TlsServer
+) -> None:
+    until(lambda: is_up(sentinel))
+    with local_worker(Settings(model=random_model, queue=("watched",)), sentinel) as worker:
+        worker.wait_until_ready()
+        client = TTSClient(sentinel.replace("//worker:", "//producer:"), "watched")
+        done = client.result(client.submit("by way of a sentinel", seed=1, format="flac"), timeout=60)
+    assert done.audio.startswith(b"fLaC")
+
+
+def is_up(url: str) -> bool:
+    with suppress(RedisConnectionError):
+        return bool(connect(url, retry=Retry(NoBackoff(), 0)).ping())
+    return False
+
+
+def test_a_sentinel_of_another_authority_is_refused(sentinel: str, tls: TlsServer, tmp_path: Path) -> None:
+    other = make_authority(tmp_path / "other")
+    url = sentinel.replace(quote(str(tls.authority), safe=""), quote(str(other.certificate), safe=""))
+    assert "certificate verify failed" in refusal(url)
 
 
 def test_a_certificate_of_another_authority_is_refused(tls: TlsServer, tmp_path: Path) -> None:

@@ -1,17 +1,21 @@
 """Jobs that do what the metadata of their request says, for a batch worker and for a stock one.
 
 Metadata: ``fails`` (how many first tries raise), ``seconds`` (to take), ``held`` (run until the script releases
-it, or until it is cancelled), ``refused`` (a reason: the backend does not accept the request).
+it, or until it is cancelled), ``refused`` (a reason: the backend does not accept the request), ``bytes`` (of
+audio).
 """
 
+import asyncio
 import json
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis import Redis
 from rq import get_current_job
+from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job
 
 from rwkv_tts.keys import audio_key
@@ -24,7 +28,7 @@ ALWAYS = 1_000_000
 
 RESULT_TTL = 3600
 AUDIO = b"audio"
-TOLD = "told"
+TOLD = "told" if RQ_KEY_PREFIX == "rq" else f"{RQ_KEY_PREFIX}:told"
 """Redis list of what callbacks were told."""
 
 _POLL_SECONDS = 0.005
@@ -155,7 +159,8 @@ class ScriptedBackend(Backend):
 
     def _run(self, job_id: str, request: SynthesisRequest, attempt: int, cancelled: threading.Event) -> None:
         try:
-            ended = Ended(job_id, self._script.finish(request, attempt, cancelled), {audio_key(job_id): AUDIO})
+            audio = bytes(request.metadata.get("bytes", 0)) or AUDIO
+            ended = Ended(job_id, self._script.finish(request, attempt, cancelled), {audio_key(job_id): audio})
         except ScriptError as error:
             ended = Ended(job_id, refusal=Refusal("", Cause.INTERNAL, str(error)))
         with self._lock:
@@ -183,6 +188,29 @@ def tell_failure(job: Job, connection: Redis, kind: type[Exception], error: Exce
 def tell_stopped(job: Job, connection: Redis) -> None:
     """Record that on_stopped was called."""
     connection.rpush(TOLD, json.dumps(["stopped", job.id]))
+
+
+def look(job: Job, connection: Redis, *_: Any) -> None:
+    """Record what a callback sees of its job, and change the job."""
+    assert job.started_at is not None
+    assert job.ended_at is not None
+    seconds = (job.ended_at - job.started_at).total_seconds()
+    job.meta["seen"] = True
+    job.save_meta()  # type: ignore[no-untyped-call]
+    job.meta["saved"], job.description = True, "looked at"
+    job.save()
+    call = [job.func_name, job.args, job.kwargs, job.get_call_string()]
+    with warnings.catch_warnings(action="ignore"):
+        seen = [job.get_status(refresh=False).value, seconds >= 0, job.meta, job.result, *call]
+    connection.rpush(TOLD, json.dumps(["looked", job.id, *seen]))
+
+
+async def tell_later(job: Job, connection: Redis, *_: Any) -> None:
+    """A callback that waits."""
+    await asyncio.sleep(0.01)
+    tell_stopped(job, connection)
+    if job.meta.get("breaks"):
+        raise ScriptError("the coroutine fails as asked")
 
 
 def break_down(job: Job, connection: Redis, *_: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from redis import Redis
 from rq.command import send_shutdown_command
+from rq.defaults import DEFAULT_FAILURE_TTL
 from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.results import Result
@@ -34,6 +35,8 @@ CALLBACKS = tuple(
         scripted.tell_stopped,
         scripted.break_down,
         scripted.hang,
+        scripted.look,
+        scripted.tell_later,
     )
 )
 TOLERANCE = 3.0
@@ -41,7 +44,7 @@ _DATES = {"created_at", "enqueued_at", "started_at", "ended_at", "last_heartbeat
 _OTHER_FIELDS = {"result", "webhooks"}
 """RQ also copies a repeated job's last result into its hash, for nobody to read; webhooks name a random port."""
 
-_OURS = ("rwkv-tts:lease", "rwkv-tts:presence", "rwkv-tts:recovery")
+_OURS = tuple(f"rwkv-tts:{name}" for name in ("lease", "presence", "recovery", "holders", "watch", "bell"))
 _NOT_COMPARED = ("rq:worker", "rq:clean", "rq:scheduler", *_OURS)
 _OF_JOBS = ("rq:wip:", "rq:execution", ":intermediate", ":executions")
 _OF_WORKERS = ("rq:workers", "rq:scheduler", "rwkv-tts:lease")
@@ -64,13 +67,14 @@ Observation = dict[str, dict[str, Any]]
 
 
 def observe(connection: Any) -> Observation:
-    """Write down everything that is comparable."""
+    """Write down everything that is comparable; RQ keeps the reason of a failed job longer than the job."""
     seen: Observation = {}
     for raw_key in connection.scan_iter(count=1000):
         key = raw_key.decode()
         if not key.startswith(_NOT_COMPARED) or key.endswith(":executions"):
             ttl = connection.ttl(key)
-            seen[key] = _content(connection, key) | ({} if ttl == -1 else {"TTL": Seconds(ttl)})
+            forever = ttl == -1 or (key.startswith("rq:results:") and ttl > DEFAULT_FAILURE_TTL - TOLERANCE)
+            seen[key] = _content(connection, key) | ({} if forever else {"TTL": Seconds(ttl)})
     return seen
 
 

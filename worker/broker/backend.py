@@ -46,6 +46,14 @@ class Made:
 class Backend(Protocol):
     """Does many jobs at once; every job that was submitted ends exactly once, by a callback from any thread."""
 
+    def expect(self, requests: Sequence[Any], /) -> None:  # noqa: ARG002
+        """Be told of requests that are about to be submitted: what they need of Redis can be fetched at once.
+
+        Raises:
+            redis.exceptions.RedisError: Redis is away; they may be submitted all the same.
+        """
+        return
+
     def submit(self, job_id: str, request: Any, queued: float, before: Sequence[bytes], /) -> None:
         """Start a job that waited ``queued`` seconds; ``request`` is the JSON value that its call brings.
 

@@ -12,28 +12,26 @@ from collections.abc import Sequence
 from enum import IntEnum
 from functools import partial
 from types import FrameType
+from typing import Any
 
 from loguru import logger
 from redis import Redis
 from redis.exceptions import RedisError
 from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
 from rq.serializers import JSONSerializer
+from rq.utils import now
 from rq.worker import BaseWorker
 from rq.worker.base import DequeueStrategy, WorkerStatus
 
-from worker.broker.backend import BackendBrokenError, Ended, Made, MakeBackend
-from worker.broker.commands import Commands
+from worker.broker.backend import BackendBrokenError, MakeBackend
+from worker.broker.connection import check_cluster
 from worker.broker.crew import assemble
-from worker.broker.drain import Drain
-from worker.broker.inbox import Inbox
 from worker.broker.jobs import HeldJob
-from worker.broker.messages import CalledBack, Message, Signal, Stop, Tune, Tuned
+from worker.broker.messages import Signal
 from worker.broker.observer import Observer
-from worker.broker.outage import Outage
 from worker.broker.rules import Rules
-from worker.broker.scheduled import Scheduler
 from worker.broker.shift import Shift
-from worker.broker.watchdog import Watchdog
+from worker.broker.turns import Turns
 
 
 class ExitCode(IntEnum):
@@ -79,15 +77,18 @@ class BatchWorker(BaseWorker):
             job_class=HeldJob,
             serializer=JSONSerializer,
         )
-        self._inbox = Inbox()
         self.turned_at = 0.0
         self.exit_code = ExitCode.DRAINED
-        self._outage = Outage(rules.outage_timeout, doubt_seconds=rules.lease_timeout)
-        self._drain = Drain(rules.drain_timeout)
-        self._scheduler = Scheduler(connection, self.queues)
-        self._watchdog = Watchdog(rules.watchdog_timeout)
-        self._commands = Commands(self.name, self.executions, self._inbox.post, self.request_stop)
-        self._crew = assemble(self, make_backend, rules, max_jobs, observers, self._inbox.post)
+        self._assemble = partial(assemble, self, make_backend, rules, max_jobs, observers)
+        self._crew, self._worked = self._assemble(), False
+
+    @classmethod
+    def find_by_key(cls, worker_key: str, connection: Redis, *args: Any, **options: Any) -> BaseWorker | None:
+        """As RQ's: the worker of a key, to be looked at, not to work."""
+        found = BaseWorker.find_by_key(worker_key, connection, *args, **options)
+        if found is not None:
+            found.__class__ = cls  # RQ compares workers of one class only
+        return found
 
     def _set_connection(self, connection: Redis) -> Redis:
         """Leave the connection's timeouts as they are: nothing here blocks for as long as RQ's own workers do."""
@@ -102,7 +103,7 @@ class BatchWorker(BaseWorker):
         max_jobs: int | None = None,
         max_idle_time: int | None = None,
         with_scheduler: bool = True,  # noqa: ARG002 - every worker is a scheduler
-        dequeue_strategy: DequeueStrategy = DequeueStrategy.DEFAULT,
+        dequeue_strategy: str = DequeueStrategy.DEFAULT,
     ) -> bool:
         """Work until told to stop; takes what RQ's workers take.
 
@@ -110,19 +111,24 @@ class BatchWorker(BaseWorker):
             Whether any job was finished. ``exit_code`` tells how it ended.
 
         Raises:
-            ValueError: The queues are to be served in another order than that of their priority.
+            ValueError: There is no such strategy.
+            NameTakenError: There is a worker of this name.
+            ClusterError: Redis is a cluster whose nodes would have to share a job.
         """
-        if dequeue_strategy != DequeueStrategy.DEFAULT:
-            raise ValueError(f"dequeue_strategy: {str(dequeue_strategy)!r}; accepted: default, by priority")
-        self._crew.intake.shift = Shift(burst, max_jobs, max_idle_time)
-        self.bootstrap(logging_level, date_format, log_format)
+        turns = Turns(self.queues, dequeue_strategy)
+        self._begin_anew()
+        self._crew.outage.outlast(partial(check_cluster, self.connection), lambda: self.draining)
+        self._crew.intake.shift, self._crew.claimer.turns = Shift(burst, max_jobs, max_idle_time), turns
+        start = partial(self.bootstrap, logging_level, date_format, log_format)
+        self._crew.outage.outlast(start, lambda: self.draining)
         for rq_queue in self.queues:
             rq_queue.get_redis_server_version()
-        self._scheduler.start()
+        self._crew.claimer.disown()
+        self._crew.scheduler.start()
         with contextlib.suppress(ValueError):  # not the main thread: whoever embeds the worker stops it
             signal.signal(signal.SIGINT, self.request_stop)
             signal.signal(signal.SIGTERM, self.request_stop)
-        self._crew.intake.watch(self.connection, self.queues, partial(self._inbox.post, Signal.JOBS))
+        self._crew.intake.watch(self.connection, self.queues, partial(self._crew.inbox.post, Signal.JOBS))
         try:
             while not self._over():
                 self._turn()
@@ -130,20 +136,32 @@ class BatchWorker(BaseWorker):
             self._close()
         return self._crew.endings.any_finished
 
+    def _begin_anew(self) -> None:
+        """Whoever has worked before does so with a new crew: the last one's threads may still be at their jobs."""
+        if self._worked:
+            self.executions.clear()
+            self._crew, self.exit_code = self._assemble(), ExitCode.DRAINED
+            self._stop_requested, self._shutdown_requested_date = False, None
+        self._worked = True
+
+    def register_birth(self) -> None:
+        """As RQ's, but no two workers can get one name."""
+        self._crew.signs.begin(super().register_birth)
+
     @property
     def draining(self) -> bool:
         """Whether it was told to stop: it claims no more."""
-        return self._drain.wanted
+        return self._crew.drain.wanted
 
     @property
     def trouble(self) -> str | None:
-        """Why it can exchange nothing with Redis at present, so that it claims nothing; None while it can."""
-        return self._outage.reason
+        """Why it claims nothing at present: Redis is away, refuses, or is full; None while it does."""
+        return self._crew.outage.reason or self._crew.memory.reason
 
     def _over(self) -> bool:
         if self.exit_code is not ExitCode.DRAINED:
             return True
-        intake, idle = self._crew.intake, not self._crew.jobs and self._inbox.empty()
+        intake, idle = self._crew.intake, not self._crew.jobs and self._crew.inbox.empty()
         over = intake.shift.over(idle=idle, emptied=intake.emptied and not intake.blocked)
         return over or (idle and self.draining)
 
@@ -152,19 +170,19 @@ class BatchWorker(BaseWorker):
         self.turned_at = time.monotonic()
         self._crew.endings.check_deadlines()
         try:
-            self._watchdog.feed(self._crew.backend.progress())
+            self._crew.watchdog.feed(self._crew.backend.progress())
         except BackendBrokenError as error:
             logger.critical("{}; giving up: other workers take over", error)
             self.exit_code = ExitCode.BROKEN
             return
-        if not self._outage.pausing:
+        if not self._crew.outage.pausing:
             self._exchange()
-        if self._drain.at_once and self._crew.jobs:
+        if self._crew.drain.at_once and self._crew.jobs:
             self._crew.endings.put_back_unfinished()
             self.exit_code = ExitCode.PUT_BACK
         if not self._over():
-            for message in self._inbox.take(self._patience()):
-                self._handle(message)
+            for message in self._crew.inbox.take(self._crew.patience()):
+                self._crew.handle(message)
 
     def _exchange(self) -> None:
         """Everything that needs Redis; a sign of life does not wait for results that Redis may refuse."""
@@ -173,52 +191,27 @@ class BatchWorker(BaseWorker):
                 self._beat()
             self._crew.progress.write()
             self._crew.endings.commit()
-            self._scheduler.run()
-            if not self.draining:
-                self._crew.intake.claim()
-            self._outage.over()
+            self._crew.scheduler.run()
+            self._crew.intake.run(claim=not self.draining)
+            self._crew.outage.over()
         except RedisError as error:
-            self._outage.met(error, self._crew.endings.waiting)
+            self._crew.outage.met(error, self._crew.endings.waiting)
             self._crew.intake.emptied = False
-            if self._outage.too_long:
+            if self._crew.outage.too_long:
                 self.exit_code = ExitCode.OUTAGE
 
     def _beat(self) -> None:
         """Say that the worker lives, and do what must not be done by one that does not know whether it does."""
         ours = self._crew.signs.beat()
-        self._crew.intake.put_back_unknown(ours, self.queues if self._outage.in_doubt else ())
+        if self.draining:
+            self.set_shutdown_requested_date()
+        self._crew.intake.put_back_unknown(ours)
         self._crew.signs.recovered += self._crew.upkeep.run()
         self._crew.observer.beat(self._crew.signs.said, lambda: sum(rq_queue.count for rq_queue in self.queues))
 
-    def _patience(self) -> float:
-        """Seconds to wait for a message at most."""
-        moment, deadline = time.monotonic(), self._crew.endings.deadlines.next_at()
-        if self._outage.retry_at:
-            return max(0.0, min(self._outage.retry_at, deadline) - moment)
-        if self._crew.endings.waiting:
-            return 0.0
-        wait = min(min(self._crew.signs.next_at, deadline) - moment, self._crew.intake.shift.patience())
-        return max(0.0, wait if self.draining else min(wait, self._crew.intake.patience()))
-
-    def _handle(self, message: Message) -> None:
-        if isinstance(message, Ended):
-            self._crew.endings.conclude(message)
-        elif isinstance(message, Made):
-            self._crew.progress.add(message)
-        elif isinstance(message, CalledBack):
-            self._crew.endings.called_back(message)
-        elif isinstance(message, Stop):
-            self._crew.endings.stop(message.job_id)
-        elif isinstance(message, Tune):
-            self._crew.backend.tune(message.change, lambda error: self._inbox.post(Tuned(message.id, error)))
-        elif isinstance(message, Tuned):
-            self._crew.signs.answer(message)
-        elif message is Signal.JOBS:
-            self._crew.intake.noticed()
-
     def subscribe(self) -> None:
         """As RQ's, and to a channel of our own."""
-        self.pubsub, self.pubsub_thread = self._commands.listen(  # type: ignore[assignment]  # RQ declares none
+        self.pubsub, self.pubsub_thread = self._crew.commands.listen(  # type: ignore[assignment]  # RQ declares none
             self.connection, self.pubsub_channel_name
         )
 
@@ -230,18 +223,19 @@ class BatchWorker(BaseWorker):
 
     def request_stop(self, signum: int | None = None, frame: FrameType | None = None) -> None:  # noqa: ARG002
         """First time: stop claiming and let jobs finish. Again, after a second: put them back and end."""
-        self._drain.tell()
-        self._stop_requested = True
-        self._inbox.post(Signal.STOP)
+        self._crew.drain.tell()
+        self._stop_requested, self._shutdown_requested_date = True, self._shutdown_requested_date or now()
+        self._crew.signs.next_at = 0.0
+        self._crew.inbox.post(Signal.STOP)
 
     def _close(self) -> None:
         self._crew.intake.stop()
-        self._watchdog.stop()
+        self._crew.watchdog.stop()
         self._crew.callbacks.close(finish=not self._crew.jobs)
         if not self._crew.jobs:
             self._crew.backend.close()
         try:
-            self._scheduler.stop()
+            self._crew.scheduler.stop()
             self.set_state(WorkerStatus.IDLE)
             self.teardown()
             self._crew.lease.release(self.connection)

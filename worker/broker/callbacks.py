@@ -1,5 +1,7 @@
-"""Runs the callbacks that jobs name, if the operator has listed them; nothing else is ever imported."""
+"""Runs the callbacks that jobs name, if the operator has listed them, and the operator's exception handlers."""
 
+import asyncio
+import inspect
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -7,18 +9,24 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from loguru import logger
+from rq.defaults import CALLBACK_TIMEOUT
+from rq.job_lifecycle import call_exception_handlers
 from rq.webhook import Webhook
 
 from rwkv_tts.refusal import Cause, Refusal
-from worker.broker.jobs import HeldJob
+from worker.broker.jobs import ConcludedJob, HeldJob
 from worker.broker.outcome import Fate, Outcome
 
 _EVENTS = {Fate.FINISHED: "on_success", Fate.FAILED: "on_failure", Fate.STOPPED: "on_stopped"}
+_HANDLERS = "exc_handler"
 _THREADS = 4
+
+ExceptionHandler = Callable[..., Any]
+"""As RQ's: called with a failed job, the type of its error, the error and None; False keeps the next from it."""
 
 
 class JobError(RuntimeError):
-    """What a failure callback is told: the reason why the job failed."""
+    """What failure callbacks and exception handlers are told: the reason why the job failed."""
 
 
 class CallbackError(ValueError):
@@ -26,17 +34,21 @@ class CallbackError(ValueError):
 
 
 class Callbacks:
-    """The operator's list.
+    """The operator's list; nothing that is not on it is ever imported.
 
     Args:
         functions: ``module.name`` of functions that jobs may name; they are imported here and now.
         webhook_hosts: Hosts that webhooks may address.
+        handlers: What is told of every failure, in this order; more may join it later.
 
     Raises:
         CallbackError: A function cannot be imported.
     """
 
-    def __init__(self, functions: Sequence[str], webhook_hosts: Sequence[str]) -> None:
+    def __init__(
+        self, functions: Sequence[str], webhook_hosts: Sequence[str], handlers: Sequence[ExceptionHandler] = ()
+    ) -> None:
+        self._handlers = handlers
         self._functions = {name: _import(name) for name in functions}
         self._hosts = {host.lower() for host in webhook_hosts}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="callback")
@@ -56,29 +68,34 @@ class Callbacks:
                 return Refusal("webhooks", Cause.INVALID, problem)
         return None
 
-    def event_for(self, outcome: Outcome) -> str | None:
-        """The event that the job wants to be told of, when its outcome is one."""
-        event = _EVENTS.get(outcome.fate)
-        return event if event in outcome.claimed.job.callback_names else None
+    def event_for(self, outcome: Outcome) -> tuple[str, int] | None:
+        """What must be called before an outcome is recorded, if anything, and the seconds that it may take."""
+        event, job = _EVENTS.get(outcome.fate), outcome.claimed.job
+        if event in job.callback_names and self.refusal(job) is None:
+            return event, job.callback_timeout(event)
+        return (_HANDLERS, CALLBACK_TIMEOUT) if outcome.fate is Fate.FAILED and self._handlers else None
 
     def start(self, outcome: Outcome, event: str, done: Callable[[Refusal | None], None]) -> None:
-        """Run the job's callback in a thread; ``done`` gets None, or what went wrong in it."""
-        job = outcome.claimed.job
-        function = self._functions[job.callback_names[event]]
-        arguments: tuple[Any, ...] = ()
-        if event == "on_success":
-            arguments = (outcome.result,)
-        elif event == "on_failure":
-            arguments = (JobError, JobError(outcome.reason), None)
+        """Run the job's callback, then the handlers of a failure, in a thread.
+
+        Args:
+            outcome: What has become of the job.
+            event: What ``event_for`` has said of it.
+            done: Gets None, or what went wrong.
+        """
+        claimed = outcome.claimed
+        job = ConcludedJob(claimed.job, claimed.request, outcome.fate.value, outcome.ended_at, outcome.result)
 
         def run() -> None:
-            try:
-                function(job, job.connection, *arguments)
-            except Exception as error:  # noqa: BLE001 - the operator's code; its error is the job's
-                logger.opt(exception=True).warning("job {}: {} failed", job.id, event)
-                done(Refusal(event, Cause.CALLBACK, f"{type(error).__name__}: {error}"))
-            else:
-                done(None)
+            problem = None
+            if event != _HANDLERS:
+                function = self._functions[job.callback_names[event]]
+                problem = _call(job, event, function, job, job.connection, *_told(outcome))
+            if outcome.fate is Fate.FAILED:
+                error = JobError, JobError(str(problem or outcome.reason)), None
+                handled = _call(job, _HANDLERS, call_exception_handlers, self._handlers, job, *error)
+                problem = problem or handled
+            done(problem)
 
         self._threads.submit(run)
 
@@ -93,6 +110,25 @@ class Callbacks:
         """End the threads; with ``finish``, when all webhooks are sent."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._senders.shutdown(wait=finish, cancel_futures=not finish)
+
+
+def _told(outcome: Outcome) -> tuple[Any, ...]:
+    """What RQ tells a callback beside the job and the connection."""
+    if outcome.fate is Fate.FINISHED:
+        return (outcome.result,)
+    return (JobError, JobError(outcome.reason), None) if outcome.fate is Fate.FAILED else ()
+
+
+def _call(job: HeldJob, event: str, function: Callable[..., Any], *arguments: Any) -> Refusal | None:
+    """Call the operator's code and await what it returns; what went wrong in it, if anything did."""
+    try:
+        returned = function(*arguments)
+        if inspect.iscoroutine(returned):
+            asyncio.run(returned)
+    except BaseException as error:  # noqa: BLE001 - its error is the job's; without an answer the job would wait
+        logger.opt(exception=True).warning("job {}: {} failed", job.id, event)
+        return Refusal(event, Cause.CALLBACK, f"{type(error).__name__}: {error}")
+    return None
 
 
 def _host(webhook: Webhook) -> str:

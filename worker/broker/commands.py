@@ -13,6 +13,7 @@ from rq.executions import Execution
 
 from rwkv_tts.keys import tune_channel
 from worker.broker.messages import Message, Stop, Tune
+from worker.broker.rights import is_missing
 
 _PAUSE_SECONDS = 2.0
 _LONGEST_ID = 64
@@ -80,9 +81,13 @@ class Commands:
         self._post(tune)
 
 
-def _keep_listening(error: Exception, _pubsub: PubSub, _thread: PubSubWorkerThread) -> None:
-    """Keep listening through any trouble with Redis."""
+def _keep_listening(error: Exception, _pubsub: PubSub, thread: PubSubWorkerThread) -> None:
+    """Keep listening through any trouble with Redis, unless it lets nobody listen."""
     if not isinstance(error, RedisError | OSError):
         raise error
+    if is_missing(error):
+        logger.warning("redis: {}; until its next start this worker hears no stop, shutdown or tune", error)
+        thread.stop()
+        return
     logger.warning("redis: commands: {}: {}; again in {} s", type(error).__name__, error, _PAUSE_SECONDS)
     time.sleep(_PAUSE_SECONDS)

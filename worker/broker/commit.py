@@ -14,22 +14,25 @@ from redis.client import Pipeline
 from redis.exceptions import RedisError, ResponseError, WatchError
 from rq.queue import Queue
 from rq.rate_limit import RateLimitRegistry, release_slot
+from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from worker.broker.claim import Claimed
 from worker.broker.jobs import HeldJob
 from worker.broker.outcome import Fate, Outcome
 from worker.broker.record import Recorder, take
+from worker.broker.replicas import Replicas
 from worker.broker.scripts import lua
 from worker.broker.tolerance import is_malformed, is_of_the_server, tolerant
 
 
 class ServerRefusalError(ResponseError):
-    """Redis does not write at present: it is full, read-only, or its disk is.
+    """Redis does not write at present: it is full, read-only, or its disk is; or its replicas do not confirm.
 
     Attributes:
-        recorded: For each outcome of the commit, whether it was recorded; None for those that were refused: Redis
-            refuses the first write of a script or none, so that nothing of them was written.
+        recorded: For each outcome of the commit, whether it was recorded; None for those that are to be committed
+            again: nothing of them was written, because Redis refuses the first write of a script or none, or the
+            master may yet lose them.
     """
 
     def __init__(self, reply: str, recorded: Sequence[bool | None]) -> None:
@@ -44,33 +47,82 @@ class Committer:
         connection: Redis.
         worker_name: RQ's name of the worker.
         worker_key: Redis key of the worker's hash, which counts its jobs.
-        result_ttl: Seconds that a result is kept where the job does not say.
+        result_ttl: Seconds that a result is kept where the job does not say; -1 for ever.
+        failure_ttl: The same of a job that has failed.
+        replicas: Those of Redis that must have an outcome before it counts as recorded; None where the master's
+            word is enough.
     """
 
-    def __init__(self, connection: Redis, worker_name: str, worker_key: str, result_ttl: int) -> None:
-        self._connection = connection
-        self._recorder = Recorder(connection, worker_name, worker_key, result_ttl)
+    def __init__(
+        self,
+        connection: Redis,
+        worker_name: str,
+        worker_key: str,
+        result_ttl: int,
+        failure_ttl: int,
+        replicas: Replicas | None = None,
+    ) -> None:
+        self._connection, self._worker_key, self._replicas = connection, worker_key, replicas
+        self._recorder = Recorder(connection, worker_name, worker_key, result_ttl, failure_ttl)
+        self._unconfirmed: set[str] = set()
         self._refusal = ""
         self._script = connection.register_script(lua("commit"))
 
-    def commit(self, outcomes: Sequence[Outcome]) -> list[bool]:
+    def commit(self, outcomes: Sequence[Outcome], *, idle: bool = False) -> list[bool]:
         """Record outcomes; safe to repeat when an error left open whether it was done.
 
+        Args:
+            outcomes: What has become of jobs.
+            idle: Whether they are the last that the worker has.
+
         Returns:
-            For each outcome whether it was recorded now; False when the job was not ours any more.
+            For each outcome whether it was recorded, now or by an earlier try whose reply was lost or that was not
+            confirmed; False when the job was not ours any more.
 
         Raises:
-            ServerRefusalError: Redis refuses to write; what it has refused is to be committed again.
+            ServerRefusalError: Redis refuses to write, or replicas do not confirm; what it has refused, and what
+                they have not confirmed, is to be committed again.
             redis.exceptions.RedisError: Redis is away; nothing or all may have been written.
         """
+        recorded: dict[str, bool | None] = {outcome.claimed.member: True for outcome in outcomes}
+        fresh = [one for one in outcomes if one.claimed.member not in self._unconfirmed]
+        recorded |= self._record(fresh, idle=idle)
+        ends = [outcome for outcome in outcomes if recorded[outcome.claimed.member]]
+        if self._replicas is not None and ends:
+            recorded |= self._confirm(ends, self._replicas)
+        if None in recorded.values():
+            raise ServerRefusalError(self._refusal, list(recorded.values()))
+        return [bool(one) for one in recorded.values()]
+
+    def _record(self, outcomes: Sequence[Outcome], *, idle: bool) -> dict[str, bool | None]:
+        """Whether outcomes are recorded on the master, by execution; None where it refuses."""
         arguments: list[Any] = []
         for outcome in outcomes:
             arguments += self._arguments(outcome, self._recorder.commands(outcome), alone=True)
-        verdicts = [verdict.decode() for verdict in self._script(args=arguments)]
-        recorded = [self._follow(outcome, verdict) for outcome, verdict in zip(outcomes, verdicts, strict=True)]
-        if None in recorded:
-            raise ServerRefusalError(self._refusal, recorded)
-        return [bool(one) for one in recorded]
+        verdicts = self._run(arguments, "idle" if idle else "") if arguments else []
+        pairs = zip(outcomes, verdicts, strict=True)
+        return {outcome.claimed.member: self._follow(outcome, verdict) for outcome, verdict in pairs}
+
+    def _confirm(self, ends: Sequence[Outcome], replicas: Replicas) -> dict[str, bool | None]:
+        """Whether ends that a master has recorded are safe, by execution; None for those to be committed again.
+
+        Where the execution is in the started registry again, another master has never heard of the end, and it is
+        sent once more. Where it is not, an end stands, be it by an earlier try, and only replicas are waited for.
+        """
+        members = [outcome.claimed.member for outcome in ends]
+        self._unconfirmed.update(members)
+        heard, stand = replicas.have(ends)
+        enough, forgotten = heard >= replicas.count, stand.count(None)
+        known = dict(zip(members, stand, strict=True))
+        self._unconfirmed.difference_update(one for one in members if enough or known[one] is None)
+        self._refusal = f"{heard} replicas have confirmed within {replicas.seconds:g} s, {replicas.count} must"
+        if enough and forgotten:
+            self._refusal = f"another master does not know the ends of {forgotten} jobs"
+        return known if enough else dict.fromkeys(members)
+
+    def _run(self, arguments: Sequence[Any], state: str = "") -> list[str]:
+        """Call the script; its verdicts."""
+        return [verdict.decode() for verdict in self._script([self._worker_key], [state, *arguments])]
 
     def _follow(self, outcome: Outcome, verdict: str) -> bool | None:
         """Do what a verdict asks for; True when the outcome is recorded, None when the server refuses that."""
@@ -85,7 +137,7 @@ class Committer:
             return self._commit_defect(outcome, error)
         if verdict == "lost":
             self._clean(claimed)
-            return False
+            return self._has_ended(claimed)
         self._release(outcome)
         return True
 
@@ -112,7 +164,8 @@ class Committer:
                         pipeline.multi()
                     moves = take(pipeline)
                     commands = moves + self._recorder.commands(outcome)
-                    pipeline.eval(lua("commit"), 0, *self._arguments(outcome, commands, alone=False))
+                    arguments = self._arguments(outcome, commands, alone=False)
+                    pipeline.eval(lua("commit"), 1, self._worker_key, "", *arguments)
                     ((verdict,),) = pipeline.execute()
                 except WatchError:
                     continue
@@ -142,8 +195,8 @@ class Committer:
             outcome.claimed.id,
             type(error).__name__,
         )
-        (verdict,) = self._script(args=self._arguments(outcome, self._recorder.commands(outcome), alone=False))
-        return self._follow(outcome, verdict.decode())
+        (verdict,) = self._run(self._arguments(outcome, self._recorder.commands(outcome), alone=False))
+        return self._follow(outcome, verdict)
 
     def _ready(self, outcome: Outcome, pipeline: Pipeline) -> dict[str, list[str]]:
         """RQ's choice of the dependents that may run, its commands recorded on the pipeline."""
@@ -155,21 +208,28 @@ class Committer:
         """Fail a job whose outcome Redis did not take, in the plainest way."""
         logger.error("job {}: its outcome cannot be stored: {}", outcome.claimed.id, error)
         commands = self._recorder.defect(outcome, error)
-        (verdict,) = self._script(args=self._arguments(outcome, commands, alone=False))
-        reply = verdict.decode().removeprefix("error ")
-        if verdict.startswith(b"error ") and is_of_the_server(reply):
+        (verdict,) = self._run(self._arguments(outcome, commands, alone=False))
+        reply = verdict.removeprefix("error ")
+        if verdict.startswith("error ") and is_of_the_server(reply):
             self._refusal = reply
             return None
-        if verdict.startswith(b"error "):
+        if verdict.startswith("error "):
             logger.error("job {}: {}", outcome.claimed.id, reply)
             self._clean(outcome.claimed)
-        return bool(verdict == b"done")
+        return verdict == "done"
 
     def _release(self, outcome: Outcome) -> None:
         job = outcome.claimed.job
         if job.has_rate_limit:
             with tolerant(f"job {job.id}: its rate limit"):
                 release_slot(job)
+
+    def _has_ended(self, claimed: Claimed) -> bool:
+        """Whether an execution has left a result: an earlier try of the same commit did, whose reply was lost."""
+        with tolerant(f"job {claimed.id}: its results"):
+            entries: Any = self._connection.xrevrange(Result.get_key(claimed.id), count=1)
+            return any(fields.get(b"execution_id") == claimed.execution.id.encode() for _, fields in entries)
+        return False
 
     def _clean(self, claimed: Claimed) -> None:
         """Forget an execution that is not ours any more; nobody else removes its keys."""

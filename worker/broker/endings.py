@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from loguru import logger
 from redis.exceptions import RedisError
@@ -21,6 +22,9 @@ from worker.broker.running import Deadlines, Running, RunningJobs
 _STOPPED = Verdict(Fate.STOPPED, Refusal("", Cause.CANCELLED, "stopped on request"))
 AT_ONCE = 256
 """Jobs of one call of a script."""
+
+_MOST_BYTES = 8 << 20
+"""Of the results in one call, unless it brings only one."""
 
 
 class Endings:
@@ -61,6 +65,11 @@ class Endings:
     def waiting(self) -> int:
         """Outcomes that are not recorded yet."""
         return len(self._waiting)
+
+    @property
+    def waiting_ids(self) -> set[str]:
+        """Their jobs; a master may have recorded them already, without its replicas."""
+        return {outcome.claimed.id for outcome in self._waiting}
 
     # What is decided.
 
@@ -106,15 +115,14 @@ class Endings:
     # Callbacks.
 
     def end(self, outcome: Outcome) -> None:
-        """Record an outcome, after the callback that it calls for."""
-        job = outcome.claimed.job
-        event = self._callbacks.event_for(outcome)
-        running = self._jobs.get(job.id)
-        if event is None or running is None or self._callbacks.refusal(job) is not None:
+        """Record an outcome, after the callback and the exception handlers that it calls for."""
+        called = self._callbacks.event_for(outcome)
+        running = self._jobs.get(outcome.claimed.id)
+        if called is None or running is None:
             self._waiting.append(outcome)
             return
         running.outcome = outcome
-        seconds = job.callback_timeout(event)
+        event, seconds = called
         late = Refusal(event, Cause.CALLBACK, f"it ran for more than {seconds} s")
         self.deadlines.add(running, seconds, late)
         self._callbacks.start(outcome, event, lambda refusal: self._post(CalledBack(outcome, refusal)))
@@ -140,16 +148,23 @@ class Endings:
     def commit(self) -> None:
         """Record what has ended; on an error of Redis all of it stays for the next turn."""
         while self._waiting:
-            batch = self._waiting[:AT_ONCE]
+            batch = self._next_batch()
             self._observer.delivering(len(batch))
             start = time.perf_counter()
             try:
-                recorded: Sequence[bool | None] = self._committer.commit(batch)
+                idle = len(batch) == len(self._jobs)
+                recorded: Sequence[bool | None] = self._committer.commit(batch, idle=idle)
             except ServerRefusalError as error:
+                self._observer.refused(error.recorded.count(None))
                 self._settle_all(batch, error.recorded)
                 raise
             self._observer.delivered(time.perf_counter() - start)
             self._settle_all(batch, recorded)
+
+    def _next_batch(self) -> Sequence[Outcome]:
+        """What one call may bring: Redis counts it against its limit before it writes anything."""
+        totals = accumulate(outcome.size for outcome in self._waiting[:AT_ONCE])
+        return self._waiting[: max(1, sum(total <= _MOST_BYTES for total in totals))]
 
     def put_back(self, claims: Iterable[Claimed]) -> None:
         """Give jobs back to the front of their queues, the last one first."""
@@ -160,7 +175,7 @@ class Endings:
 
     def put_back_unfinished(self) -> None:
         """Record what has ended, and give all other jobs back: the worker ends."""
-        finished = {outcome.claimed.id for outcome in self._waiting}
+        finished = self.waiting_ids
         unfinished = [running.claimed for running in self._jobs if running.claimed.id not in finished]
         try:
             self.commit()

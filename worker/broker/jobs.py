@@ -1,18 +1,21 @@
 """What a worker reads of an RQ job: data of bounded size, JSON, one function, nothing that names code."""
 
 import json
+import time
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from redis import Redis
 from rq.exceptions import NoSuchJobError
-from rq.job import Job
+from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import utcformat
 from rq.webhook import Webhook
 
-from rwkv_tts.keys import ARGUMENT, FUNCTION
+from rwkv_tts.keys import ARGUMENT, FUNCTION, SCHEMA, SCHEMA_META
 from rwkv_tts.refusal import invalid
 
 RawJob = Mapping[bytes, bytes]
@@ -23,10 +26,25 @@ _UNBOUNDED = (b"exc_info", b"result")
 _LARGEST_META = 1 << 16
 """Bytes of ``meta`` that callbacks get to see; RQ parses it at once."""
 
+_LIGHT = 1 << 17
+"""Bytes of ``data`` that need no thought; only a recording makes a call larger."""
+
 _LARGEST = 10**10
 """Of any number: as seconds, 317 years. Far larger ones overflow times and dates."""
 
+POSTPONED = "postponed_at"
+"""The field of a job's hash that tells since when older workers leave it to newer ones."""
+
+_NEWER_SECONDS = 600.0
+"""For so long a job of a newer client waits for a worker that understands it."""
+
 _ESSENTIAL = (b"status", b"origin", b"dependency_ids", b"allow_dependency_failures")
+
+_OF_THE_WORKER = {
+    *("data", "status", "origin", "worker_name", "enqueued_at", "started_at", "last_heartbeat"),
+    *("timeout", "retries_left", "repeats_left", "repeat_intervals"),
+}
+"""Fields of a running job's hash that callbacks leave alone."""
 
 
 class HeldJob(Job):
@@ -34,15 +52,22 @@ class HeldJob(Job):
 
     Reading never fails: ``unreadable`` says what is wrong with the hash. Saving writes only what a worker
     changes, so the producer's fields stay as they are.
+
+    Attributes:
+        unreadable: What is wrong with the hash; None when nothing is.
+        heavy: Its data takes as much room in Redis as audio does.
     """
 
     success_callback = failure_callback = stopped_callback = None
     func_name = FUNCTION
     unreadable: str | None = None
+    heavy = False
     made = 0
     """The number of what it has made last, before its end."""
     heard = False
     """Whether some of that is for listeners."""
+    postponed_at: float | None = None
+    """When a worker first left it to a newer one, Unix seconds."""
 
     def restore(self, raw_data: RawJob) -> None:
         """Read a hash; of one that cannot be read, what is needed to fail it.
@@ -53,7 +78,10 @@ class HeldJob(Job):
         raw = {name: value for name, value in raw_data.items() if name not in _UNBOUNDED}
         if b"data" not in raw:
             raise NoSuchJobError("its hash has no data")
+        self.heavy = len(raw[b"data"]) > _LIGHT
         raw[b"data"] = b""
+        with suppress(ValueError):
+            self.postponed_at = float(raw_data[POSTPONED.encode()]) if POSTPONED.encode() in raw_data else None
         if len(raw.get(b"meta", b"")) > _LARGEST_META:
             del raw[b"meta"]
         webhooks = raw.pop(b"webhooks", b"")
@@ -115,6 +143,13 @@ class HeldJob(Job):
         return fields
 
     @property
+    def may_wait(self) -> bool:
+        """Whether what is refused here may be served by a newer worker, which has had no chance yet."""
+        schema = self.meta.get(SCHEMA_META) if isinstance(self.meta, dict) else None
+        newer = isinstance(schema, int) and schema > SCHEMA
+        return newer and (self.postponed_at is None or 0 <= time.time() - self.postponed_at < _NEWER_SECONDS)
+
+    @property
     def callback_names(self) -> dict[str, str]:
         """The callbacks that the hash names: ``on_success``, ``on_failure``, ``on_stopped``."""
         names = {
@@ -129,6 +164,32 @@ class HeldJob(Job):
         if event == "on_success":
             return self.success_callback_timeout
         return self.failure_callback_timeout if event == "on_failure" else self.stopped_callback_timeout
+
+
+class ConcludedJob(HeldJob):
+    """A held job as callbacks and exception handlers see it: it has ended.
+
+    It is a copy: a callback that runs for too long does not meddle with what is recorded. Saving keeps its changes
+    but for what the worker writes: should the worker die before it has recorded the end, a status that says so
+    would make the job look done.
+
+    Args:
+        job: The job.
+        request: The JSON value that its call brings.
+        status: How it has ended.
+        ended_at: When.
+        result: Its return value, if it has one.
+    """
+
+    def __init__(self, job: HeldJob, request: Any, status: JobStatus, ended_at: datetime, result: Any) -> None:
+        vars(self).update(vars(job))
+        self._args, self._kwargs = [], {ARGUMENT: request}
+        self._status, self.ended_at, self._result = status, ended_at, result
+
+    def to_dict(self, include_meta: bool = True, *_: Any, **__: Any) -> dict[str, Any]:
+        """The fields that a callback may change."""
+        fields = Job.to_dict(self, include_meta=include_meta, include_result=False)
+        return {name: value for name, value in fields.items() if name not in _OF_THE_WORKER}
 
 
 def restore_job(job_id: str, raw: RawJob, connection: Redis, queue_name: str) -> HeldJob:

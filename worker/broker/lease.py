@@ -14,6 +14,16 @@ REPLIES = 2
 """Replies of a renewal in its pipeline."""
 
 
+class NameTakenError(ValueError):
+    """There is a worker of this name already, or there was one until a moment ago."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"name: a worker named {name!r} is registered; accepted: a name of its own for each process, or none. "
+            "The name of one that was killed is free after a minute"
+        )
+
+
 class Lease:
     """A key that expires when its worker falls silent.
 
@@ -23,7 +33,7 @@ class Lease:
     """
 
     def __init__(self, worker_name: str, seconds: float) -> None:
-        self.key = lease_key(worker_name)
+        self.key, self._name = lease_key(worker_name), worker_name
         self.seconds = seconds
         self._unbroken = 0.0
         self._renewed_at = 0.0
@@ -32,6 +42,15 @@ class Lease:
     def interval(self) -> float:
         """Seconds between two signs of life."""
         return min(1.0, self.seconds / 4)
+
+    def take(self, says: dict[str, Any], connection: Redis) -> None:
+        """Give the first sign of life.
+
+        Raises:
+            NameTakenError: Somebody else gives signs of life under this name.
+        """
+        if not connection.set(self.key, json.dumps(says), px=round(self.seconds * 1000), nx=True):
+            raise NameTakenError(self._name)
 
     def renew(self, says: dict[str, Any], pipeline: Pipeline) -> None:
         """Queue the sign of life; pass its ``REPLIES`` replies to ``renewed``."""

@@ -19,6 +19,9 @@ class Observer:
     def delivered(self, seconds: float, /) -> None:
         """Recording results and attachments in Redis took so long."""
 
+    def refused(self, jobs: int, /) -> None:
+        """Redis did not record so many ends of jobs, or its replicas did not confirm; they are tried again."""
+
     def ended(self, outcome: Outcome, /) -> None:
         """An outcome was recorded: a try has ended, or went back to its queue."""
 

@@ -1,6 +1,7 @@
 """A Redis that is away: when to try again, and when to give up."""
 
 import time
+from collections.abc import Callable
 
 from loguru import logger
 from redis.exceptions import RedisError
@@ -13,12 +14,10 @@ class Outage:
 
     Args:
         most_seconds: For how long it may be.
-        doubt_seconds: For how long after an error a claim may have happened without its answer.
     """
 
-    def __init__(self, most_seconds: float, doubt_seconds: float) -> None:
-        self._most_seconds, self._doubt_seconds = most_seconds, doubt_seconds
-        self._unsure_until = 0.0
+    def __init__(self, most_seconds: float) -> None:
+        self._most_seconds = most_seconds
         self._since: float | None = None
         self._pause = 0.0
         self.reason: str | None = None
@@ -32,14 +31,27 @@ class Outage:
         return time.monotonic() < self.retry_at
 
     @property
-    def in_doubt(self) -> bool:
-        """Whether a claim may have happened without its answer."""
-        return time.monotonic() < self._unsure_until
-
-    @property
     def too_long(self) -> bool:
         """Whether it is time to give up."""
         return self._since is not None and time.monotonic() - self._since > self._most_seconds
+
+    def outlast(self, act: Callable[[], object], stopped: Callable[[], bool]) -> None:
+        """Repeat what Redis refuses, until it does not.
+
+        Raises:
+            redis.exceptions.RedisError: It is time to give up, or somebody has ``stopped`` it.
+        """
+        while True:
+            try:
+                act()
+            except RedisError as error:
+                self.met(error, waiting=0)
+                if self.too_long or stopped():
+                    raise
+                time.sleep(self._pause)
+            else:
+                self.over()
+                return
 
     def over(self) -> None:
         """Redis has answered."""
@@ -51,7 +63,6 @@ class Outage:
         self._since = self._since or moment
         self._pause = min(_LONGEST_PAUSE_SECONDS, 2 * self._pause or 0.1)
         self.retry_at = moment + self._pause
-        self._unsure_until = moment + self._doubt_seconds
         self.reason = f"redis: {type(error).__name__}: {error}"
         logger.warning("{}; {} results wait; again in {:.1f} s", self.reason, waiting, self._pause)
         if self.too_long:

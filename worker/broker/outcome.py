@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
 from rq.job import JobStatus
+from rq.utils import now
 
 from rwkv_tts.refusal import Refusal
 from worker.broker.claim import Claimed
@@ -36,6 +38,8 @@ class Outcome:
         result: The return value of a finished job.
         attachments: What is stored beside it, by Redis key, and lives as long.
         refusal: Why a job failed or was stopped; of one that was put back, why, if there is a reason.
+        delay: Seconds after which a job that was put back is queued; 0 puts it at the front at once.
+        ended_at: When it ended for this worker.
     """
 
     claimed: Claimed
@@ -43,11 +47,18 @@ class Outcome:
     result: dict[str, Any] | None = None
     attachments: Mapping[str, bytes] = field(default_factory=dict)
     refusal: Refusal | None = None
+    delay: float = 0.0
+    ended_at: datetime = field(default_factory=now)
 
     @property
     def reason(self) -> str:
         """The refusal as one line; "" without one."""
         return "" if self.refusal is None else str(self.refusal)
+
+    @property
+    def size(self) -> int:
+        """Bytes of what is stored beside the result."""
+        return sum(map(len, self.attachments.values()))
 
     @property
     def tries_again(self) -> bool:

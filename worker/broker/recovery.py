@@ -1,5 +1,6 @@
 """Finds jobs of dead workers: they go back to the front of their queue, or fail when it happens too often."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE
 from rq.queue import Queue
 from rq.utils import now
 
-from rwkv_tts.keys import DEATHS_PREFIX, LEASE_PREFIX, RECOVERY_PREFIX
+from rwkv_tts.keys import DEATHS_PREFIX, HOLDERS_PREFIX, LEASE_PREFIX, RECOVERY_PREFIX
 from worker.broker.claim import (
     EXECUTION_PREFIX,
     EXECUTIONS_PREFIX,
@@ -21,6 +22,11 @@ from worker.broker.scripts import lua
 
 _WORKERS_EXECUTIONS = WORKER_EXECUTIONS_KEY_TEMPLATE.format("%s")
 _PREFIXES = (DEATHS_PREFIX, JOB_PREFIX, EXECUTION_PREFIX, EXECUTIONS_PREFIX, _WORKERS_EXECUTIONS, LEASE_PREFIX)
+_AT_ONCE = 500
+"""Executions that one call of the script ends, or looks at: Redis is blocked meanwhile."""
+
+_SILENT_SECONDS = 60.0
+"""An execution without a heartbeat for so long is looked at; workers give each of theirs one every 15 seconds."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Exhausted:
 
 
 class Recovery:
-    """Looks after the jobs of dead workers.
+    """Looks after the jobs of dead workers; what it costs Redis grows with the workers, not with their jobs.
 
     Args:
         connection: Redis.
@@ -58,9 +64,18 @@ class Recovery:
         Returns:
             How many jobs went back to the queue, and the jobs that the caller must fail.
         """
-        terms = (HORIZON_SECONDS, self.max_attempts)
-        back, exhausted = self._recover(
-            keys=[queue.started_job_registry.key, queue.key, RECOVERY_PREFIX + queue.name],
+        back, exhausted, more = 0, list[Exhausted](), 1
+        while more:
+            went, failing, more = self._look(queue, lock_seconds)
+            back, exhausted = back + went, exhausted + failing
+        return back, exhausted
+
+    def _look(self, queue: Queue, lock_seconds: float) -> tuple[int, list[Exhausted], int]:
+        """Call the script once; it also tells whether there are more."""
+        holders = HOLDERS_PREFIX + queue.name
+        terms = (HORIZON_SECONDS, self.max_attempts, _AT_ONCE, _SILENT_SECONDS, random.random())  # noqa: S311
+        back, exhausted, more = self._recover(
+            keys=[queue.started_job_registry.key, queue.key, RECOVERY_PREFIX + queue.name, holders],
             args=[round(lock_seconds * 1000), self._worker, self._lease, now().timestamp(), *terms, *_PREFIXES],
         )
         jobs = [
@@ -70,7 +85,7 @@ class Recovery:
             )
             for job_id, execution, worker, flat in exhausted
         ]
-        return back, jobs
+        return back, jobs, more
 
     def rescue(self, queue: Queue) -> None:
         """Put back what stock workers took off the queue and never started."""

@@ -23,6 +23,9 @@ class Rules(BaseModel):
     result_ttl: int = Field(
         default=3600, ge=-1, description="seconds that results and audio are kept; -1 for ever"
     )
+    failure_ttl: int = Field(
+        default=7 * 86400, ge=-1, description="the same of failed jobs; an hour at most if they bring a recording"
+    )
     max_payload_bytes: int = Field(
         default=12 << 20, ge=1024, description="limit of a job's decoded data; references come in base64"
     )
@@ -40,6 +43,9 @@ class Rules(BaseModel):
     )
     outage_timeout: float = Field(
         default=300.0, ge=0.0, description="how long finished results wait for a Redis that is away"
+    )
+    commit_replicas: int = Field(
+        default=0, ge=0, description="replicas of Redis that must have the end of a job before it counts as done"
     )
     watchdog_timeout: float = Field(
         default=300.0, ge=0.0, description="the process exits when nothing advances for so long; 0 is off"

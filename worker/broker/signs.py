@@ -1,7 +1,8 @@
 """A worker's signs of life: its lease, what it says in it, and whether its jobs are still its own."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain, groupby
 from typing import Any
 
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE
@@ -9,14 +10,17 @@ from rq.worker import BaseWorker
 from rq.worker.base import WorkerStatus
 from rq.worker_registration import register
 
+from rwkv_tts.keys import CANCELLED_PREFIX
 from rwkv_tts.refusal import Cause, Refusal
 from worker.broker.backend import Backend
+from worker.broker.claim import HORIZON_SECONDS
 from worker.broker.endings import Endings
-from worker.broker.lease import REPLIES, Lease
+from worker.broker.lease import REPLIES, Lease, NameTakenError
 from worker.broker.messages import Tuned
 from worker.broker.meter import Meter
 from worker.broker.outcome import Fate, Verdict
-from worker.broker.running import RunningJobs
+from worker.broker.running import Running, RunningJobs
+from worker.broker.scripts import lua
 
 _SILENT_SECONDS = 60
 """RQ's tools list a dead worker for so long."""
@@ -25,7 +29,12 @@ _LATELY_SECONDS = 60.0
 _ANSWERS = 8
 """Answers to changes of values that the lease repeats, so that everyone who asks has the time to read theirs."""
 
+_MOST_CANCELLED = 1000
 _TAKEN = Verdict(Fate.PUT_BACK, Refusal("", Cause.CANCELLED, "cancelled on request"))
+
+
+def _registry(running: Running) -> str:
+    return str(running.claimed.queue.started_job_registry.key)
 
 
 class SignsOfLife:
@@ -65,36 +74,61 @@ class SignsOfLife:
         self.recovered = 0
         self.said: dict[str, Any] = {}
 
+    def begin(self, register: Callable[[], None]) -> None:
+        """Give the first sign of life, and register.
+
+        Raises:
+            NameTakenError: There is a worker of this name.
+        """
+        connection = self._worker.connection
+        self._lease.take(self._says(), connection)
+        try:
+            register()
+        except ValueError:  # RQ knows of one, which has no lease
+            self._lease.release(connection)
+            raise NameTakenError(self._worker.name) from None
+
     @property
     def due(self) -> bool:
         """Whether it is time for a beat."""
         return time.monotonic() >= self.next_at
 
     def beat(self) -> set[str]:
-        """Renew the lease, and see which jobs were taken from us.
+        """Renew the lease, and see which jobs were taken from us or are to stop.
 
         Returns:
             The entries of the worker's set of executions.
         """
-        running = list(self._jobs)
+        running = groupby(sorted(self._jobs, key=_registry), key=_registry)
+        held = {registry: list(jobs) for registry, jobs in running}
         with self._worker.connection.pipeline(transaction=False) as pipeline:
             self.said = self._says()
             self._lease.renew(self.said, pipeline)
             self._worker.heartbeat(_SILENT_SECONDS, pipeline=pipeline)
             self._worker.set_state(self._state(), pipeline=pipeline)
             pipeline.smembers(WORKER_EXECUTIONS_KEY_TEMPLATE.format(self._worker.name))
-            for one in running:
-                pipeline.zscore(one.claimed.queue.started_job_registry.key, one.claimed.member)
+            notes = [CANCELLED_PREFIX + queue.name for queue in self._worker.queues]
+            oldest = time.time() - HORIZON_SECONDS
+            pipeline.eval(lua("cancelled"), len(notes), *notes, oldest, _MOST_CANCELLED)
+            for registry, jobs in held.items():
+                pipeline.zmscore(registry, [one.claimed.member for one in jobs])
             replies = pipeline.execute()
         self.next_at = time.monotonic() + self._lease.interval
         self._lease.renewed(*replies[:REPLIES])
         if replies[REPLIES]:
             self._register_again()
-        ours, *scores = replies[REPLIES + 4 :]
-        for one, score in zip(running, scores, strict=True):
+        ours, cancelled, *scores = replies[REPLIES + 4 :]
+        self._stop(cancelled)
+        for one, score in zip(chain(*held.values()), chain(*scores), strict=True):
             if score is None:  # cancelled, deleted or recovered: decided by others, so no callback is told
                 self._endings.stop_early(one, _TAKEN)
         return {member.decode(errors="replace") for member in ours}
+
+    def _stop(self, cancelled: Iterable[bytes]) -> None:
+        """Stop the jobs among these that run here: the message that said so may have been lost."""
+        for job_id in (raw.decode(errors="replace") for raw in cancelled):
+            if job_id in self._jobs:
+                self._endings.stop(job_id)
 
     def _says(self) -> dict[str, Any]:
         """What the lease tells."""

@@ -9,7 +9,7 @@ from redis.exceptions import DataError, RedisError, ResponseError
 _OF_THE_COMMAND = ("ERR", "WRONGTYPE")
 """Codes of errors that are a command's own fault; all others are the server's, such as OOM, READONLY, MISCONF."""
 
-_NO_RIGHT = ("ERR ACL failure", "ERR The user executing the script")
+NO_RIGHT = ("ERR ACL failure", "ERR The user executing the script")
 """How a script's want of rights begins, in newer servers and in those up to Redis 7.0."""
 
 _OF_THE_DATA = ("WRONGTYPE", "wrong number of arguments", "is not an integer", "is not a valid float")
@@ -24,7 +24,7 @@ def is_malformed(error: Exception) -> bool:
 
 def is_of_the_server(reply: str) -> bool:
     """Whether an error reply tells of the server's state, so that the same command may be taken later."""
-    return reply.partition(" ")[0] not in _OF_THE_COMMAND or reply.startswith(_NO_RIGHT)
+    return reply.partition(" ")[0] not in _OF_THE_COMMAND or reply.startswith(NO_RIGHT)
 
 
 @contextmanager

@@ -77,8 +77,9 @@ class Upkeep:
         return back
 
     def _heartbeat_jobs(self) -> None:
-        """What RQ's tools show of running jobs."""
-        running = list(self._jobs)
+        """What RQ's tools show of running jobs; those that have ended may have no execution any more."""
+        ended = self._endings.waiting_ids
+        running = [one for one in self._jobs if one.claimed.id not in ended]
         for i in range(0, len(running), AT_ONCE):
             with self._connection.pipeline(transaction=False) as pipeline:
                 for one in running[i : i + AT_ONCE]:

@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from rich.markup import escape
 
-from rwkv_tts import JobFailedError, NoWorkerError, QueueFullError, RequestError, VoiceError
+from rwkv_tts import JobFailedError, NoWorkerError, QueueFullError, RequestError, UnconfirmedError, VoiceError
 from worker import __version__
 from worker.cli.common import CommandError
 from worker.cli.console import errors
@@ -25,7 +25,7 @@ for command in (worker, say, load, enqueue, dashboard, top, tune):
 app.add_typer(model_app, name="model")
 app.add_typer(voices_app, name="voices")
 
-_OF_CLIENT = (RequestError, JobFailedError, QueueFullError, VoiceError, NoWorkerError)
+_OF_CLIENT = (RequestError, JobFailedError, QueueFullError, UnconfirmedError, VoiceError, NoWorkerError)
 _EXPECTED = (*_OF_CLIENT, CommandError, WorkerDiedError, RedisError, OSError)
 
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from redis import Redis
 
 from rwkv_tts.client import TTSClient
+from rwkv_tts.connection import connect
 from rwkv_tts.schema import FORMATS, MAX_REFERENCE_BYTES
 from worker.cli.console import errors
 from worker.cli.local import workers_on
@@ -59,11 +60,11 @@ def _check_redis(url: str | None) -> None:
         parts = urlsplit(url)
         if parts.netloc and "@" in parts.path + parts.query + parts.fragment:
             raise ValueError("the host came out of an unescaped password")
-        Redis.from_url(url).connection_pool.make_connection()
+        connect(url).connection_pool.make_connection()
     except (ValueError, TypeError):
         raise typer.BadParameter(
-            "redis: not a usable URL; accepted: redis://, rediss:// or unix://, with any of / ? # @ % in names "
-            "and passwords written as %2F %3F %23 %40 %25"
+            "redis: not a usable URL; accepted: redis://, rediss://, unix:// or redis+sentinel://host/master, "
+            "with any of / ? # @ % in names and passwords written as %2F %3F %23 %40 %25"
         ) from None
 
 

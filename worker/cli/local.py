@@ -13,6 +13,7 @@ from redis import Redis
 from rq.worker import BaseWorker, Worker
 
 from rwkv_tts import JobFailedError, Speech, TTSClient
+from rwkv_tts.connection import connect
 from worker.cli.embedded import embedded_redis
 from worker.settings import PREFIX, Settings
 
@@ -28,7 +29,7 @@ def redis_server(settings: Settings, data: Path | None = None) -> Iterator[str]:
     """Yield the URL of the configured Redis, or run an embedded server."""
     configured = settings.redis_url()
     if configured is not None:
-        Redis.from_url(configured).ping()
+        connect(configured).ping()
         yield configured
         return
     with embedded_redis(data) as url:
@@ -56,7 +57,7 @@ class LocalWorker:
 
     def wait_until_ready(self) -> None:
         """Return when the worker has loaded its model and listens."""
-        connection = Redis.from_url(self._url)
+        connection = connect(self._url)
         while not workers_on(connection, self._queue):
             self.check()
             time.sleep(_POLL_SECONDS)
@@ -104,15 +105,15 @@ def workers_on(connection: Redis, queue: str) -> list[BaseWorker]:
 
 
 def outcome(client: TTSClient, job_id: str, worker: LocalWorker | None) -> Speech | JobFailedError:
-    """As ``wait``, with the error of a failed job as a value."""
+    """As ``wait``, with the error of a failed job as a value; nothing of the speech stays in Redis."""
     try:
-        return wait(client, job_id, worker)
+        return wait(client, job_id, worker, keep=False)
     except JobFailedError as error:
         return error
 
 
-def wait(client: TTSClient, job_id: str, worker: LocalWorker | None) -> Speech:
-    """The finished speech.
+def wait(client: TTSClient, job_id: str, worker: LocalWorker | None, *, keep: bool) -> Speech:
+    """The finished speech, which Redis may go on to keep or not.
 
     Raises:
         JobFailedError: There is none; the message is the reason.
@@ -120,7 +121,7 @@ def wait(client: TTSClient, job_id: str, worker: LocalWorker | None) -> Speech:
     """
     while True:
         try:
-            return client.result(job_id, timeout=1)
+            return client.result(job_id, timeout=1, keep=keep)
         except TimeoutError:
             if worker is not None:
                 worker.check()

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 from loguru import logger
-from redis import Redis
 from rich.markup import escape
 
+from rwkv_tts.connection import connect
 from worker.cli.common import CommandError, public_url, settings_from
 from worker.cli.console import errors
 from worker.cli.local import redis_server
@@ -81,7 +81,7 @@ def dashboard(
             raise CommandError(
                 "--redis: no Redis to show; accepted: a URL here, in RWKV_TTS_REDIS or in REDIS_URL"
             )
-        connection = Redis.from_url(url)
+        connection = connect(url)
         connection.ping()
         login = (username or "admin", password) if password else None
         server = listen(create_app(connection, public_url(url), login), host, port)

@@ -43,7 +43,7 @@ def say(
     def speak(client: TTSClient, local: LocalWorker | None) -> int:
         start = time.monotonic()
         with errors.status("speaking"):
-            speech = wait(client, client.submit(text, **request), local)
+            speech = wait(client, client.submit(text, **request), local, keep=False)
         path = output or Path(f"speech.{speech.result.format}")
         write_audio(path, speech.audio)
         for warning in speech.result.warnings:
@@ -110,7 +110,7 @@ def _collect(client: TTSClient, jobs: list[tuple[str, str]], out: Path, local: L
 def _with_worker(settings: Settings, act: Callable[[TTSClient, LocalWorker | None], int]) -> None:
     """Run ``act`` against the configured Redis and its workers, or against a server and a worker of our own."""
     with redis_server(settings) as url:
-        client = TTSClient(url, settings.queue[0])
+        client = TTSClient(url, settings.queue[0], commit_replicas=settings.commit_replicas)
         if settings.redis_url() is not None:
             warn_without_workers(client.connection, settings.queue[0])
             raise typer.Exit(act(client, None))

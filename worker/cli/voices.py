@@ -37,7 +37,7 @@ def add(
     warn_without_workers(client.connection, client.queue)
     job_id = client.submit_voice(name, read_recording_file(file), text, format=audio_format(output))
     with errors.status("making the voice"):
-        speech = wait(client, job_id, None)
+        speech = wait(client, job_id, None, keep=True)
     _print_kept(client.voices.keep(job_id, name))
     if output is not None:
         write_audio(output, speech.audio)

@@ -5,7 +5,7 @@ from rwkv_tts.voice_store import VoiceTokens
 
 
 def attachments(job_id: str, audio: bytes, voice: VoiceTokens) -> dict[str, bytes]:
-    """What to store with a finished job, by Redis key: what it takes to keep its voice, and its audio if it has any.
+    """What to store with a finished job, by Redis key: what it takes to keep its voice, and its audio, if any.
 
     That of a stream is in its chunks.
     """

@@ -1,7 +1,8 @@
 """rq-dashboard for jobs that are JSON, written by producers that nobody vouches for.
 
 rq-dashboard 0.9 reads some pages' jobs with pickle, cannot show a job that depends on another, lets one
-unreadable job hide all others, and puts text of jobs into its pages as markup. The names that it uses are
+unreadable job hide all others, puts text of jobs into its pages as markup, and reads half of a list for a page at
+its end. The names that it uses are
 replaced here; nothing of it is copied.
 """
 
@@ -32,6 +33,8 @@ from worker.broker.jobs import inflate
 
 _EXACT_IN_JAVASCRIPT = 2**53
 _LONGEST_FIELD = 4 << 20
+_LONGEST_PAGE = 1000
+_LISTS = ("queued", "started", "finished", "failed", "deferred", "scheduled", "canceled")
 
 
 class DashboardError(ValueError):
@@ -117,6 +120,28 @@ class _Worker(Worker):
             return None
 
 
+def _page(
+    queue_name: str, registry_name: str, offset: int, per_page: int, order: str, connection: Redis
+) -> tuple[int, list[dict[str, Any]]]:
+    """How many jobs a list has, and a page of it; rq-dashboard 0.9 reads further the later the page is."""
+    if registry_name not in _LISTS:
+        abort(404)
+    queue = _Queue(queue_name, connection=connection, serializer=JSONSerializer)
+    registry = None if registry_name == "queued" else getattr(queue, f"{registry_name}_job_registry")
+    total: int = queue.count if registry is None else registry.get_job_count(cleanup=False)
+    first, end = offset, min(total, offset + min(per_page, _LONGEST_PAGE))
+    if order == "dsc":
+        first, end = max(0, total - end), total - first
+    if first >= end:
+        return total, []
+    if registry is None:
+        ids = queue.get_job_ids(first, end - first)
+    else:
+        ids = registry.get_job_ids(first, end - 1, cleanup=False)
+    jobs = map(queue.fetch_job, reversed(ids) if order == "dsc" else ids)
+    return total, [web.serialize_job(job) for job in jobs if job]
+
+
 def _requeue_job(job_id: str, connection: Redis, **_: Any) -> None:
     """Requeue a failed job, unless its hash cannot be read: saving it would lose what it held."""
     job = _Job.fetch(job_id, connection=connection)
@@ -176,6 +201,7 @@ def create_app(connection: Redis, name: str, login: tuple[str, str] | None = Non
     """
     web.config.serializer = JSONSerializer
     web.Job, web.Queue, web.Worker, web.requeue_job = _Job, _Queue, _Worker, _requeue_job
+    web.get_queue_registry_jobs_count = _page
     # It would open a connection for each request, from a URL that then has to hold the password.
     web.from_url = lambda *_, **__: (None, current_app.redis_conn)  # type: ignore[attr-defined]
 

@@ -34,11 +34,12 @@ class _Sink:
         self._json = False
         self._id: int | None = None
 
-    def configure(self, level: LogLevel, *, as_json: bool) -> None:
-        """Take the place of all sinks that there are."""
+    def configure(self, level: LogLevel, *, as_json: bool, with_rq: bool = True) -> None:
+        """Take the place of all sinks that there are; without RQ, its lines go where its command sends them."""
         logger.remove()
         self._json, self._id = as_json, None
-        _RQ.handlers, _RQ.propagate = [_FromRQ()], False  # RQ adds no handler of its own where it finds one
+        if with_rq:
+            _RQ.handlers, _RQ.propagate = [_FromRQ()], False  # RQ adds no handler of its own where it finds one
         self.set_level(level)
 
     def set_level(self, level: LogLevel) -> None:

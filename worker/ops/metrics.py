@@ -41,6 +41,10 @@ class Metrics(Observer):
             "outcome",
             ("put_back", "abandoned"),
         )
+        self._refused = self._counter(
+            "commits_refused",
+            "Ends of jobs that Redis refused to record, or that too few replicas confirmed; each is tried again.",
+        )
         self._delivery = self._counter("delivery_seconds", "Time to record results and audio in Redis.")
         self._audio = self._counter("audio_seconds", "Audio of finished jobs.")
         self._rtf = self._histogram(
@@ -105,6 +109,9 @@ class Metrics(Observer):
 
     def delivered(self, seconds: float, /) -> None:
         self._delivery.inc(seconds)
+
+    def refused(self, jobs: int, /) -> None:
+        self._refused.inc(jobs)
 
     def lost(self, _: str, /) -> None:
         self._lost.inc()

@@ -8,12 +8,14 @@ import torch
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from redis import Redis
+from redis.exceptions import RedisError
 from rq.queue import Queue
 
 from batching.scheduler import Scheduler
 from batching.stats import STEP_SECONDS, StepStats
 from rwkv_tts.load import QueueLoad, busyness
 from sampler.decoding import Phase
+from worker.broker.memory import MemoryUse
 from worker.broker.tolerance import is_malformed
 from worker.ops.metrics import PREFIX
 
@@ -116,6 +118,29 @@ class QueueReadings(Collector):
                 if not is_malformed(error):
                     return None
         return loads
+
+
+class MemoryReadings(Collector):
+    """The memory of Redis; nothing where it may not be asked for, and of a Redis that is away.
+
+    Args:
+        connection: Redis; its timeouts bound how long a scrape takes.
+    """
+
+    def __init__(self, connection: Redis) -> None:
+        self._connection = connection
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            use = MemoryUse.of(self._connection.info("memory"))
+        except RedisError:  # `rwkv_tts_redis_up` and the worker's log tell
+            return
+        yield GaugeMetricFamily(
+            PREFIX + "redis_memory_bytes", "Memory of Redis that counts against its limit.", use.used
+        )
+        yield GaugeMetricFamily(
+            PREFIX + "redis_memory_limit_bytes", "Redis' maxmemory; 0 without a limit.", use.limit
+        )
 
 
 class DeviceReadings(Collector):

@@ -69,7 +69,7 @@ class Assembly:
     def step(self, item: Piece | Heard | Closed) -> Step | None:
         """What is to be told now that ``item`` has been put into the audio; None where there is nothing new.
 
-        The bytes of a file that nobody listens to stay here; of one without further parts there is nothing to tell.
+        The bytes of a file that nobody listens to stay here; of a lone part of one there is nothing to tell.
         """
         utterance = self._utterance
         audio = self._heard() if utterance.request.stream else b""

@@ -1,4 +1,4 @@
-"""Which parts of the utterances in the engine may start, and when an utterance has left it. Policy, without threads.
+"""Which parts of the utterances in the engine may start, and when one has left it. Policy, without threads.
 
 A part that is not the first of its utterance starts where a row would be idle: behind all that other utterances
 begin with, and with a few rows left free for those to come. Utterances with further parts take turns.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from rwkv_tts.voice_store import VoiceStore
+from rwkv_tts.voice_store import FetchedVoices, VoiceStore
 from rwkv_tts.voices import LISTED, Voice, VoiceError, load_raf, read_raf, unknown_voice
 from sampler.layout import TokenLayout
 
@@ -11,7 +11,8 @@ from sampler.layout import TokenLayout
 class VoiceCatalogue:
     """Finds voices by id; one that is kept in Redis has precedence over the model's own of the same id.
 
-    A voice is looked up in Redis each time, so a new, renamed or removed one counts at once.
+    A voice is looked up in Redis each time, or once for several requests (``now``), so a new, renamed or removed
+    one counts at once.
 
     Args:
         own: The model's, which iterating gives.
@@ -19,13 +20,24 @@ class VoiceCatalogue:
         store: None without Redis.
     """
 
-    def __init__(self, own: Iterable[Voice], layout: TokenLayout, store: VoiceStore | None = None) -> None:
+    def __init__(
+        self, own: Iterable[Voice], layout: TokenLayout, store: VoiceStore | FetchedVoices | None = None
+    ) -> None:
         self._own = {voice.id: voice for voice in own}
         self._layout = layout
         self._store = store
 
     def __iter__(self) -> Iterator[Voice]:
         return iter(self._own.values())
+
+    def now(self, voice_ids: Iterable[str]) -> "VoiceCatalogue":
+        """The same with what Redis keeps under these ids at this moment, fetched in one round trip.
+
+        Raises:
+            redis.exceptions.RedisError: Redis is away.
+        """
+        store = self._store.fetch(voice_ids) if isinstance(self._store, VoiceStore) else self._store
+        return VoiceCatalogue(self, self._layout, store)
 
     def get(self, voice_id: str) -> Voice:
         """Look a voice up by id.

@@ -1,5 +1,6 @@
 """Loads a model directory onto a device."""
 
+import hashlib
 import os
 import shutil
 from importlib.util import find_spec
@@ -66,7 +67,8 @@ def open_model(
         text_size=text_size,
     )
     try:
-        checkpoint = load_checkpoint(checkpoint_path(directory))
+        weights = checkpoint_path(directory)
+        checkpoint = load_checkpoint(weights)
         encoder = clone and _has_encoder(directory / "bicodec")
         codec = BiCodec.load(directory / "bicodec", device, encoder=encoder)
         voices = VoiceCatalogue(read_voices(directory / "voices", layout), layout, kept_voices)
@@ -80,7 +82,17 @@ def open_model(
     decoder = _accelerated(directory, checkpoint, model, codec) if fast else model
     logger.info("engine: {}", decoder.description)
     voice_encoder, refusals = _voice_encoder(directory, config, codec, device, clone=clone)
-    return SpeechModel(config, layout, encode_text, decoder, codec, voices, voice_encoder, refusals)
+    sha256 = _digest(weights, directory / "bicodec" / WEIGHTS_FILE)
+    return SpeechModel(config, layout, encode_text, decoder, codec, voices, voice_encoder, refusals, sha256)
+
+
+def _digest(*paths: Path) -> str:
+    """Of several files; they have just been read, so that they come from memory."""
+    whole = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()
 
 
 def _is_fast(engine: EngineName, device: str) -> bool:

@@ -24,6 +24,7 @@ class SpeechModel:
         voices: The model's own, and those that are kept in Redis.
         voice_encoder: None when no recording can be used.
         refusals: Fields of a request that the model cannot serve, with the reason and what is accepted.
+        sha256: Of the language model's file and the codec's, hexadecimal.
     """
 
     config: ModelConfig
@@ -34,3 +35,4 @@ class SpeechModel:
     voices: VoiceCatalogue
     voice_encoder: VoiceEncoder | None = None
     refusals: Mapping[str, str] = field(default_factory=dict)
+    sha256: str = ""

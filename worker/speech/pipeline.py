@@ -1,4 +1,4 @@
-"""The threads that speak: cloner, reader, engine, vocoder, encoder, with queues between them and one owner for each state.
+"""The threads that speak: cloner, reader, engine, vocoder, encoder; queues between them, one owner for each state.
 
 An utterance enters by ``submit`` and leaves by the ``done`` callback, always, with audio or with a refusal.
 Those with a recording go through the cloner, the others start at the engine and never wait for it.

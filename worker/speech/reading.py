@@ -12,8 +12,9 @@ from rwkv_tts.refusal import invalid
 from sampler.decoding import Decoding
 from worker.speech.kept import KeptPart
 from worker.speech.utterance import Part, Script, derived_seed
+from worker.text.measure import spoken_length
 from worker.text.parts import Break, TextPart, pause_after, split
-from worker.text.speakable import Speakable, TextConfig, UnspeakableError, speakable, spoken_length
+from worker.text.speakable import Speakable, TextConfig, UnspeakableError, speakable
 
 LONGEST_BYTES = 350
 """UTF-8 bytes of a part where the model does not say: about 25 s of English or Chinese."""
@@ -70,15 +71,12 @@ class Reader:
     def _pieces(self, text: str) -> Iterator[TextPart]:
         """What each part says; a text that needs no splitting stays exactly as it is."""
         longest = self.config.longest or LONGEST_BYTES
-        if not _STRUCTURE.search(text.strip()) and len(text) <= longest and self._measure(text) <= longest:
+        if not _STRUCTURE.search(text.strip()) and spoken_length(text[: longest + 1]) <= longest:
             yield TextPart(text, 0, len(text), Break.PARAGRAPH)
             return
         for begin, end in _slices(text):
-            for piece in split(text[begin:end], longest, longest // _SHORTEST_SHARE, self._measure):
+            for piece in split(text[begin:end], longest, longest // _SHORTEST_SHARE):
                 yield replace(piece, start=begin + piece.start, end=begin + piece.end)
-
-    def _measure(self, text: str) -> int:
-        return spoken_length(text, self.config) if self.config.longest else len(text.encode())
 
     def _part(self, piece: TextPart, number: int, pause: float) -> Part:
         spoken = speakable_field("text", piece.text, self.config)

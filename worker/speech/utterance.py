@@ -104,7 +104,7 @@ class Part:
 
 
 def derived_seed(seed: int, number: int, attempt: int = 0) -> int:
-    """The unsigned 64-bit seed of a part and of each attempt at it; the first of the first part is the request's."""
+    """The unsigned 64-bit seed of each attempt at a part; the very first is the request's."""
     if not number and not attempt:
         return seed
     return int.from_bytes(blake2b(f"{seed}/{number}/{attempt}".encode(), digest_size=8).digest(), "little")
@@ -259,7 +259,7 @@ class Closed(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """The next samples, float32 [n], of a part that is not complete; they are those of its first ``tokens`` tokens."""
+    """The next samples, float32 [n], of a part that is not complete: up to its first ``tokens`` tokens."""
 
     utterance: Utterance
     part: Part
@@ -273,7 +273,7 @@ class Step:
 
     Attributes:
         audio: The next bytes for listeners; empty where there are none.
-        changes: With the last bytes: offsets and bytes of the file's head that differ now that its length is known.
+        changes: With the last bytes: offsets and bytes of the file's head, which now tells its length.
         entry: What a worker needs that goes on after a crash.
     """
 

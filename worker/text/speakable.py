@@ -1,6 +1,5 @@
 """What a model is given to speak: the request's text, or the words that a person would read it as."""
 
-import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -52,20 +51,6 @@ def speakable(text: str, config: TextConfig) -> Speakable:
             "shorter texts are safer"
         )
     return Speakable(text, warnings)
-
-
-def spoken_length(text: str, config: TextConfig) -> int:
-    """Characters of a text once it is in words; of one that cannot be said, its own."""
-    if config.normalizer == "none" or not _READ_OTHERWISE.search(text):
-        return len(text)
-    try:
-        return len(read_aloud(text)[0])
-    except UnreadableError:
-        return len(text)
-
-
-_READ_OTHERWISE = re.compile(r"[^A-Za-z\s.,;:!?'\"()-]|[A-Z]{2}")
-"""What may take more letters to say than to write."""
 
 
 def _english(text: str) -> tuple[str, str]:

@@ -1,15 +1,20 @@
 """Committing: once, only by the owner, each job for itself, and safe to repeat."""
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from secrets import token_hex
+from typing import Any
 
 import pytest
 from redis import Redis
 from rq.job import Dependency, Job, JobStatus, Retry
 from rq.queue import Queue
 from rq.repeat import Repeat
+from rq.serializers import JSONSerializer
 
 from hands import Hand, MakeHand, enqueue, fetch, leftovers, status
-from rwkv_tts.keys import audio_key, tokens_key
+from rwkv_tts.keys import ARGUMENT, FUNCTION, audio_key, tokens_key
 from rwkv_tts.refusal import Cause, Refusal
 from worker.broker.outcome import Fate, Outcome
 
@@ -45,7 +50,7 @@ def test_the_same_outcome_twice_counts_once(hand: Hand, queue: Queue) -> None:
     job_id = enqueue(queue)
     (claimed,) = hand.claim()
     assert hand.committer.commit([finished(claimed)]) == [True]
-    assert hand.committer.commit([finished(claimed)]) == [False]
+    assert hand.committer.commit([finished(claimed)]) == [True], "as when the first reply was lost"
     assert len(fetch(queue, job_id).results()) == 1
 
 
@@ -204,3 +209,85 @@ def test_nothing_is_stored_that_was_not_attached(hand: Hand, queue: Queue, conne
     job_id = enqueue(queue)
     hand.committer.commit([finished(claimed) for claimed in hand.claim()])
     assert connection.exists(audio_key(job_id), tokens_key(job_id)) == 1
+
+
+# How long failed jobs stay.
+
+WEEK, HOUR = 7 * 86400, 3600
+RECORDING = token_hex(200_000)
+"""As large as a recording, and as hard to compress."""
+
+
+def brings_recording(queue: Queue, **options: Any) -> str:
+    plain = Queue(queue.name, connection=queue.connection, serializer=JSONSerializer)
+    request = {"text": "hello", "reference": RECORDING}
+    return str(plain.enqueue_call(FUNCTION, kwargs={ARGUMENT: request}, **options).id)
+
+
+@pytest.mark.parametrize("fate", [Fate.FAILED, Fate.STOPPED])
+@pytest.mark.parametrize(
+    ("submit", "options", "seconds"),
+    [
+        (enqueue, {}, WEEK),
+        (enqueue, {"failure_ttl": 60}, 60),
+        (brings_recording, {}, HOUR),
+        (brings_recording, {"failure_ttl": 2 * WEEK}, 2 * WEEK),
+        (brings_recording, {"failure_ttl": -1}, -1),
+    ],
+)
+def test_a_failed_job_goes_when_its_time_is_over(
+    hand: Hand, queue: Queue, submit: Callable[..., str], options: dict[str, int], seconds: int, fate: Fate
+) -> None:
+    job_id, connection = submit(queue, **options), queue.connection
+    (claimed,) = hand.claim()
+    assert hand.committer.commit([replace(failed(claimed), fate=fate)]) == [True]
+    for key in (f"rq:job:{job_id}", f"rq:results:{job_id}"):
+        assert connection.ttl(key) == pytest.approx(seconds, abs=5), key
+    listed = connection.zscore(queue.failed_job_registry.key, job_id)
+    assert listed == pytest.approx(seconds if seconds < 0 else time.time() + seconds, abs=5)
+
+
+def test_a_failed_job_with_a_recording_can_be_queued_again(hand: Hand, queue: Queue) -> None:
+    job_id = brings_recording(queue)
+    (claimed,) = hand.claim()
+    hand.committer.commit([failed(claimed)])
+    fetch(queue, job_id).requeue()
+    (again,) = hand.claim()
+    assert again.request == claimed.request
+    assert queue.connection.ttl(f"rq:job:{job_id}") == -1, "it does not expire while it runs"
+
+
+def test_the_recording_of_a_finished_job_goes_and_the_job_stays(hand: Hand, queue: Queue) -> None:
+    job_id, light = brings_recording(queue), enqueue(queue)
+    hand.committer.commit([finished(claimed) for claimed in hand.claim()])
+    job = fetch(queue, job_id)
+    assert (job.func_name, job.kwargs, job.return_value()) == (FUNCTION, {}, RESULT)
+    assert fetch(queue, light).kwargs == {ARGUMENT: {"text": "hello"}}
+    assert int(queue.connection.memory_usage(f"rq:job:{job_id}") or 0) < 5000
+
+
+def test_a_job_that_repeats_keeps_its_recording(hand: Hand, queue: Queue) -> None:
+    brings_recording(queue, repeat=Repeat(times=1))
+    (claimed,) = hand.claim()
+    hand.committer.commit([finished(claimed)])
+    (again,) = hand.claim()
+    assert again.request == claimed.request
+
+
+def test_a_job_whose_outcome_cannot_be_stored_does_not_stay_for_ever(hand: Hand, queue: Queue) -> None:
+    job_id, connection = brings_recording(queue), queue.connection
+    (claimed,) = hand.claim()
+    connection.set(f"rq:results:{job_id}", "no stream")
+    assert hand.committer.commit([failed(claimed)]) == [True]
+    assert status(queue, job_id) == JobStatus.FAILED
+    assert connection.ttl(f"rq:job:{job_id}") == pytest.approx(HOUR, abs=5)
+    assert connection.zscore(queue.failed_job_registry.key, job_id) == pytest.approx(time.time() + HOUR, abs=5)
+
+
+def test_a_job_with_an_id_that_no_job_may_have_does_not_stay_for_ever(hand: Hand, queue: Queue) -> None:
+    enqueue(queue, job_id="order-1")
+    queue.connection.rename("rq:job:order-1", "rq:job:order.1")
+    queue.connection.delete(queue.key)
+    queue.connection.rpush(queue.key, "order.1")
+    assert hand.claim() == []
+    assert 0 < queue.connection.ttl("rq:job:order.1") <= 86400

@@ -141,7 +141,7 @@ def test_entries_of_the_scheduled_registry(connection: Redis, queue: Queue) -> N
 def test_messages_of_the_workers_channel(connection: Redis, queue: Queue, data: bytes) -> None:
     rules = Rules(queue=(queue.name,))
     worker = BatchWorker(connection, lambda *_: None, rules, max_jobs=1)  # type: ignore[arg-type]
-    worker._commands.handle_command({"data": data})
+    worker._crew.commands.handle_command({"data": data})
 
 
 def test_an_error_of_redis_is_not_the_data() -> None:

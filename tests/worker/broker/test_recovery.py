@@ -10,6 +10,7 @@ from rq.queue import Queue
 from hands import Hand, MakeHand, enqueue, fetch, leftovers, status
 from rwkv_tts.keys import PRESENCE_KEY, RECOVERY_PREFIX, lease_key
 from rwkv_tts.refusal import Cause, Refusal
+from worker.broker.claim import HORIZON_SECONDS
 from worker.broker.lease import Lease
 from worker.broker.outcome import Fate, Outcome
 from worker.broker.recovery import Recovery
@@ -239,17 +240,59 @@ def test_a_lease_is_renewed_several_times_before_it_ends(seconds: float) -> None
     assert Lease("w", seconds).interval <= seconds / 4
 
 
-def test_jobs_that_a_worker_started_and_does_not_know_of_are_found(make_hand: MakeHand, queue: Queue) -> None:
-    """Their claim happened, its answer was lost; even when RQ's own list of the worker's executions is gone."""
-    hand, other = make_hand(), make_hand()
+def test_jobs_that_a_living_worker_does_not_count_as_its_own_go_back(make_hand: MakeHand, queue: Queue) -> None:
+    """As when Redis was set back between two writes: the registry has an execution, its worker's set has not."""
+    hand, alive = make_hand(), make_hand()
     jobs = [enqueue(queue) for _ in range(3)]
-    other.claim(1)
-    known, unknown = hand.claim(2)
-    queue.connection.zadd(queue.started_job_registry.key, {b"\xff:\xff": time.time() + 60})
-    queue.connection.delete(f"rq:worker:{hand.name}:executions")
-    ours = hand.claimer.owned(queue)
-    assert ours == {known.member, unknown.member}
-    (found,) = hand.claimer.read_members(ours - {known.member})
-    assert (found.id, found.execution.id) == (jobs[2], unknown.execution.id)
-    assert hand.committer.commit([Outcome(found, Fate.PUT_BACK)]) == [True]
-    assert queue.job_ids == jobs[2:]
+    forgotten, known, fresh = hand.claim(3)
+    silent = time.time() + HORIZON_SECONDS - 61
+    queue.connection.zadd(queue.started_job_registry.key, {one.member: silent for one in (forgotten, known)})
+    queue.connection.srem(f"rq:worker:{hand.name}:executions", forgotten.member, fresh.member)
+    assert recover(alive) == (1, [])
+    assert queue.job_ids == jobs[:1]
+    assert sorted(queue.started_job_registry.get_job_ids()) == sorted([known.id, fresh.id])
+
+
+def test_a_worker_without_a_trace_is_missed_by_the_silence_of_its_jobs(make_hand: MakeHand, queue: Queue) -> None:
+    jobs = [enqueue(queue) for _ in range(3)]
+    dead, alive = make_hand(), make_hand()
+    registry, claimed = queue.started_job_registry.key, dead.claim()
+    queue.connection.delete(f"rwkv-tts:holders:{queue.name}")
+    dead.die()
+    assert recover(alive) == (0, [])
+    for place, one in enumerate(claimed):
+        queue.connection.zadd(registry, {one.member: time.time() + HORIZON_SECONDS - 70 + place})
+    assert recover(alive) == (3, [])
+    assert queue.job_ids == jobs
+
+
+def test_a_look_costs_as_much_whatever_runs(make_hand: MakeHand, queue: Queue) -> None:
+    busy, alive = make_hand(), make_hand()
+    costs = []
+    for jobs in (1, 300):
+        for _ in range(jobs):
+            enqueue(queue)
+        busy.claim(jobs)
+        recover(alive)
+        before = commands(queue.connection)
+        recover(alive)
+        costs.append(commands(queue.connection) - before)
+    assert costs[0] == costs[1] < 20
+
+
+def commands(connection: Redis) -> int:
+    """Commands that the server has executed, inside scripts too."""
+    return sum(one["calls"] for one in connection.info("commandstats").values())
+
+
+def test_many_jobs_of_dead_workers_go_back_in_their_order_in_small_bites(
+    make_hand: MakeHand, queue: Queue
+) -> None:
+    jobs = [enqueue(queue) for _ in range(1300)]
+    dead, alive = make_hand(), make_hand()
+    dead.claim(1200)
+    dead.die()
+    assert recover(alive) == (1200, [])
+    assert queue.job_ids == jobs
+    recover(alive)
+    assert not queue.connection.exists(f"rwkv-tts:holders:{queue.name}")

@@ -13,13 +13,13 @@ Wave = npt.NDArray[np.float32]
 
 def speech(seconds: float, peak: float = 0.5, seed: int = 0) -> Wave:
     """Noise that is nowhere silent for long, and loud from its first sample to its last."""
-    wave = np.random.default_rng(seed).uniform(-peak, peak, round(seconds * RATE)).astype(np.float32)
+    wave: Wave = np.random.default_rng(seed).uniform(-peak, peak, round(seconds * RATE)).astype(np.float32)
     wave[[0, -1]] = peak
     return wave
 
 
 def silence(seconds: float) -> Wave:
-    return np.random.default_rng(9).uniform(-SILENT, SILENT, round(seconds * RATE)).astype(np.float32) / 2
+    return np.random.default_rng(9).uniform(-SILENT / 2, SILENT / 2, round(seconds * RATE)).astype(np.float32)
 
 
 def joined(*parts: Wave, pauses: list[float], size: int = 10**9, cut: bool = False) -> Wave:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
+from redis import Redis
 
 from batching.row import Row
 from batching.scheduler import Scheduler
@@ -27,7 +28,7 @@ from worker.broker.rules import Rules
 from worker.cli.embedded import embedded_redis
 from worker.ops.health import Health, HealthServer
 from worker.ops.metrics import Metrics
-from worker.ops.readings import DeviceReadings, EngineReadings, QueueReadings
+from worker.ops.readings import DeviceReadings, EngineReadings, MemoryReadings, QueueReadings
 from worker.settings import Settings
 from worker.speech.loading import open_model
 from worker.speech.model import SpeechModel
@@ -127,6 +128,21 @@ def test_depth_and_wait_are_what_producers_are_told(redis_url: str) -> None:
         f'rwkv_tts_queue_depth{{queue="{names[1]}"}}': 0,
         f'rwkv_tts_queue_wait_seconds{{queue="{names[0]}"}}': 8,
     }
+
+
+def test_the_memory_of_redis_is_shown_with_its_limit_if_it_may_be_asked() -> None:
+    with embedded_redis() as url:
+        readings, connection = MemoryReadings(worker_connection(url, 5)), Redis.from_url(url)
+        assert read(readings)["rwkv_tts_redis_memory_limit_bytes"] == 0
+        connection.config_set("maxmemory", 50_000_000)
+        connection.set("a", bytes(10_000_000))
+        found = read(readings)
+        assert found["rwkv_tts_redis_memory_limit_bytes"] == 50_000_000
+        assert 10_000_000 < found["rwkv_tts_redis_memory_bytes"] < 40_000_000
+        connection.execute_command("ACL", "SETUSER", "default", "-info")  # type: ignore[no-untyped-call]
+        assert read(readings) == {}
+        connection.execute_command("ACL", "SETUSER", "default", "+info")  # type: ignore[no-untyped-call]
+    assert read(readings) == {}
 
 
 def test_a_redis_that_is_away_or_hangs_does_not_hold_a_scrape() -> None:

@@ -20,11 +20,11 @@ from rwkv_tts.voices import Voice
 from sampler.decoding import FinishReason
 from sampler.prompt import attribute_prompt, voice_prompt
 from utterances import row
+from worker.speech.assembly import Assembly
 from worker.speech.catalogue import VoiceCatalogue
 from worker.speech.config import AttributeConfig
 from worker.speech.loading import open_model
 from worker.speech.model import SpeechModel
-from worker.speech.assembly import Assembly
 from worker.speech.preparation import MOST_TRANSCRIPT_TOKENS, make_utterance, with_voice
 from worker.speech.reading import join_texts
 from worker.speech.summary import kept_tokens, make_result

@@ -4,6 +4,7 @@ import queue
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,17 @@ from worker.speech.utterance import Step, Utterance, derived_seed
 
 RATE = 16_000
 PATIENCE = 60
-SENTENCE = "A sentence that is of some length is here, and it goes on. "
-BOOK = "\n\n".join(SENTENCE * 2 + f"Part {number} ends." for number in range(6))
+SENTENCE = "Some words."
+BOOK = "\n\n".join(f"Part {number} ends." for number in range(4))
 FLAT = {"temperature": 5, "top_p": 1, "top_k": 0}
 """So that EOS comes late."""
 
 
 @pytest.fixture(scope="module")
 def speech(random_model: Path) -> SpeechModel:
-    """With parts of at most 150 characters, rows that end by themselves, and a look-ahead that is exact."""
+    """With parts of at most 40 characters, rows that end by themselves, and a look-ahead that is exact."""
     model = open_model(random_model)
-    text = model.config.text.model_copy(update={"longest": 150})
+    text = model.config.text.model_copy(update={"longest": 40})
     config = model.config.model_copy(update={"text": text, "lookahead": reach(model.codec.config)})
     return replace(model, config=config)
 
@@ -45,9 +46,7 @@ def pipeline(
 ) -> Iterator[tuple[Pipeline, "queue.SimpleQueue[Utterance]", list[Step]]]:
     ended: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
     steps: list[Step] = []
-    one = Pipeline(
-        speech, **{"max_rows": 4, "token_chunk_size": 64, **options}, done=ended.put, made=steps.append
-    )
+    one = Pipeline(speech, **{"max_rows": 4, "token_chunk_size": 64, **options}, done=ended.put, made=steps.append)
     try:
         yield one, ended, steps
     finally:
@@ -60,10 +59,11 @@ def speak(
     """Speak a request, among others."""
     with pipeline(speech) as (one, ended, steps):
         for number in range(company):
-            one.submit(make_utterance(speech, f"other{number}", parse_request({"text": SENTENCE, "max_seconds": 1})))
+            other = parse_request({"text": SENTENCE, "max_seconds": 1})
+            one.submit(make_utterance(speech, f"other{number}", other))
         request = parse_request({"text": BOOK, "seed": 3, "format": "pcm", **FLAT, **fields})
         one.submit(make_utterance(speech, "book", request, 0.0, before))
-        found = {utterance.id: utterance for utterance in (ended.get(timeout=PATIENCE) for _ in range(company + 1))}
+        found = {one.id: one for one in (ended.get(timeout=PATIENCE) for _ in range(company + 1))}
     assert found["book"].refusal is None
     return found["book"], [step for step in steps if step.utterance.id == "book"]
 
@@ -74,7 +74,8 @@ def samples(content: bytes) -> npt.NDArray[np.float64]:
 
 def decibels(signal: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
     """The ratio of a signal to its difference from another; 150 where they are equal."""
-    return float(10 * np.log10((signal**2).mean() / max(((signal - other) ** 2).mean(), 1e-15 * (signal**2).mean())))
+    power, difference = (signal**2).mean(), ((signal - other) ** 2).mean()
+    return float(10 * np.log10(power / max(difference, 1e-15 * power)))
 
 
 @pytest.fixture(scope="module")
@@ -85,20 +86,20 @@ def whole(speech: SpeechModel) -> Utterance:
 def test_a_long_text_is_spoken_part_by_part_in_one_voice(whole: Utterance) -> None:
     account = whole.account
     assert account is not None
-    assert len(account.parts) >= 6
+    assert len(account.parts) == 4
     text = whole.request.text
     assert "".join("".join(text[slice(*part.span)] for part in account.parts).split()) == "".join(text.split())
     times = [(part.begin, part.end) for part in account.parts]
     assert all(begin < end for begin, end in times)
-    assert all(ended + 0.3 < begin for (_, ended), (begin, _) in zip(times, times[1:], strict=False))
+    assert all(ended + 0.3 < begin for (_, ended), (begin, _) in pairwise(times))
     assert account.seconds == pytest.approx(len(whole.audio) / 2 / RATE)
     assert whole.speaker is not None
     assert list(whole.speaker.globals_) == whole.parts[0].row.decoding.globals_
-    assert [part.seed for part in account.parts] == [derived_seed(3, number) for number in range(len(account.parts))]
+    assert [part.seed for part in account.parts] == [derived_seed(3, number) for number in range(4)]
 
 
 def test_company_and_rows_change_nothing_of_a_long_text(speech: SpeechModel, whole: Utterance) -> None:
-    for company in (0, 5):
+    for company in (5,):
         other, _ = speak(speech, company=company)
         assert other.account is not None
         assert whole.account is not None
@@ -106,11 +107,11 @@ def test_company_and_rows_change_nothing_of_a_long_text(speech: SpeechModel, who
         assert decibels(samples(whole.audio), samples(other.audio)) > 70
 
 
-@pytest.mark.parametrize("company", [0, 5])
-@pytest.mark.parametrize("audio_format", FORMATS)
+@pytest.mark.parametrize(("audio_format", "company"), [("pcm", 0), *((one, 5) for one in FORMATS)])
 def test_what_is_heard_is_the_file(speech: SpeechModel, audio_format: AudioFormat, company: int) -> None:
-    whole, _ = speak(speech, format=audio_format)
-    stream, steps = speak(speech, company=company, format=audio_format, stream=True)
+    text = BOOK[: BOOK.index("Part 2")]
+    whole, _ = speak(speech, text=text, format=audio_format)
+    stream, steps = speak(speech, text=text, company=company, format=audio_format, stream=True)
     assert stream.account is not None
     assert whole.account is not None
     assert stream.account.trace == whole.account.trace
@@ -135,7 +136,7 @@ def test_the_first_piece_is_short_and_comes_before_the_part_is_complete(speech: 
 def test_another_worker_goes_on_where_one_has_stopped(speech: SpeechModel, stream: bool) -> None:
     whole, steps = speak(speech, stream=stream, seed=None)
     heard = b"".join(step.audio for step in steps)
-    for stop in (1, 2, len(steps) // 2, len(steps) - 1, len(steps)):
+    for stop in (2, len(steps) - 1):
         entries = [step.entry.model_dump_json().encode() for step in steps[:stop]]
         other, more = speak(speech, entries, stream=stream, seed=None)
         assert other.account is not None
@@ -151,8 +152,8 @@ def test_another_worker_goes_on_where_one_has_stopped(speech: SpeechModel, strea
 def test_what_was_complete_is_not_drawn_again(speech: SpeechModel) -> None:
     whole, steps = speak(speech)
     assert whole.account is not None
-    entries = [step.entry.model_dump_json().encode() for step in steps[:4]]
-    drawn = sum(len(step.entry.tokens) for step in steps[:4])
+    entries = [step.entry.model_dump_json().encode() for step in steps[:2]]
+    drawn = sum(len(step.entry.tokens) for step in steps[:2])
     with pipeline(speech) as (one, ended, _):
         one.submit(make_utterance(speech, "book", whole.request, 0.0, entries))
         ended.get(timeout=PATIENCE)
@@ -172,7 +173,8 @@ def test_audio_ends_where_the_request_says(speech: SpeechModel, whole: Utterance
     assert short.account.seconds == pytest.approx(most, abs=1e-3)
     assert short.account.finish is FinishReason.LENGTH
     heard = samples(short.audio)
-    np.testing.assert_array_equal(heard[: -RATE // 100], samples(whole.audio)[: len(heard) - RATE // 100])
+    end = len(heard) - RATE // 100
+    assert decibels(samples(whole.audio)[:end], heard[:end]) > 70
     assert abs(heard[-1]) < 0.01 * 32768
     assert "cut at" in make_result(short, RATE).warnings[-1]
 

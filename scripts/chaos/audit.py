@@ -1,10 +1,8 @@
 """The audit after a chaos run: what the producers submitted against what RQ says of every job."""
 
-import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from redis import Redis
@@ -13,7 +11,8 @@ from rq.queue import Queue
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
-from chaos.producer import PHANTOM, POISON, TWICE
+from chaos.book import Book
+from chaos.producer import POISON, TWICE
 from rwkv_tts.keys import audio_key
 from worker.broker.claim import EXECUTION_PREFIX, EXECUTIONS_PREFIX
 
@@ -25,6 +24,12 @@ LEGITIMATE = {"abandoned"}
 OF_THE_MODEL = {"model"}
 """More of them, with the real model: for some seeds, random weights end speech before its first token."""
 
+CONFIRMATION_SECONDS = 3.0
+"""For so long the confirmation of a submit may have been under way."""
+
+Places = Mapping[str, Sequence[str]]
+"""By id of a job, where it is: the queue, or registries by the status that they stand for."""
+
 
 @dataclass
 class Audit:
@@ -33,7 +38,9 @@ class Audit:
     Attributes:
         finished: With exactly one successful result, and its audio.
         failed: With a reason, counted by the reason's first word.
-        lost: Not ended, gone, or ended without what an end must have; the ids.
+        lost: Not ended, gone, ended without what an end must have, or forgotten by a Redis that was not set back
+            just then; the ids.
+        nowhere: Not in the one place that its status stands for, or in another as well; the ids.
         duplicated: With more than one end; the ids.
         wrong: Ended in another way than such a job must; the ids.
         leftovers: Traces of executions that nobody holds any more.
@@ -43,15 +50,14 @@ class Audit:
     finished: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
+    nowhere: list[str] = field(default_factory=list)
     duplicated: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
-    lost_replies: int = 0
-    phantoms: int = 0
     leftovers: int = 0
 
     @property
     def holds(self) -> bool:
-        return not (self.lost or self.duplicated or self.wrong)
+        return not (self.lost or self.nowhere or self.duplicated or self.wrong)
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class Found:
     status: str
     audio: bytes | None
     results: Sequence[Result]
+    places: Sequence[str]
 
     def count(self, kind: Result.Type) -> int:
         return sum(result.type == kind for result in self.results)
@@ -71,27 +78,47 @@ class Found:
     def reason(self) -> str:
         return (self.results[-1].exc_string or "") if self.results else ""
 
+    def __str__(self) -> str:
+        return f"{self.id} ({self.kind}, {self.status}, {len(self.results)} results, in {', '.join(self.places)})"
 
-def audit(connection: Redis, queue: Queue, ledgers: Iterable[Path], real: bool) -> Audit:
-    """Look at every job that a ledger names; ``real``: the model has run them, no no-op rows."""
-    result = Audit()
-    entries = []
-    for line in (json.loads(text) for ledger in ledgers for text in ledger.read_text().splitlines()):
-        if "lost_replies" in line:
-            result.lost_replies += line["lost_replies"]
-        elif line["kind"] == PHANTOM:
-            result.phantoms += 1
-        else:
-            entries.append((line["id"], line["kind"]))
-    result.submitted = len(entries)
+
+def audit(
+    connection: Redis, queue: Queue, book: Book, rollbacks: Sequence[tuple[float, float]], real: bool
+) -> Audit:
+    """Look at every job that the producers submitted; ``real``: the model has run them, no no-op rows."""
+    result = Audit(submitted=len(book.kinds))
+    result.lost += [f"{one} (forgotten)" for one in book.again if not _covered(book.confirmed[one], rollbacks)]
+    entries, places = list(book.kinds.items()), _places(queue)
     for i in range(0, len(entries), AT_ONCE):
-        for found in _look(connection, entries[i : i + AT_ONCE]):
+        for found in _look(connection, entries[i : i + AT_ONCE], places):
             _judge(found, result, real)
     result.leftovers = _leftovers(connection, queue)
     return result
 
 
-def _look(connection: Redis, entries: Sequence[tuple[str, str]]) -> list[Found]:
+def _covered(confirmed: float, rollbacks: Sequence[tuple[float, float]]) -> bool:
+    return any(start <= confirmed <= end + CONFIRMATION_SECONDS for start, end in rollbacks)
+
+
+def _places(queue: Queue) -> Places:
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    for job_id in queue.job_ids:
+        places[job_id].append(JobStatus.QUEUED)
+    registries = {
+        JobStatus.STARTED: queue.started_job_registry,
+        JobStatus.FINISHED: queue.finished_job_registry,
+        JobStatus.FAILED: queue.failed_job_registry,
+        JobStatus.DEFERRED: queue.deferred_job_registry,
+        JobStatus.SCHEDULED: queue.scheduled_job_registry,
+        JobStatus.CANCELED: queue.canceled_job_registry,
+    }
+    for status, registry in registries.items():
+        for job_id in registry.get_job_ids(cleanup=False):
+            places[job_id].append(status.value)
+    return places
+
+
+def _look(connection: Redis, entries: Sequence[tuple[str, str]], places: Places) -> list[Found]:
     with connection.pipeline(transaction=False) as pipeline:
         for job_id, _ in entries:
             pipeline.hget(Job.key_for(job_id), "status")
@@ -99,7 +126,14 @@ def _look(connection: Redis, entries: Sequence[tuple[str, str]]) -> list[Found]:
             pipeline.xrange(RESULTS_PREFIX + job_id)
         replies: list[Any] = pipeline.execute()
     return [
-        Found(job_id, kind, (status or b"missing").decode(), audio, _results(connection, job_id, stream))
+        Found(
+            job_id,
+            kind,
+            (status or b"missing").decode(),
+            audio,
+            _results(connection, job_id, stream),
+            places.get(job_id, ()),
+        )
         for (job_id, kind), status, audio, stream in zip(
             entries, replies[::3], replies[1::3], replies[2::3], strict=True
         )
@@ -117,6 +151,8 @@ def _judge(found: Found, result: Audit, real: bool) -> None:
     legitimate = LEGITIMATE | OF_THE_MODEL if real else LEGITIMATE
     successes = found.count(Result.Type.SUCCESSFUL)
     ends = successes if found.kind == TWICE else len(found.results)
+    if found.places != [found.status]:
+        result.nowhere.append(str(found))
     if ends > 1:
         result.duplicated.append(found.id)
     elif found.status == JobStatus.FINISHED and successes == 1 and found.audio:
@@ -129,7 +165,7 @@ def _judge(found: Found, result: Audit, real: bool) -> None:
         if found.kind not in POISON and first not in legitimate:
             result.wrong.append(found.id)
     else:
-        result.lost.append(f"{found.id} ({found.kind}, {found.status}, {len(found.results)} results)")
+        result.lost.append(str(found))
 
 
 def _leftovers(connection: Redis, queue: Queue) -> int:

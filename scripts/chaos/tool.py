@@ -1,0 +1,10 @@
+"""What some kinds of faults need, which not every machine has."""
+
+from enum import Enum, auto
+
+
+class Tool(Enum):
+    """Processes whose clocks can be stepped; processes in network namespaces."""
+
+    CLOCKS = auto()
+    NAMESPACES = auto()
