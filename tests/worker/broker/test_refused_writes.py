@@ -313,7 +313,7 @@ def test_a_refusal_now_and_then_loses_and_fails_no_job(server: str, connection: 
 
 def test_a_worker_that_may_not_write_results_lives_on(server: str, connection: Redis, queue: Queue) -> None:
     """Rights that are too narrow refuse results only: its jobs are not taken for those of a dead worker."""
-    names = ("lease", "presence", "deaths", "recovery", "holders", "cancelled", "watch", "bell")
+    names = ("lease", "presence", "deaths", "recovery", "holders", "cancelled", "watch", "bell", "kept")
     ours = [f"~rwkv-tts:{name}*" for name in names]
     rights = ("ACL", "SETUSER", "narrow", "on", ">narrow", "+@all", "&*", "~rq:*")
     admin: Any = connection
