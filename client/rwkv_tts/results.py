@@ -31,10 +31,11 @@ class JobFailedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Speech:
-    """A finished job: what the worker says of it, and the bytes of the audio file."""
+    """A finished job: what the worker says of it, the bytes of the audio file, and RQ's name of the worker."""
 
     result: SynthesisResult
     audio: bytes
+    worker: str = ""
 
 
 class Found(NamedTuple):
@@ -107,8 +108,7 @@ def _found(job: Job, outcome: Result) -> Found:
     if not isinstance(audio, bytes):
         raise _expired(job)
     result = SynthesisResult.model_validate(outcome.return_value)
-    result = result.model_copy(update={"worker": outcome.worker_name or ""})
-    return Found(Speech(result, audio), str(outcome.id))
+    return Found(Speech(result, audio, outcome.worker_name or ""), str(outcome.id))
 
 
 def _expired(job: Job) -> JobFailedError:
