@@ -220,4 +220,4 @@ def finished(utterance: Utterance, speech: SpeechModel) -> tuple[Ended, Synthesi
     }
     result = make_result(utterance, sample_rate).model_copy(update=maker)
     stored = attachments(utterance.id, utterance.audio, kept_tokens(utterance, sample_rate))
-    return Ended(utterance.id, result.model_dump(mode="json", exclude={"worker"}), stored), result
+    return Ended(utterance.id, result.model_dump(mode="json"), stored), result

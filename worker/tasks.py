@@ -48,10 +48,9 @@ def synthesize(request: dict[str, Any]) -> dict[str, Any]:
     utterance = ended.get()
     if utterance.refusal is not None:
         raise SynthesisError(str(utterance.refusal))
-    done, _ = finished(utterance, pipeline.speech)
+    done, result = finished(utterance, pipeline.speech)
     ttl = job.get_result_ttl(Settings().result_ttl)
     if ttl != 0:
         for key, content in done.attachments.items():
             job.connection.set(key, content, ex=ttl if ttl > 0 else None)
-    assert done.result is not None
-    return done.result
+    return result.model_dump(mode="json")

@@ -2,6 +2,8 @@
 
 from rwkv_tts.aio import AsyncTTSClient as AsyncTTSClient
 from rwkv_tts.client import TTSClient as TTSClient
+from rwkv_tts.listening import AsyncSpeechStream as AsyncSpeechStream
+from rwkv_tts.listening import SpeechStream as SpeechStream
 from rwkv_tts.load import Busyness as Busyness
 from rwkv_tts.load import QueueLoad as QueueLoad
 from rwkv_tts.load import WorkerLoad as WorkerLoad

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rq.job import Job
 
 from rwkv_tts.keys import chunks_key
-from rwkv_tts.results import BLOCK_SECONDS, JobFailedError, ended, results_key, told
+from rwkv_tts.results import BLOCK_SECONDS, JobFailedError, ended, results_key
 from rwkv_tts.schema import SynthesisResult
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class _Listener:
         if not found or self._results.encode() in dict(found):
             try:
                 outcome = ended(self._job)
-                self.result = None if outcome is None else told(outcome)
+                self.result = outcome and SynthesisResult.model_validate(outcome.return_value)
             except JobFailedError as error:
                 self.failure = error
         return self.result is not None or self.failure is not None

@@ -32,10 +32,11 @@ class JobFailedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Speech:
-    """A finished job: what the worker says of it, and the bytes of the audio file."""
+    """A finished job: what the worker says of it, the bytes of the audio file, and RQ's name of the worker."""
 
     result: SynthesisResult
     audio: bytes
+    worker: str = ""
 
 
 class Found(NamedTuple):
@@ -79,12 +80,6 @@ def ended(job: Job) -> Result | None:
     return None
 
 
-def told(outcome: Result) -> SynthesisResult:
-    """What the worker says of a finished job."""
-    result = SynthesisResult.model_validate(outcome.return_value)
-    return result.model_copy(update={"worker": outcome.worker_name or ""})
-
-
 def look(job: Job) -> Found | None:
     """The speech of a job that has ended; None while it has not.
 
@@ -94,12 +89,12 @@ def look(job: Job) -> Found | None:
     outcome = ended(job)
     if outcome is None:
         return None
-    result = told(outcome)
+    result = SynthesisResult.model_validate(outcome.return_value)
     streamed = result.audio_key == chunks_key(job.id)
     audio = _streamed(job) if streamed else job.connection.get(audio_key(job.id))
     if not isinstance(audio, bytes):
         raise _expired(job)
-    return Found(Speech(result, audio), str(outcome.id))
+    return Found(Speech(result, audio, outcome.worker_name or ""), str(outcome.id))
 
 
 def _streamed(job: Job) -> bytes | None:

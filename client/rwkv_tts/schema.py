@@ -258,7 +258,7 @@ class PartResult(BaseModel):
 class SynthesisResult(BaseModel):
     """The return value of a job; the audio lies under its own key in the same Redis.
 
-    ``model`` and what follows tell who has made it; "" in the results of older workers.
+    ``model`` and what follows tell what has made it; "" in the results of older workers.
     """
 
     job_id: str
@@ -282,4 +282,3 @@ class SynthesisResult(BaseModel):
     model_sha256: str = ""
     engine: str = ""
     version: str = ""
-    worker: str = ""

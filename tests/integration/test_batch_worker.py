@@ -75,11 +75,12 @@ def test_a_plain_rq_producer_needs_nothing_of_ours(client: TTSClient, connection
         request={"text": TEXT, "seed": 2**64 - 1, "metadata": {"order": 7}},
         result_ttl=60,
     )
-    value = client.result(job.id, timeout=60).result
+    speech = client.result(job.id, timeout=60)
+    value = speech.result
     assert (value.seed, value.metadata) == (2**64 - 1, {"order": 7})
     assert 0 < connection.ttl(audio_key(job.id)) <= 60
     (worker,) = (one for one in Worker.all(connection=connection) if "shared" in one.queue_names())
-    assert (value.worker, value.version) == (worker.name, __version__)
+    assert (speech.worker, value.version) == (worker.name, __version__)
     assert re.fullmatch("[0-9a-f]{64}", value.model_sha256)
     assert value.model
     assert value.engine.startswith("plain torch")
