@@ -13,13 +13,14 @@ from codec.layers import Mask, length_mask, loaded
 from codec.mel import MelSpectrogram
 from codec.quantizers import FactorizedQuantizer
 from codec.speaker import SpeakerEncoder
+from codec.streaming import Span, reach
 from codec.vocos import FrameDecoder, FrameEncoder
 from codec.wavegen import WaveGenerator
 from codec.weights import load_weights
 from codec.windows import WindowedWaveGenerator
 
-MakeWaves = Callable[[Tensor, Sequence[int]], list[Tensor]]
-"""Frames float32 [B, C, T] and how many of each count, to B waveforms float32 [length * hop] in [-1, 1]."""
+Decode = Callable[[Sequence[Tensor], Tensor, Sequence[Span]], list[Tensor]]
+"""What ``BiCodec.decode`` does, of arguments that are right and spans that are given."""
 
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "model.safetensors"
@@ -55,7 +56,7 @@ class BiCodec(nn.Module):
         semantic_size: Semantic ids are below it.
         global_size: Global ids are below it.
         globals_per_voice: Global ids of one voice.
-        make_waves: Runs the ``decoder``; another way to do so may take its place.
+        faster: Decodes where it is given, in place of plain torch.
     """
 
     def __init__(self, config: BiCodecConfig, *, encoder: bool) -> None:
@@ -70,7 +71,9 @@ class BiCodec(nn.Module):
         self.speaker_encoder = SpeakerEncoder(config.speaker_encoder, encoder=encoder)
         self.prenet = FrameDecoder(config.prenet)
         self.decoder = WaveGenerator(config.decoder)
-        self.make_waves: MakeWaves = WindowedWaveGenerator(self.decoder, config.decoder)
+        self.faster: Decode | None = None
+        self._make_waves = WindowedWaveGenerator(self.decoder, config.decoder)
+        self._reach = reach(config)
         self.mel = MelSpectrogram(config.mel_params) if encoder else None
         self.encoder = FrameEncoder(config.encoder) if encoder else None
 
@@ -103,26 +106,41 @@ class BiCodec(nn.Module):
         return self.quantizer.table.device
 
     @torch.inference_mode()
-    def decode(self, semantic: Sequence[Tensor], globals_: Tensor) -> list[Tensor]:
+    def decode(
+        self, semantic: Sequence[Tensor], globals_: Tensor, spans: Sequence[Span] | None = None
+    ) -> list[Tensor]:
         """Tokens to waveforms, every row equal to what it is alone.
 
         Args:
             semantic: B tensors int64 [T_i] of at least one id.
             globals_: int64 [B, globals_per_voice].
+            spans: The tokens of each whose samples are wanted, all of them when None; see ``codec.streaming``.
 
         Returns:
-            B waveforms float32 [T_i * hop] in [-1, 1] on the codec's device.
+            B waveforms float32 [(end - begin) * hop] in [-1, 1] on the codec's device.
 
         Raises:
-            ValueError: An id is out of range, a row is empty, or a shape or type is wrong.
+            ValueError: An id is out of range, a row or a span is empty or not within its row, or a shape or type
+                is wrong.
         """
         self._check_semantic(semantic)
         self._check_globals(globals_, rows=len(semantic))
-        lengths = [len(row) for row in semantic]
-        mask = length_mask(lengths, self.device)
+        spans = [Span(0, len(row)) for row in semantic] if spans is None else spans
+        check_spans(spans, semantic)
+        cuts = [max(0, span.begin - self._reach) for span in spans]
+        ends = [min(len(row), span.end + self._reach) for row, span in zip(semantic, spans, strict=True)]
+        seen = [row[cut:end] for row, cut, end in zip(semantic, cuts, ends, strict=True)]
+        within = [Span(begin - cut, end - cut) for (begin, end), cut in zip(spans, cuts, strict=True)]
+        return (self.faster or self._decode)(seen, globals_, within)
+
+    def _decode(self, semantic: Sequence[Tensor], globals_: Tensor, spans: Sequence[Span]) -> list[Tensor]:
+        mask = length_mask([len(row) for row in semantic], self.device)
         ids = pad_sequence(list(semantic), batch_first=True).to(self.device)
         frames = self.frames(ids, globals_.to(self.device), mask)
-        return self.make_waves(frames, lengths)
+        return [
+            self._make_waves(of_row[:, : len(row)], *span)
+            for of_row, row, span in zip(frames, semantic, spans, strict=True)
+        ]
 
     @torch.inference_mode()
     def mel_features(self, waves: Sequence[Tensor]) -> list[Tensor]:
@@ -242,6 +260,21 @@ def check_ids(field: str, ids: Tensor, size: int) -> None:
     low, high = (int(bound) for bound in ids.aminmax())
     if low < 0 or high >= size:
         raise ValueError(f"{field}: got ids from {low} to {high}, expected 0 to {size - 1}")
+
+
+def check_spans(spans: Sequence[Span], rows: Sequence[Tensor]) -> None:
+    """Refuse spans that are not one within each row, of at least one token.
+
+    Raises:
+        ValueError: The message names the field.
+    """
+    if len(spans) != len(rows):
+        raise ValueError(f"spans: got {len(spans)}, expected {len(rows)}, one for each row")
+    for number, (span, row) in enumerate(zip(spans, rows, strict=True)):
+        if not 0 <= span.begin < span.end <= len(row):
+            raise ValueError(
+                f"spans[{number}]: got tokens {span.begin} to {span.end}, expected at least one within 0 to {len(row)}"
+            )
 
 
 def check_numbers(field: str, values: Tensor) -> None:

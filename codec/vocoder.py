@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 
 from codec.bicodec import BiCodec
+from codec.streaming import Span
 
 
 class Vocoder:
@@ -27,21 +28,26 @@ class Vocoder:
         self._stream = torch.cuda.Stream(codec.device) if codec.device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def __call__(
-        self, semantic: Sequence[Sequence[int]], voices: Sequence[Sequence[int]]
+        self,
+        semantic: Sequence[Sequence[int]],
+        voices: Sequence[Sequence[int]],
+        spans: Sequence[Span] | None = None,
     ) -> list[npt.NDArray[np.float32]]:
-        """Decode B utterances.
+        """Decode B utterances, or a span of each.
 
         Args:
-            semantic: B lists of at least one semantic id.
+            semantic: B lists of at least one semantic id, each from the utterance's first on.
             voices: B lists of the ``BiCodec.globals_per_voice`` global ids of a voice.
+            spans: The tokens of each whose samples are wanted, all of them when None; see ``codec.streaming``.
 
         Returns:
             B arrays float32 [tokens * hop] in [-1, 1].
 
         Raises:
-            ValueError: An id is out of range, a list is empty, or a voice is of a wrong length.
+            ValueError: An id is out of range, a list is empty, a voice is of a wrong length, or a span is empty or
+                not within its utterance.
         """
         ids = [torch.tensor(tokens) for tokens in semantic]
         with torch.cuda.stream(self._stream):
-            waves = self._codec.decode(ids, torch.tensor([list(voice) for voice in voices]))
+            waves = self._codec.decode(ids, torch.tensor([list(voice) for voice in voices]), spans)
             return [wave.cpu().numpy() for wave in waves]
