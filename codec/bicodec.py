@@ -13,13 +13,13 @@ from codec.layers import Mask, length_mask, loaded
 from codec.mel import MelSpectrogram
 from codec.quantizers import FactorizedQuantizer
 from codec.speaker import SpeakerEncoder
-from codec.streaming import Span, reach
+from codec.streaming import Span, check_spans, cut, reach
 from codec.vocos import FrameDecoder, FrameEncoder
 from codec.wavegen import WaveGenerator
 from codec.weights import load_weights
 from codec.windows import WindowedWaveGenerator
 
-Decode = Callable[[Sequence[Tensor], Tensor, Sequence[Span]], list[Tensor]]
+Decode = Callable[[Sequence[Tensor], Sequence[Span], Tensor], list[Tensor]]
 """What ``BiCodec.decode`` does, of arguments that are right and spans that are given."""
 
 CONFIG_FILE = "config.yaml"
@@ -127,13 +127,9 @@ class BiCodec(nn.Module):
         self._check_globals(globals_, rows=len(semantic))
         spans = [Span(0, len(row)) for row in semantic] if spans is None else spans
         check_spans(spans, semantic)
-        cuts = [max(0, span.begin - self._reach) for span in spans]
-        ends = [min(len(row), span.end + self._reach) for row, span in zip(semantic, spans, strict=True)]
-        seen = [row[cut:end] for row, cut, end in zip(semantic, cuts, ends, strict=True)]
-        within = [Span(begin - cut, end - cut) for (begin, end), cut in zip(spans, cuts, strict=True)]
-        return (self.faster or self._decode)(seen, globals_, within)
+        return (self.faster or self._decode)(*cut(semantic, spans, self._reach), globals_)
 
-    def _decode(self, semantic: Sequence[Tensor], globals_: Tensor, spans: Sequence[Span]) -> list[Tensor]:
+    def _decode(self, semantic: Sequence[Tensor], spans: Sequence[Span], globals_: Tensor) -> list[Tensor]:
         mask = length_mask([len(row) for row in semantic], self.device)
         ids = pad_sequence(list(semantic), batch_first=True).to(self.device)
         frames = self.frames(ids, globals_.to(self.device), mask)
@@ -260,21 +256,6 @@ def check_ids(field: str, ids: Tensor, size: int) -> None:
     low, high = (int(bound) for bound in ids.aminmax())
     if low < 0 or high >= size:
         raise ValueError(f"{field}: got ids from {low} to {high}, expected 0 to {size - 1}")
-
-
-def check_spans(spans: Sequence[Span], rows: Sequence[Tensor]) -> None:
-    """Refuse spans that are not one within each row, of at least one token.
-
-    Raises:
-        ValueError: The message names the field.
-    """
-    if len(spans) != len(rows):
-        raise ValueError(f"spans: got {len(spans)}, expected {len(rows)}, one for each row")
-    for number, (span, row) in enumerate(zip(spans, rows, strict=True)):
-        if not 0 <= span.begin < span.end <= len(row):
-            raise ValueError(
-                f"spans[{number}]: got tokens {span.begin} to {span.end}, expected at least one within 0 to {len(row)}"
-            )
 
 
 def check_numbers(field: str, values: Tensor) -> None:
