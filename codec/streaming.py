@@ -8,12 +8,17 @@ the last tokens known are therefore not what they will be: a caller that streams
 tokens until the utterance has ended, and asks
 
     span = Span(delivered, settled(len(tokens), ended=..., lookahead=...))
-    waves = vocoder([tokens, ...], [voice, ...], [span, ...])
+    waves = vocoder([tokens, ...], [voice, ...], [span, ...], lookahead)
 
 with *all* tokens of the utterance so far, prompts of a resumed stream included. Spans that follow one another give
 the whole utterance's samples, in order, each once: exactly with a look-ahead of ``reach`` tokens, at 70 dB or more
 with far fewer. The demo voice, spans of 5 tokens: 66 dB with 16, 77 with 17, 89 with 18, 109 with 20. Random
 weights of the published sizes: 77 dB with 24, 121 with 32.
+
+In float16 (``codec.fast``) that is so only for the same spans: whatever changes a frame a little changes how all
+that comes after it is rounded, which is 48 dB. But there a span's samples are the same bits in any company, and
+however many tokens after ``lookahead`` are known. So who wants a whole utterance to have the stream's samples asks
+for it in the same spans, with the same look-ahead, all of them at once if need be.
 """
 
 from collections.abc import Sequence
@@ -60,23 +65,23 @@ def reach(config: BiCodecConfig) -> int:
     return prenet_field(config.prenet) + receptive_field(config.decoder)
 
 
-def check_spans(spans: Sequence[Span], rows: Sequence[Tensor]) -> None:
-    """Refuse spans that are not one within each row, of at least one token.
+def check_spans(spans: Sequence[Span], lengths: Sequence[int]) -> None:
+    """Refuse spans that are not one within each row of these lengths, of at least one token.
 
     Raises:
         ValueError: The message names the field.
     """
-    if len(spans) != len(rows):
-        raise ValueError(f"spans: got {len(spans)}, expected {len(rows)}, one for each row")
-    for number, ((begin, end), row) in enumerate(zip(spans, rows, strict=True)):
-        if not 0 <= begin < end <= len(row):
+    if len(spans) != len(lengths):
+        raise ValueError(f"spans: got {len(spans)}, expected {len(lengths)}, one for each row")
+    for number, ((begin, end), length) in enumerate(zip(spans, lengths, strict=True)):
+        if not 0 <= begin < end <= length:
             raise ValueError(
-                f"spans[{number}]: got tokens {begin} to {end}, expected at least one within 0 to {len(row)}"
+                f"spans[{number}]: got tokens {begin} to {end}, expected at least one within 0 to {length}"
             )
 
 
-def cut(rows: Sequence[Tensor], spans: Sequence[Span], around: int) -> tuple[list[Tensor], list[Span]]:
-    """Of each row the tokens of its span and ``around`` more on either side, and where the span is in them."""
-    first = [max(0, span.begin - around) for span in spans]
-    seen = [row[begin : span.end + around] for row, span, begin in zip(rows, spans, first, strict=True)]
+def cut(rows: Sequence[Tensor], spans: Sequence[Span], before: int, after: int) -> tuple[list[Tensor], list[Span]]:
+    """Of each row the tokens of its span and so many more on either side, and where the span is in them."""
+    first = [max(0, span.begin - before) for span in spans]
+    seen = [row[begin : span.end + after] for row, span, begin in zip(rows, spans, first, strict=True)]
     return seen, [Span(span.begin - begin, span.end - begin) for span, begin in zip(spans, first, strict=True)]

@@ -39,7 +39,7 @@ def spans(length: int, sizes: list[int], lookahead: int) -> Iterator[tuple[int, 
 
 def streamed(vocoder: Vocoder, tokens: list[int], voice: list[int], sizes: list[int], lookahead: int) -> Samples:
     asked = spans(len(tokens), sizes, lookahead)
-    return np.concatenate([vocoder([tokens[:known]], [voice], [span])[0] for known, span in asked])
+    return np.concatenate([vocoder([tokens[:known]], [voice], [span], lookahead)[0] for known, span in asked])
 
 
 def random_tokens(codec: BiCodec, length: int) -> tuple[list[int], list[int]]:
