@@ -8,18 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from codec.checks import check_globals, check_numbers, check_semantic
 from codec.config import BiCodecConfig, read_config
 from codec.layers import Mask, length_mask, loaded
 from codec.mel import MelSpectrogram
 from codec.quantizers import FactorizedQuantizer
 from codec.speaker import SpeakerEncoder
+from codec.streaming import Span, check_spans, cut, reach
 from codec.vocos import FrameDecoder, FrameEncoder
 from codec.wavegen import WaveGenerator
 from codec.weights import load_weights
 from codec.windows import WindowedWaveGenerator
 
-MakeWaves = Callable[[Tensor, Sequence[int]], list[Tensor]]
-"""Frames float32 [B, C, T] and how many of each count, to B waveforms float32 [length * hop] in [-1, 1]."""
+Decode = Callable[[Sequence[Tensor], Sequence[Span], Tensor], list[Tensor]]
+"""What ``BiCodec.decode`` does, of arguments that are right and spans that are given."""
 
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "model.safetensors"
@@ -55,7 +57,7 @@ class BiCodec(nn.Module):
         semantic_size: Semantic ids are below it.
         global_size: Global ids are below it.
         globals_per_voice: Global ids of one voice.
-        make_waves: Runs the ``decoder``; another way to do so may take its place.
+        faster: Decodes where it is given, in place of plain torch.
     """
 
     def __init__(self, config: BiCodecConfig, *, encoder: bool) -> None:
@@ -70,7 +72,9 @@ class BiCodec(nn.Module):
         self.speaker_encoder = SpeakerEncoder(config.speaker_encoder, encoder=encoder)
         self.prenet = FrameDecoder(config.prenet)
         self.decoder = WaveGenerator(config.decoder)
-        self.make_waves: MakeWaves = WindowedWaveGenerator(self.decoder, config.decoder)
+        self.faster: Decode | None = None
+        self._make_waves = WindowedWaveGenerator(self.decoder, config.decoder)
+        self._reach = reach(config)
         self.mel = MelSpectrogram(config.mel_params) if encoder else None
         self.encoder = FrameEncoder(config.encoder) if encoder else None
 
@@ -103,26 +107,44 @@ class BiCodec(nn.Module):
         return self.quantizer.table.device
 
     @torch.inference_mode()
-    def decode(self, semantic: Sequence[Tensor], globals_: Tensor) -> list[Tensor]:
+    def decode(
+        self,
+        semantic: Sequence[Tensor],
+        globals_: Tensor,
+        spans: Sequence[Span] | None = None,
+        lookahead: int | None = None,
+    ) -> list[Tensor]:
         """Tokens to waveforms, every row equal to what it is alone.
 
         Args:
             semantic: B tensors int64 [T_i] of at least one id.
             globals_: int64 [B, globals_per_voice].
+            spans: The tokens of each whose samples are wanted, all of them when None; see ``codec.streaming``.
+            lookahead: Tokens after its span that are looked at; all that matter when None.
 
         Returns:
-            B waveforms float32 [T_i * hop] in [-1, 1] on the codec's device.
+            B waveforms float32 [(end - begin) * hop] in [-1, 1] on the codec's device.
 
         Raises:
-            ValueError: An id is out of range, a row is empty, or a shape or type is wrong.
+            ValueError: An id is out of range, a row or a span is empty or not within its row, or a shape or type
+                is wrong.
         """
-        self._check_semantic(semantic)
-        self._check_globals(globals_, rows=len(semantic))
+        check_semantic(semantic, self.semantic_size)
+        check_globals(globals_, (len(semantic), self.globals_per_voice), self.global_size)
         lengths = [len(row) for row in semantic]
-        mask = length_mask(lengths, self.device)
+        spans = [Span(0, length) for length in lengths] if spans is None else spans
+        check_spans(spans, lengths)
+        after = self._reach if lookahead is None else min(lookahead, self._reach)
+        return (self.faster or self._decode)(*cut(semantic, spans, self._reach, after), globals_)
+
+    def _decode(self, semantic: Sequence[Tensor], spans: Sequence[Span], globals_: Tensor) -> list[Tensor]:
+        mask = length_mask([len(row) for row in semantic], self.device)
         ids = pad_sequence(list(semantic), batch_first=True).to(self.device)
         frames = self.frames(ids, globals_.to(self.device), mask)
-        return self.make_waves(frames, lengths)
+        return [
+            self._make_waves(of_row[:, : len(row)], *span)
+            for of_row, row, span in zip(frames, semantic, spans, strict=True)
+        ]
 
     @torch.inference_mode()
     def mel_features(self, waves: Sequence[Tensor]) -> list[Tensor]:
@@ -206,14 +228,6 @@ class BiCodec(nn.Module):
             raise ValueError(f"{field}: got shape {shape}, expected {expected} with N at least {shortest}")
         check_numbers(field, wave)
 
-    def _check_semantic(self, semantic: Sequence[Tensor]) -> None:
-        if not semantic:
-            raise ValueError("semantic: got no rows, expected at least one")
-        for row, ids in enumerate(semantic):
-            if ids.ndim != 1 or not len(ids):
-                raise ValueError(f"semantic[{row}]: got shape {list(ids.shape)}, expected [T] with T at least 1")
-            check_ids(f"semantic[{row}]", ids, self.semantic_size)
-
     def _check_features(self, features: Sequence[Tensor]) -> None:
         if not features:
             raise ValueError("features: got no rows, expected at least one")
@@ -223,34 +237,3 @@ class BiCodec(nn.Module):
                 shape = list(values.shape)
                 raise ValueError(f"features[{row}]: got shape {shape}, expected [T, {width}], T at least 1")
             check_numbers(f"features[{row}]", values)
-
-    def _check_globals(self, globals_: Tensor, rows: int) -> None:
-        expected = (rows, self.globals_per_voice)
-        if globals_.shape != expected:
-            raise ValueError(f"globals_: got shape {list(globals_.shape)}, expected {list(expected)}")
-        check_ids("globals_", globals_, self.global_size)
-
-
-def check_ids(field: str, ids: Tensor, size: int) -> None:
-    """Refuse ids that are not int64 in ``0..size-1``.
-
-    Raises:
-        ValueError: The message names the field.
-    """
-    if ids.dtype != torch.int64:
-        raise ValueError(f"{field}: got {ids.dtype}, expected torch.int64")
-    low, high = (int(bound) for bound in ids.aminmax())
-    if low < 0 or high >= size:
-        raise ValueError(f"{field}: got ids from {low} to {high}, expected 0 to {size - 1}")
-
-
-def check_numbers(field: str, values: Tensor) -> None:
-    """Refuse values that are not finite float32 numbers.
-
-    Raises:
-        ValueError: The message names the field.
-    """
-    if values.dtype != torch.float32:
-        raise ValueError(f"{field}: got {values.dtype}, expected torch.float32")
-    if not values.isfinite().all():
-        raise ValueError(f"{field}: got values that are infinite or not a number, expected finite ones")

@@ -94,11 +94,11 @@ class FiniteScalarQuantizer(nn.Module):
         self.register_buffer("levels", torch.tensor(levels, device="cpu"), persistent=False)
         self.register_buffer("basis", torch.tensor(basis, device="cpu"), persistent=False)
 
-    def dequantize(self, ids: Tensor) -> Tensor:
-        """Token ids int64 [B, N] to latent vectors [B, N, latent_dim]."""
+    def codes(self, ids: Tensor) -> Tensor:
+        """Token ids [B, N] to what they stand for, -1 to 1, [B, N, len(fsq_levels)]."""
         digits = ids.unsqueeze(-1) // self.basis % self.levels
         half = self.levels // 2
-        return cast(Tensor, self.project_out((digits - half) / half))
+        return (digits - half) / half
 
     def project(self, latents: Tensor) -> Tensor:
         """Latent vectors [B, N, latent_dim] to one number per dimension [B, N, len(fsq_levels)].

@@ -24,7 +24,7 @@ class SpeakerEncoder(nn.Module):
 
     def __init__(self, config: SpeakerEncoderConfig, *, encoder: bool) -> None:
         super().__init__()
-        channels = config.ecapa_channels
+        channels, self.token_num = config.ecapa_channels, config.token_num
         self.quantizer = FiniteScalarQuantizer(config, encoder=encoder)
         self.project = nn.Linear(config.latent_dim * config.token_num, config.out_dim)
         self.speaker_encoder = EcapaTdnn(config.input_dim, channels) if encoder else None
@@ -51,5 +51,9 @@ class SpeakerEncoder(nn.Module):
 
     def dequantize(self, ids: Tensor) -> Tensor:
         """Global ids int64 [B, token_num] to voice vectors [B, out_dim]."""
-        latents = self.quantizer.dequantize(ids)
+        return self.vector(self.quantizer.codes(ids))
+
+    def vector(self, codes: Tensor) -> Tensor:
+        """What global ids stand for, [B, token_num, len(fsq_levels)], to voice vectors [B, out_dim]; affine."""
+        latents: Tensor = self.quantizer.project_out(codes)
         return cast(Tensor, self.project(latents.transpose(1, 2).flatten(1)))

@@ -1,12 +1,15 @@
 """Token lists in, numpy waveforms out: the codec as a worker sees it."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from codec.bicodec import BiCodec
+from codec.streaming import Span
 
 
 class Vocoder:
@@ -27,21 +30,37 @@ class Vocoder:
         self._stream = torch.cuda.Stream(codec.device) if codec.device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def __call__(
-        self, semantic: Sequence[Sequence[int]], voices: Sequence[Sequence[int]]
+        self,
+        semantic: Sequence[Sequence[int]],
+        voices: Sequence[Sequence[int]],
+        spans: Sequence[Span] | None = None,
+        lookahead: int | None = None,
     ) -> list[npt.NDArray[np.float32]]:
-        """Decode B utterances.
+        """Decode B utterances, or a span of each.
 
         Args:
-            semantic: B lists of at least one semantic id.
+            semantic: B lists of at least one semantic id, each from the utterance's first on.
             voices: B lists of the ``BiCodec.globals_per_voice`` global ids of a voice.
+            spans: The tokens of each whose samples are wanted, all of them when None; see ``codec.streaming``.
+            lookahead: Tokens after its span that are looked at; all that matter when None.
 
         Returns:
             B arrays float32 [tokens * hop] in [-1, 1].
 
         Raises:
-            ValueError: An id is out of range, a list is empty, or a voice is of a wrong length.
+            ValueError: An id is out of range, a list is empty, a voice is of a wrong length, or a span is empty or
+                not within its utterance.
         """
-        ids = [torch.tensor(tokens) for tokens in semantic]
+        ids = torch.from_numpy(np.fromiter(chain.from_iterable(semantic), np.int64))
+        rows = torch.split(ids, [len(tokens) for tokens in semantic])
         with torch.cuda.stream(self._stream):
-            waves = self._codec.decode(ids, torch.tensor([list(voice) for voice in voices]))
-            return [wave.cpu().numpy() for wave in waves]
+            waves = self._codec.decode(rows, torch.tensor([list(voice) for voice in voices]), spans, lookahead)
+            samples = self._on_host(torch.cat(waves))
+        ends = np.cumsum([len(wave) for wave in waves])
+        return np.split(samples, ends[:-1])
+
+    def _on_host(self, samples: Tensor) -> npt.NDArray[np.float32]:
+        """One copy from a GPU for all, to memory that it reaches itself."""
+        host = torch.empty(samples.shape, dtype=samples.dtype, pin_memory=samples.is_cuda)
+        host.copy_(samples)
+        return host.numpy()

@@ -1,11 +1,11 @@
-"""The wave generator, one utterance after another, in windows of a few sizes.
+"""The wave generator, one utterance or span of one after another, in windows of a few sizes.
 
 On a CPU, oneDNN prepares every convolution anew for an input of a new length, which takes longer than to run it.
 Speech has any length; windows have multiples of ``STEP``, so that all of them are soon prepared. A sample depends
 on what lies within its receptive field: neighbouring windows overlap by so much, and the result is the whole's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -44,31 +44,29 @@ class WindowedWaveGenerator:
         self._context = receptive_field(config)
         self._most = max(MOST, 3 * self._context)
 
-    def __call__(self, frames: Tensor, lengths: Sequence[int]) -> list[Tensor]:
-        """Waveforms of a batch.
+    def __call__(self, frames: Tensor, begin: int, end: int) -> Tensor:
+        """The waveform of some frames of an utterance.
 
         Args:
-            frames: float32 [B, C, T].
-            lengths: Frames of each that count, 1 to T.
+            frames: Its frames, float32 [C, T].
+            begin: The first that is wanted.
+            end: One more than the last, at most T.
 
         Returns:
-            B waveforms float32 [length * hop] in [-1, 1].
+            float32 [(end - begin) * hop] in [-1, 1].
         """
-        return [
-            torch.cat(list(self._waves(row[None, :, :length])))
-            for row, length in zip(frames, lengths, strict=True)
-        ]
+        return torch.cat(list(self._waves(frames[None], begin, end)))
 
-    def _waves(self, frames: Tensor) -> Iterator[Tensor]:
-        """The pieces of one utterance, [1, C, T]."""
-        length, done = frames.shape[2], 0
-        while done < length:
-            begin = max(0, done - self._context)
-            end = min(length, begin + self._most)
-            wave = self._window(frames[:, :, begin:end])
-            hop = len(wave) // (end - begin)
-            kept = end if end == length else end - self._context
-            yield wave[(done - begin) * hop : (kept - begin) * hop]
+    def _waves(self, frames: Tensor, done: int, end: int) -> Iterator[Tensor]:
+        """The pieces of one utterance, [1, C, T], from frame ``done`` on."""
+        length = min(frames.shape[2], end + self._context)
+        while done < end:
+            first = max(0, done - self._context)
+            last = min(length, first + self._most)
+            wave = self._window(frames[:, :, first:last])
+            hop = len(wave) // (last - first)
+            kept = end if last == length else last - self._context
+            yield wave[(done - first) * hop : (kept - first) * hop]
             done = kept
 
     def _window(self, frames: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Decoding on a GPU: the wave generator in float16. Needs Triton."""
+"""Decoding on a GPU with products of matrices in float16. Needs Triton."""

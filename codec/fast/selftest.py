@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from codec.bicodec import BiCodec
-from codec.fast.wavegen import FastWaveGenerator
+from codec.fast.decoder import FastDecoder
 
 LEAST_DECIBELS = 25.0
 """Signal over the difference; float16 is at 40 to 60."""
@@ -24,8 +24,8 @@ def signal_to_noise(found: Sequence[Tensor], expected: Sequence[Tensor]) -> floa
     return float(10 * (b.square().sum() / (a - b).square().sum()).log10())
 
 
-def adopt(codec: BiCodec, fast: FastWaveGenerator) -> None:
-    """Let ``fast`` make the codec's waves when a few utterances of unequal length come out the same.
+def adopt(codec: BiCodec, fast: FastDecoder) -> None:
+    """Let ``fast`` decode for the codec when a few utterances of unequal length come out the same.
 
     Raises:
         SelfTestError: They differ by more than rounding does; the codec is as it was.
@@ -33,10 +33,10 @@ def adopt(codec: BiCodec, fast: FastWaveGenerator) -> None:
     semantic = [torch.arange(length) * 7919 % codec.semantic_size for length in _LENGTHS]
     voices = torch.arange(len(_LENGTHS) * codec.globals_per_voice).view(len(_LENGTHS), -1) * 31 % codec.global_size
     expected = codec.decode(semantic, voices)
-    plain, codec.make_waves = codec.make_waves, fast
+    before, codec.faster = codec.faster, fast
     decibels = signal_to_noise(codec.decode(semantic, voices), expected)
     if not decibels >= LEAST_DECIBELS:
-        codec.make_waves = plain
+        codec.faster = before
         raise SelfTestError(
             f"vocoder: float16 is {decibels:.3g} dB from plain torch; accepted: {LEAST_DECIBELS:g} dB or more; "
             "the setting engine = reference does without it"

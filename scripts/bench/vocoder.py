@@ -3,8 +3,8 @@
     python scripts/bench vocoder [--rows 1,8,64,128] [--seconds 5,10] [--decode-rows 512]
 
 Weights are random, of the full published size; utterances of a batch are of unequal length. `reference` is the
-float32 codec in plain torch, `fast` that with the wave generator in float16; their difference is stated as signal
-over noise. The last line is JSON.
+float32 codec in plain torch, `fast` that with products in float16; their difference is signal over noise.
+`span` is what a stream waits for: SPAN tokens of each row, with what they depend on. The last line is JSON.
 """
 
 import json
@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -25,7 +24,8 @@ from bench.decoding import random_subject
 from bench.device import DeviceBench
 from bench.machine import machine
 from bench.timing import WARM_UP, median_milliseconds
-from codec.bicodec import BiCodec
+from codec.bicodec import BiCodec, Decode
+from codec.streaming import Span
 from codec.vocoder import Vocoder
 from random_bicodec import PUBLISHED_CONFIG, write_random_bicodec
 
@@ -35,6 +35,7 @@ GFLOP_PER_SECOND = 58.8
 
 TOGETHER_ROWS = 64
 STEPS_AT_ONCE = 10
+SPAN, BEFORE, LOOKAHEAD = 20, 100, 24
 
 Batch = tuple[list[list[int]], list[list[int]]]
 """Semantic and global tokens of each utterance."""
@@ -95,43 +96,54 @@ def together(decoding: Decoding, vocoder: Vocoder, work: Batch, repeats: int) ->
 
 
 class Codecs:
-    """The published codec of random weights, with either of its wave generators."""
+    """The published codec of random weights, decoding in either way."""
 
     def __init__(self) -> None:
-        from codec.fast.wavegen import FastWaveGenerator
+        from codec.fast.decoder import FastDecoder
 
         with TemporaryDirectory() as folder:
             write_random_bicodec(Path(folder), PUBLISHED_CONFIG, seed=0)
             self.codec = BiCodec.load(Path(folder), "cuda")
         self.vocoder = Vocoder(self.codec)
-        self._plain, self._fast = self.codec.make_waves, FastWaveGenerator(self.codec.decoder)
+        self._fast = FastDecoder(self.codec)
 
     def measure(self, work: Batch, repeats: int) -> dict[str, float]:
         """Audio seconds per second of both, and how far apart they are."""
         from codec.fast.selftest import signal_to_noise
 
-        expected, reference = self._run(self._plain, work, repeats)
+        expected, reference = self._run(None, work, repeats)
         waves, fast = self._run(self._fast, work, repeats)
         return {
             "rows": len(work[0]),
             "audio_seconds": audio_seconds(work),
-            "reference": reference,
-            "fast": fast,
-            "tflops": GFLOP_PER_SECOND * fast / 1000,
+            "reference": 1000 * audio_seconds(work) / reference,
+            "fast": 1000 * audio_seconds(work) / fast,
+            "fast_ms": fast,
+            "span_ms": self._span(work, repeats),
+            "tflops": GFLOP_PER_SECOND * audio_seconds(work) / fast,
             "decibels": signal_to_noise(waves, expected),
         }
 
-    def _run(self, generator: Any, work: Batch, repeats: int) -> tuple[list[torch.Tensor], float]:
-        self.codec.make_waves = generator
+    def _run(self, faster: Decode | None, work: Batch, repeats: int) -> tuple[list[torch.Tensor], float]:
+        """Waves, and milliseconds."""
+        self.codec.faster = faster
         waves = [torch.tensor(wave) for wave in self.vocoder(*work)]
-        taken = median_milliseconds(lambda: self.vocoder(*work), repeats)
-        return waves, 1000 * audio_seconds(work) / taken
+        return waves, median_milliseconds(lambda: self.vocoder(*work), repeats)
+
+    def _span(self, work: Batch, repeats: int) -> float:
+        """Milliseconds of a window of a stream for each row, however short the row."""
+        known = BEFORE + SPAN + LOOKAHEAD
+        semantic = [(row * (1 + known // len(row)))[:known] for row in work[0]]
+        spans = [Span(BEFORE, BEFORE + SPAN)] * len(semantic)
+        return median_milliseconds(lambda: self.vocoder(semantic, work[1], spans), repeats)
 
 
 def show(found: Sequence[Mapping[str, float]], both: Mapping[str, float], rows: int) -> None:
-    table = Table("rows", "audio s", "reference audio s/s", "fast audio s/s", "TFLOP/s", "dB")
+    table = Table(
+        "rows", "audio s", "reference audio s/s", "fast audio s/s", "fast ms", "span ms", "TFLOP/s", "dB"
+    )
     for one in found:
-        table.add_row(*(f"{value:,.0f}" for value in one.values()))
+        table.add_row(*(f"{value:,.{int(name.endswith('ms'))}f}" for name, value in one.items()))
     console = Console(width=110)
     console.print(table)
     console.print(

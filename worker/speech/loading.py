@@ -123,8 +123,8 @@ def _accelerated(directory: Path, checkpoint: Checkpoint, reference: RWKV7, code
     """
     from triton import TritonError
 
-    from codec.fast.selftest import adopt  # these need Triton
-    from codec.fast.wavegen import FastWaveGenerator
+    from codec.fast.decoder import FastDecoder  # these need Triton
+    from codec.fast.selftest import adopt
     from model.fast.forward import FastRWKV7
     from model.fast.selftest import check
 
@@ -132,7 +132,7 @@ def _accelerated(directory: Path, checkpoint: Checkpoint, reference: RWKV7, code
         with torch.cuda.device(reference.device):  # Triton launches on the present device
             fast = FastRWKV7(checkpoint, reference.device, reference.head_rows)
             check(fast, reference)
-            adopt(codec, FastWaveGenerator(codec.decoder))
+            adopt(codec, FastDecoder(codec))
     except ValueError as error:
         raise ModelError(f"{directory}: {error}") from error
     except TritonError as error:  # a device that is too small for a kernel, or that Triton does not know
