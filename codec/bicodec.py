@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from codec.checks import check_globals, check_numbers, check_semantic
 from codec.config import BiCodecConfig, read_config
 from codec.layers import Mask, length_mask, loaded
 from codec.mel import MelSpectrogram
@@ -128,8 +129,8 @@ class BiCodec(nn.Module):
             ValueError: An id is out of range, a row or a span is empty or not within its row, or a shape or type
                 is wrong.
         """
-        self._check_semantic(semantic)
-        self._check_globals(globals_, rows=len(semantic))
+        check_semantic(semantic, self.semantic_size)
+        check_globals(globals_, (len(semantic), self.globals_per_voice), self.global_size)
         lengths = [len(row) for row in semantic]
         spans = [Span(0, length) for length in lengths] if spans is None else spans
         check_spans(spans, lengths)
@@ -227,17 +228,6 @@ class BiCodec(nn.Module):
             raise ValueError(f"{field}: got shape {shape}, expected {expected} with N at least {shortest}")
         check_numbers(field, wave)
 
-    def _check_semantic(self, semantic: Sequence[Tensor]) -> None:
-        if not semantic:
-            raise ValueError("semantic: got no rows, expected at least one")
-        for row, ids in enumerate(semantic):
-            if ids.ndim != 1 or not len(ids):
-                raise ValueError(f"semantic[{row}]: got shape {list(ids.shape)}, expected [T] with T at least 1")
-        one_type = all(ids.dtype == torch.int64 for ids in semantic)
-        if not (one_type and right_ids(torch.cat(list(semantic)), self.semantic_size)):  # each alone takes longer
-            for row, ids in enumerate(semantic):
-                check_ids(f"semantic[{row}]", ids, self.semantic_size)
-
     def _check_features(self, features: Sequence[Tensor]) -> None:
         if not features:
             raise ValueError("features: got no rows, expected at least one")
@@ -247,40 +237,3 @@ class BiCodec(nn.Module):
                 shape = list(values.shape)
                 raise ValueError(f"features[{row}]: got shape {shape}, expected [T, {width}], T at least 1")
             check_numbers(f"features[{row}]", values)
-
-    def _check_globals(self, globals_: Tensor, rows: int) -> None:
-        expected = (rows, self.globals_per_voice)
-        if globals_.shape != expected:
-            raise ValueError(f"globals_: got shape {list(globals_.shape)}, expected {list(expected)}")
-        check_ids("globals_", globals_, self.global_size)
-
-
-def right_ids(ids: Tensor, size: int) -> bool:
-    """Whether all are in ``0..size-1``."""
-    low, high = ids.aminmax()
-    return bool(low >= 0 and high < size)
-
-
-def check_ids(field: str, ids: Tensor, size: int) -> None:
-    """Refuse ids that are not int64 in ``0..size-1``.
-
-    Raises:
-        ValueError: The message names the field.
-    """
-    if ids.dtype != torch.int64:
-        raise ValueError(f"{field}: got {ids.dtype}, expected torch.int64")
-    if not right_ids(ids, size):
-        low, high = (int(bound) for bound in ids.aminmax())
-        raise ValueError(f"{field}: got ids from {low} to {high}, expected 0 to {size - 1}")
-
-
-def check_numbers(field: str, values: Tensor) -> None:
-    """Refuse values that are not finite float32 numbers.
-
-    Raises:
-        ValueError: The message names the field.
-    """
-    if values.dtype != torch.float32:
-        raise ValueError(f"{field}: got {values.dtype}, expected torch.float32")
-    if not values.isfinite().all():
-        raise ValueError(f"{field}: got values that are infinite or not a number, expected finite ones")

@@ -186,11 +186,8 @@ class SpeechBackend:
                 return
 
     def _made(self, step: Step) -> None:
-        heard = {"audio": step.audio} if step.audio else {}
-        if step.audio and step.changes:
-            heard["head"] = json.dumps([[offset, content.hex()] for offset, content in step.changes]).encode()
         kept = step.entry.model_dump_json().encode()
-        self._post(Made(step.utterance.id, step.entry.number, heard, kept))
+        self._post(Made(step.utterance.id, step.entry.number, heard(step), kept))
 
     def _done(self, utterance: Utterance) -> None:
         if utterance.id == _WARM_UP_ID:
@@ -207,6 +204,14 @@ class SpeechBackend:
                 return
             self._post(ended)
             self._spoken(result)
+
+
+def heard(step: Step) -> dict[str, bytes]:
+    """The entry of a stream's chunks for a step; no field where it has no audio."""
+    fields = {"audio": step.audio} if step.audio else {}
+    if step.audio and step.changes:
+        fields["head"] = json.dumps([[offset, content.hex()] for offset, content in step.changes]).encode()
+    return fields
 
 
 def finished(utterance: Utterance, speech: SpeechModel) -> tuple[Ended, SynthesisResult]:

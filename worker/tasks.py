@@ -6,18 +6,21 @@ batch of one, with the settings of its environment.
 
 import queue
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis
 from rq import get_current_job
 
+from rwkv_tts.keys import chunks_key
 from rwkv_tts.refusal import invalid
 from rwkv_tts.schema import parse_request
-from worker.backend import finished, load_speech
+from worker.backend import finished, heard, load_speech
 from worker.settings import Settings
 from worker.speech.pipeline import Pipeline
 from worker.speech.preparation import make_utterance
-from worker.speech.utterance import Utterance
+from worker.speech.utterance import Step, Utterance
+
+_DAY_SECONDS = 24 * 3600
 
 
 class SynthesisError(RuntimeError):
@@ -29,7 +32,15 @@ def _pipeline(connection: Redis) -> tuple[Pipeline, "queue.SimpleQueue[Utterance
     settings = Settings()
     speech = load_speech(settings, connection)
     ended: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
-    return Pipeline(speech, max_rows=1, token_chunk_size=settings.token_chunk_size, done=ended.put), ended
+
+    def let_hear(step: Step) -> None:
+        key = chunks_key(step.utterance.id)
+        if step.audio:
+            connection.xadd(key, cast("dict[Any, Any]", heard(step)), id=f"{step.entry.number}-0")
+            connection.expire(key, _DAY_SECONDS)
+
+    chunk = settings.token_chunk_size
+    return Pipeline(speech, max_rows=1, token_chunk_size=chunk, done=ended.put, made=let_hear), ended
 
 
 def synthesize(request: dict[str, Any]) -> dict[str, Any]:
@@ -53,4 +64,6 @@ def synthesize(request: dict[str, Any]) -> dict[str, Any]:
     if ttl != 0:
         for key, content in done.attachments.items():
             job.connection.set(key, content, ex=ttl if ttl > 0 else None)
+        if parsed.stream and ttl > 0:
+            job.connection.expire(chunks_key(job.id), ttl)
     return result.model_dump(mode="json")

@@ -2,7 +2,7 @@
 
 import base64
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from redis import Redis
@@ -105,13 +105,17 @@ class TTSClient:
         job_id = self.submit(text, result_ttl=result_ttl, job_options=job_options, stream=True, **fields)
         return self.listen(job_id)
 
-    def listen(self, job_id: str) -> SpeechStream:
+    def listen(self, job_id: str, idle: Callable[[], object] = lambda: None) -> SpeechStream:
         """Hear a job whose request has ``stream``, from its beginning.
+
+        Args:
+            job_id: What ``submit`` returned.
+            idle: Called when nothing has come for a while; what it raises ends the listening, and the job with it.
 
         Raises:
             rq.exceptions.NoSuchJobError: There is no such job.
         """
-        return SpeechStream(fetch_job(self.connection, job_id), self.cancel)
+        return SpeechStream(fetch_job(self.connection, job_id), self.cancel, idle)
 
     def submit_voice(
         self, name: str, recording: bytes, transcript: str | None = None, *, preview: str = PREVIEW, **fields: Any

@@ -49,7 +49,7 @@ class _Listener:
         if not found or self._results.encode() in dict(found):
             try:
                 outcome = ended(self._job)
-                self.result = outcome and SynthesisResult.model_validate(outcome.return_value)
+                self.result = SynthesisResult.model_validate(outcome.return_value) if outcome else None
             except JobFailedError as error:
                 self.failure = error
         return self.result is not None or self.failure is not None
@@ -63,13 +63,14 @@ class SpeechStream(Iterator[bytes]):
     Args:
         job: A job whose request has ``stream``.
         cancel: Cancels it.
+        idle: Called when nothing has come for a while; what it raises ends the listening.
 
     Attributes:
         job_id: Its id.
     """
 
-    def __init__(self, job: Job, cancel: Callable[[str], object]) -> None:
-        self._job, self._cancel = job, cancel
+    def __init__(self, job: Job, cancel: Callable[[str], object], idle: Callable[[], object]) -> None:
+        self._job, self._cancel, self._idle = job, cancel, idle
         self._listener = _Listener(job)
         self.job_id = job.id
         self._pieces = self._listen()
@@ -107,6 +108,8 @@ class SpeechStream(Iterator[bytes]):
         found: Any = None
         while not listener.over(found):
             found = connection.xread(listener.keys, **_READ)
+            if not found:
+                self._idle()
             yield from listener.audio(found)
         rest: Any = connection.xrange(*listener.rest)
         yield from listener.pieces(rest)

@@ -229,7 +229,8 @@ class TokenCounts(BaseModel):
 class Timings(BaseModel):
     """Seconds. ``queued`` is enqueue to claim; the others follow the claim and ``total`` is their end.
 
-    ``clone`` is from the claim to the tokens of the reference, 0 without one.
+    ``clone`` is from the claim to the tokens of the reference, 0 without one. Of a stream, ``waits`` is how often
+    a listener who began at once would have had nothing to hear, and ``waited`` for how long in all.
     """
 
     queued: float
@@ -240,6 +241,8 @@ class Timings(BaseModel):
     encode: float
     first_audio: float
     total: float
+    waits: int = 0
+    waited: float = 0.0
 
 
 class PartResult(BaseModel):

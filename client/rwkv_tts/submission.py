@@ -16,6 +16,9 @@ from rwkv_tts.keys import ARGUMENT, FUNCTION, SCHEMA, SCHEMA_META
 from rwkv_tts.load import busyness
 
 _LIMIT_SECONDS = 5.0
+_SHORT_TEXT = 2_000
+_SECONDS_PER_CHARACTER = 0.1
+"""That a longer text adds to a job's timeout: a loaded worker without a GPU speaks it in less."""
 _ENQUEUED_ELSEWHERE = {"depends_on", "rate_limit", "unique"}
 """Options with which RQ writes more than a queue's list, so that the limit is checked before and not within."""
 
@@ -68,7 +71,8 @@ class Submission:
             UnconfirmedError: Replicas that must have the job did not confirm, or Redis went away meanwhile.
         """
         meta = {**(job_options.get("meta") or {}), SCHEMA_META: SCHEMA}
-        options = {"description": "speech", "result_ttl": result_ttl, **job_options, "meta": meta}
+        given = {"timeout": _timeout(self._queue, request), **job_options}
+        options = {"description": "speech", "result_ttl": result_ttl, **given, "meta": meta}
         if not self._replicas:
             return self._within_limit(request, options)
         job_id = str(options.setdefault("job_id", str(uuid4())))
@@ -137,3 +141,10 @@ class Submission:
             f"queue {self._queue.name}: {load.depth} jobs wait, {limit} may; "
             f"estimated wait {wait}; try again later"
         )
+
+
+def _timeout(queue: Queue, request: Any) -> int | None:
+    """Seconds that a job may run, where nobody says; RQ's own for all but long texts."""
+    text = request.get("text") if isinstance(request, dict) else None
+    beyond = len(text) - _SHORT_TEXT if isinstance(text, str) else 0
+    return None if beyond <= 0 else round(queue._default_timeout + _SECONDS_PER_CHARACTER * beyond)

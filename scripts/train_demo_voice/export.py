@@ -25,6 +25,8 @@ CLIP_TEXT = "The boy was there when the sun rose, and he watched the small ships
 """What every stored voice says in its reference clip."""
 CREATED_AT = "2026-11-23T00:00:00.000000000Z"
 LONGEST_TEXT = 400
+LOOKAHEAD = 18
+"""Tokens; streamed samples are those of the whole within 89 dB."""
 README = Path(__file__).with_name("MODEL_CARD.md")
 
 
@@ -49,6 +51,7 @@ def model_config() -> ModelConfig:
         name=NAME,
         tokens=TokenConfig(semantic_size=1024, global_size=1024, globals_per_voice=32, tokenizer="bytes"),
         features="mel",
+        lookahead=LOOKAHEAD,
         text=TextConfig(normalizer="english", longest=LONGEST_TEXT),
         attributes=AttributeConfig(
             age=_distinct(speaker.age for speaker in SPEAKERS),

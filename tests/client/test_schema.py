@@ -280,7 +280,7 @@ def result_with(metadata: dict[str, Any]) -> SynthesisResult:
         finish_reason="eos",
         tokens=TokenCounts(globals=32, semantic=50),
         trace_sha256="",
-        timings=Timings(**dict.fromkeys(names, 0.0)),
+        timings=Timings.model_validate(dict.fromkeys(names, 0)),
         mean_batch=1.0,
         rtf=0.1,
         warnings=[],

@@ -13,6 +13,7 @@ import typer
 from rwkv_tts import RequestError, TTSClient
 from worker.cli.common import CommandError, audio_format, read_recording_file, warn_without_workers, write_audio
 from worker.cli.console import Line, console, errors, jobs_table, progress_bar, save, summary
+from worker.cli.hearing import STANDARD_OUTPUT, check_subtitles, hear, write_subtitles
 from worker.cli.local import LocalWorker, local_worker, outcome, redis_server, wait
 from worker.cli.options import with_request, with_settings
 from worker.settings import Settings
@@ -30,11 +31,18 @@ def say(
     use_transcript: Annotated[
         bool, typer.Option("--use-transcript", help="go on from the stored voice's recording and its words")
     ] = False,
+    play: Annotated[bool, typer.Option("--play", help="play the audio while it is made")] = False,
+    subtitles: Annotated[
+        Path | None, typer.Option("--subtitles", help="file to write, .srt or .vtt", dir_okay=False)
+    ] = None,
     fields: dict[str, Any],
     settings: Settings,
 ) -> None:
-    """Speak one text through the queue and write the audio file."""
-    request = {"format": audio_format(output)} | fields
+    """Speak one text through the queue and write the audio file; with ``-o -`` to standard output, at once."""
+    request: dict[str, Any] = {"format": audio_format(output)} | fields
+    if subtitles is not None:
+        check_subtitles(subtitles)
+        request["timestamps"] = True
     if reference is not None:
         request["reference"] = base64.b64encode(read_recording_file(reference)).decode()
     if use_transcript:
@@ -42,14 +50,21 @@ def say(
 
     def speak(client: TTSClient, local: LocalWorker | None) -> int:
         start = time.monotonic()
-        with errors.status("speaking"):
-            speech = wait(client, client.submit(text, **request), local, keep=False)
-        path = output or Path(f"speech.{speech.result.format}")
-        write_audio(path, speech.audio)
+        if play or output == STANDARD_OUTPUT:
+            speech = hear(client, text, request, local, play=play)
+        else:
+            with errors.status("speaking"):
+                speech = wait(client, client.submit(text, **request), local, keep=False)
+        path = None if output == STANDARD_OUTPUT else output or Path(f"speech.{speech.result.format}")
+        if path is not None:
+            write_audio(path, speech.audio)
+        if subtitles is not None:
+            write_subtitles(subtitles, text, speech.result)
         for warning in speech.result.warnings:
             errors.print(f"[yellow]warning:[/] {warning}")
         line = summary([Line("", speech, path)], time.monotonic() - start)
-        console.print(f"{path}: {line}, seed {speech.result.seed}, finish {speech.result.finish_reason}")
+        told = errors if path is None else console
+        told.print(f"{path or 'audio'}: {line}, seed {speech.result.seed}, finish {speech.result.finish_reason}")
         return 0
 
     _with_worker(settings, speak)

@@ -52,9 +52,12 @@ class Metrics(Observer):
         )
         self._first_audio = self._histogram(
             "first_audio_seconds",
-            "From enqueue to the first audio of a job. Audio is handed over whole: this is queue and total.",
+            "From enqueue to the first audio of a job; of one that is not a stream this is queue and total.",
             _SECONDS,
         )
+        self._waits = self._counter("stream_waits", "How often somebody who listens had heard all that was made.")
+        self._waited = self._counter("stream_waited_seconds", "How long such listeners had nothing to hear.")
+        self._attempts = self._counter("attempts", "Draws of parts of long texts that were given up.")
         stages = Histogram(
             PREFIX + "stage_seconds",
             "Where the time of a job goes. queue: enqueue to claim; clone: claim to voice, if it has a reference; "
@@ -93,6 +96,9 @@ class Metrics(Observer):
         self._first_audio.observe(times.queued + times.first_audio)
         self._rtf.observe(result.rtf)
         self._audio.inc(result.seconds)
+        self._attempts.inc(result.attempts)
+        self._waits.inc(times.waits)
+        self._waited.inc(times.waited)
 
     def claimed(self, jobs: int, /) -> None:
         self._claimed.inc(jobs)

@@ -10,6 +10,13 @@ from worker.speech.notes import Notes
 from worker.speech.tally import Tally
 from worker.speech.utterance import Account, Closed, Heard, Part, Piece, Step, Utterance, Wave
 
+_MOST_BYTES = 500 << 20
+"""Of a file: a value of Redis has 512 MiB at most."""
+
+
+class TooLargeError(ValueError):
+    """Audio that no result can hold; one line."""
+
 
 class Assembly:
     """Takes the parts of one utterance in any order.
@@ -158,3 +165,9 @@ class Assembly:
         if len(wave):
             self._samples += len(wave)
             self._content += self._encoder.encode(wave)
+            if len(self._content) > _MOST_BYTES:
+                kind = self._utterance.request.format
+                raise TooLargeError(
+                    f"its audio is more than {_MOST_BYTES >> 20} MiB of {kind}; accepted: a shorter text, opus or "
+                    "mp3, or stream"
+                )

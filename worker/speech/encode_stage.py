@@ -7,7 +7,7 @@ from functools import partial
 from loguru import logger
 
 from rwkv_tts.refusal import Cause, Refusal
-from worker.speech.assembly import Assembly
+from worker.speech.assembly import Assembly, TooLargeError
 from worker.speech.inside import Inside
 from worker.speech.spoiled import NO_SPEECH
 from worker.speech.stage import Stage, call
@@ -66,6 +66,9 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
                     self._complete(utterance, assembly)
                 self._tell(assembly.step(item))
                 assembly.forget()
+        except TooLargeError as error:
+            utterance.refuse(Refusal("text", Cause.INVALID, str(error)))
+            self._enough(utterance)
         except Exception as error:  # noqa: BLE001 - one utterance's fault must not end the thread
             logger.exception("encoding failed")
             problem = f"{utterance.request.format}: {type(error).__name__}: {error}"

@@ -41,13 +41,11 @@ class KeptPart:
         attempt: How many draws of it were given up.
         tokens: That it has drawn, as far as they were heard or as it is complete.
         finish: Why it has ended; None while it has not.
-        ends: Up to which tokens each piece of it was heard.
     """
 
     attempt: int
     tokens: list[int] = field(default_factory=list)
     finish: FinishReason | None = None
-    ends: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -85,5 +83,4 @@ def read_kept(entries: Sequence[bytes]) -> Kept | None:
         part = kept.parts.setdefault(entry.part, KeptPart(entry.attempt))
         part.attempt, part.finish = entry.attempt, entry.finish
         part.tokens += entry.tokens
-        part.ends.append(len(part.tokens))
     return kept

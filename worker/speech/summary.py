@@ -65,6 +65,8 @@ def _timings(utterance: Utterance, account: Account, total: float) -> Timings:
         encode=utterance.done_at - account.vocoded_at,
         first_audio=_first_audio(utterance, total),
         total=total,
+        waits=utterance.listening.waits,
+        waited=utterance.listening.waited,
     )
 
 

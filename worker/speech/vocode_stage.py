@@ -2,7 +2,7 @@
 
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,21 +35,20 @@ class Work:
     waves: list[Wave] = field(default_factory=list)
 
     def span(self, lookahead: int, most: int | None) -> Span | None:
-        """The tokens whose samples are to be made next; None while there are not enough."""
-        ended = self.piece.part.row.finished is not None  # before the tokens: they are complete then
-        end = settled(len(self.piece.part.row.decoding.semantic), ended=ended, lookahead=lookahead)
-        heard = next((one for one in self.heard_before if one > self.done), None)
-        if heard is not None:
-            return Span(self.done, heard) if heard <= end else None
-        if end <= self.done or (not ended and end - self.done < piece_size(self.done)):
-            return None
-        return Span(self.done, end if most is None else min(end, self.done + most))
+        """The tokens whose samples are to be made next; None while there are not enough.
 
-    @property
-    def heard_before(self) -> Sequence[int]:
-        """Where the pieces end that an earlier worker has let be heard; made alike, they are the same samples."""
-        kept = self.piece.part.kept
-        return kept.ends if kept is not None and is_heard(self.piece) else ()
+        Where the spans of a stream end depends on nothing but their number: in half precision others would sound
+        the same, but not be the same samples for a worker that goes on after a crash.
+        """
+        ended = self.piece.part.row.finished is not None  # before the tokens: they are complete then
+        known = len(self.piece.part.row.decoding.semantic)
+        if is_heard(self.piece):
+            end = self.done + piece_size(self.done)
+            if end > settled(known, ended=ended, lookahead=lookahead):
+                end = known if ended else self.done
+        else:
+            end = known if most is None else min(known, self.done + most)
+        return Span(self.done, end) if end > self.done else None
 
     @property
     def complete(self) -> bool:
@@ -131,7 +130,7 @@ class VocodeStage(Stage[Piece]):
         decodings = [work.piece.part.row.decoding for work, _ in batch]
         tokens, spans = [list(decoding.semantic) for decoding in decodings], [span for _, span in batch]
         try:
-            waves = self._vocoder(tokens, [decoding.globals_ for decoding in decodings], spans)
+            waves = self._vocoder(tokens, [one.globals_ for one in decodings], spans, self._lookahead)
         except torch.AcceleratorError:  # the device is lost to this process
             raise
         except Exception as error:  # noqa: BLE001 - one part's fault must not end the thread
