@@ -90,20 +90,12 @@ class TTSClient:
             request = request.model_dump(mode="json", exclude_unset=True)
         return self._submission.enqueue(request, result_ttl, job_options or {})
 
-    def stream(
-        self,
-        text: str,
-        *,
-        result_ttl: int | None = None,
-        job_options: Mapping[str, Any] | None = None,
-        **fields: Any,
-    ) -> SpeechStream:
+    def stream(self, text: str, **options: Any) -> SpeechStream:
         """Queue a request and hear it while it is made; takes what ``submit`` takes and raises the same.
 
         Closing what is returned before its end cancels the job.
         """
-        job_id = self.submit(text, result_ttl=result_ttl, job_options=job_options, stream=True, **fields)
-        return self.listen(job_id)
+        return self.listen(self.submit(text, stream=True, **options))
 
     def listen(self, job_id: str, idle: Callable[[], object] = lambda: None) -> SpeechStream:
         """Hear a job whose request has ``stream``, from its beginning.
