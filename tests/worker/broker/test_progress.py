@@ -1,0 +1,222 @@
+"""What jobs make before they end: in Redis once and in order, only while they are ours, and heard as it comes."""
+
+import asyncio
+import queue as queues
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from redis import Redis
+from rq.queue import Queue
+
+from hands import Hand, enqueue, leftovers
+from rwkv_tts import AsyncTTSClient, JobFailedError, TTSClient
+from rwkv_tts.keys import chunks_key, kept_key
+from rwkv_tts.refusal import Cause, Refusal
+from rwkv_tts.schema import SynthesisResult, Timings, TokenCounts
+from scripted import Script, ScriptedBackend
+from threads import in_thread
+from waiting import until
+from worker.broker.backend import Ended, Made
+from worker.broker.batch_worker import BatchWorker
+from worker.broker.connection import worker_connection
+from worker.broker.progress import Progress
+from worker.broker.rules import Rules
+from worker.broker.running import RunningJobs
+
+Post = Callable[[Ended | Made], None]
+
+
+class Talker(ScriptedBackend):
+    """Makes what tests tell it to, and ends its jobs when they say so."""
+
+    def __init__(self, post: Post, freed: Callable[[], None]) -> None:
+        super().__init__(Script(), post, freed)
+        self.post = post
+        self.submitted: queues.SimpleQueue[tuple[str, Sequence[bytes]]] = queues.SimpleQueue()
+        self.cancelled = threading.Event()
+
+    def submit(self, job_id: str, request: Any, queued: float, before: Sequence[bytes], /) -> None:
+        self.submitted.put((job_id, before))
+
+    def cancel(self, job_id: str, refusal: Refusal, /) -> None:
+        self.cancelled.set()
+        self.post(Ended(job_id, refusal=refusal))
+
+    def make(self, job_id: str, number: int, audio: bytes = b"", kept: bytes = b"") -> None:
+        self.post(Made(job_id, number, {"audio": audio} if audio else {}, kept))
+
+
+@pytest.fixture
+def talking(redis_url: str, queue: Queue) -> Iterator[Talker]:
+    with working(redis_url, queue) as talker:
+        yield talker
+
+
+@contextmanager
+def working(url: str, queue: Queue) -> Iterator[Talker]:
+    made: list[Talker] = []
+
+    def make(post: Post, freed: Callable[[], None]) -> Talker:
+        made.append(Talker(post, freed))
+        return made[-1]
+
+    rules = Rules(queue=(queue.name,), lease_timeout=2, result_ttl=500)
+    with in_thread(BatchWorker(worker_connection(url), make, rules, max_jobs=4)):
+        until(lambda: bool(made))
+        yield made[-1]
+
+
+def finish(talker: Talker, job_id: str) -> None:
+    times = dict.fromkeys(("queued", "prefill", "decode", "vocode", "encode", "first_audio", "total"), 0)
+    result = SynthesisResult(
+        job_id=job_id,
+        audio_key=chunks_key(job_id),
+        format="pcm",
+        mode="attributes",
+        sample_rate=16_000,
+        seconds=1,
+        seed=0,
+        finish_reason="eos",
+        tokens=TokenCounts(globals=0, semantic=0),
+        trace_sha256="",
+        timings=Timings.model_validate(times),
+        mean_batch=1,
+        rtf=0,
+        warnings=[],
+        metadata={},
+    )
+    talker.post(Ended(job_id, result.model_dump(mode="json")))
+
+
+def test_a_listener_hears_pieces_as_they_are_made_and_then_has_the_result(
+    talking: Talker, redis_url: str, queue: Queue, connection: Redis
+) -> None:
+    client = TTSClient(redis_url, queue.name)
+    with client.stream("hello") as speech:
+        job_id, before = talking.submitted.get(timeout=5)
+        assert (job_id, before) == (speech.job_id, [])
+        talking.make(job_id, 1, b"one", b"k1")
+        assert next(speech) == b"one"
+        talking.make(job_id, 2, kept=b"k2")
+        talking.make(job_id, 3, b"two", b"k3")
+        assert next(speech) == b"two"
+        until(lambda: connection.xlen(kept_key(job_id)) == 3)
+        talking.make(job_id, 4, b"three")
+        finish(talking, job_id)
+        assert list(speech) == [b"three"]
+        assert speech.result is not None
+    assert client.result(job_id).audio == b"onetwothree"
+    last: Any = connection.xrevrange(chunks_key(job_id), count=1)
+    assert last[0][1] == {b"end": b"finished"}
+    assert 400 < connection.ttl(chunks_key(job_id)) <= 500
+    assert not connection.exists(kept_key(job_id))
+    client.result(job_id, keep=False)
+    assert not connection.keys(f"*{job_id}*")
+    assert not talking.cancelled.is_set()
+
+
+def test_the_listener_of_asyncio_hears_the_same(talking: Talker, redis_url: str, queue: Queue) -> None:
+    async def listen() -> list[bytes]:
+        async with AsyncTTSClient(redis_url, queue.name) as client:
+            async with await client.stream("hello") as speech:
+                job_id, _ = await asyncio.to_thread(talking.submitted.get, timeout=5)
+                talking.make(job_id, 1, b"one")
+                heard = [await anext(speech)]
+                talking.make(job_id, 2, b"two")
+                finish(talking, job_id)
+                heard += [piece async for piece in speech]
+                assert speech.result is not None
+            return heard
+
+    assert asyncio.run(listen()) == [b"one", b"two"]
+
+
+def test_who_stops_listening_ends_the_job(talking: Talker, redis_url: str, queue: Queue) -> None:
+    with TTSClient(redis_url, queue.name).stream("hello") as speech:
+        job_id, _ = talking.submitted.get(timeout=5)
+        talking.make(job_id, 1, b"one")
+        assert next(speech) == b"one"
+    assert talking.cancelled.wait(1)
+    until(lambda: leftovers(queue) == [])
+
+
+def test_a_failure_comes_after_what_was_made(talking: Talker, redis_url: str, queue: Queue) -> None:
+    with TTSClient(redis_url, queue.name).stream("hello") as speech:
+        job_id, _ = talking.submitted.get(timeout=5)
+        talking.make(job_id, 1, b"one")
+        talking.post(Ended(job_id, refusal=Refusal("engine", Cause.INTERNAL, "broken")))
+        heard = []
+        with pytest.raises(JobFailedError, match="engine: broken"):
+            heard += list(speech)  # raises once all of it was heard
+    assert not talking.cancelled.is_set()
+
+
+def test_what_is_written_twice_is_there_once(hand: Hand, connection: Redis, queue: Queue) -> None:
+    """As when the answer of the first try was lost."""
+    job = enqueue(queue)
+    jobs = RunningJobs({})
+    (claimed,) = hand.claimer.claim(1).claimed
+    jobs.enter(claimed)
+    for _ in range(2):
+        progress = Progress(connection, jobs)
+        for number in (1, 2, 3):
+            progress.add(Made(job, number, {"audio": b"%d" % number}, b"k%d" % number))
+        progress.write()
+    entries: Any = connection.xrange(chunks_key(job))
+    assert [fields[b"audio"] for _, fields in entries] == [b"1", b"2", b"3"]
+    assert Progress(connection, jobs).before(claimed) == [b"k1", b"k2", b"k3"]
+    assert (claimed.job.made, claimed.job.heard) == (3, True)
+
+
+def test_who_has_lost_a_job_writes_nothing_more(hand: Hand, connection: Redis, queue: Queue) -> None:
+    job = enqueue(queue)
+    jobs = RunningJobs({})
+    (claimed,) = hand.claimer.claim(1).claimed
+    jobs.enter(claimed)
+    connection.zrem(queue.started_job_registry.key, claimed.member)
+    progress = Progress(connection, jobs)
+    progress.add(Made(job, 1, {"audio": b"late"}, b"late"))
+    progress.write()
+    assert not connection.exists(chunks_key(job), kept_key(job))
+
+
+def test_a_key_of_another_type_ends_no_worker(
+    talking: Talker, redis_url: str, queue: Queue, connection: Redis
+) -> None:
+    client = TTSClient(redis_url, queue.name)
+    job_id = client.submit("hello", stream=True)
+    talking.submitted.get(timeout=5)
+    connection.set(kept_key(job_id), "nonsense")
+    connection.set(chunks_key(job_id), "nonsense")
+    talking.make(job_id, 1, b"one", b"k1")
+    talking.post(Ended(job_id, refusal=Refusal("", Cause.INTERNAL, "over")))
+    with pytest.raises(JobFailedError):
+        client.result(job_id, timeout=5)
+    other = client.submit("hello again")
+    assert talking.submitted.get(timeout=5)[0] == other
+    finish(talking, other)
+
+
+def test_a_successor_gets_what_was_kept(redis_url: str, queue: Queue, connection: Redis) -> None:
+    client = TTSClient(redis_url, queue.name)
+    job_id = client.submit("hello", stream=True)
+    with working(redis_url, queue) as first:
+        first.submitted.get(timeout=5)
+        first.make(job_id, 1, b"one", b"k1")
+        first.make(job_id, 2, b"two", b"k2")
+        until(lambda: connection.xlen(kept_key(job_id)) == 2)
+        registry = queue.started_job_registry
+        (member,) = registry.get_job_and_execution_ids()
+        connection.zrem(registry.key, ":".join(member))  # as recovery does when it takes the worker for dead
+        connection.hset(f"rq:job:{job_id}", "status", "queued")
+        first.post(Ended(job_id, refusal=Refusal("", Cause.INTERNAL, "of the first")))
+        until(lambda: not first.submitted.qsize())
+    connection.lpush(queue.key, job_id)
+    with working(redis_url, queue) as second, client.listen(job_id) as speech:
+        assert second.submitted.get(timeout=5) == (job_id, [b"k1", b"k2"])
+        second.make(job_id, 3, b"three")
+        finish(second, job_id)
+        assert list(speech) == [b"one", b"two", b"three"]
