@@ -1,0 +1,168 @@
+"""Measure streams: how soon they are heard, and whether anybody who listens has to wait.
+
+    python scripts/bench listeners [--rates 1,10,20] [--seconds 20] [--together 64] [--long 3000]
+
+Streams arrive at random (Poisson) at each rate for some seconds, in a stored voice and as PCM, each of at most
+``--speech`` seconds; then ``--together`` of them at once. First audio is from submit to the first samples in the
+client's hands. A listener who begins at once waits when all that has come is heard: the worst gap of a stream is its
+longest such wait, and C100 is the share of streams whose worst gap is at most 100 ms.
+
+``--long``: a text of so many characters as one job, and its parts as jobs of their own, in turns: the ratio of the
+wall times. Every stream has a thread of its own here, on the machine of the worker. The last line is JSON.
+"""
+
+import json
+import random
+import statistics
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from bench.arguments import at_least, command_line, numbers
+from bench.figures import percentiles
+from bench.machine import machine, told
+from bench.usage import gpu_name
+from bench.workload import SENTENCES, Workload
+from rwkv_tts import TTSClient
+from worker.cli.local import local_worker, redis_server
+from worker.settings import DEFAULT_MODEL, Settings
+
+_BYTES_PER_SECOND = 32_000
+_C_SECONDS = 0.1
+
+
+@dataclass
+class Heard:
+    """What a listener saw of one stream; seconds."""
+
+    first: float = 0.0
+    worst_gap: float = 0.0
+    between: tuple[float, ...] = ()
+    audio: float = 0.0
+    error: str = ""
+
+
+def listen(client: TTSClient, request: dict[str, Any]) -> Heard:
+    """Hear one stream as somebody would who plays it at once."""
+    start = time.perf_counter()
+    came, sizes = [], []
+    try:
+        with client.stream(**request) as pieces:
+            for piece in pieces:
+                came.append(time.perf_counter())
+                sizes.append(len(piece) / _BYTES_PER_SECOND)
+    except Exception as error:  # noqa: BLE001 - it is one of the figures
+        return Heard(error=f"{type(error).__name__}: {error}")
+    dry, gaps = came[0], [0.0]
+    for moment, seconds in zip(came, sizes, strict=True):
+        gaps.append(max(0.0, moment - dry))
+        dry = max(dry, moment) + seconds
+    between = tuple(later - earlier for earlier, later in pairwise(came))
+    return Heard(came[0] - start, max(gaps), between, sum(sizes))
+
+
+def figures(heard: Sequence[Heard]) -> dict[str, Any]:
+    """Milliseconds of first audio and of the worst gaps, and the share of streams without a wait."""
+    good = [one for one in heard if not one.error]
+    first, gaps = [1000 * one.first for one in good], [1000 * one.worst_gap for one in good]
+    between = [1000 * step for one in good for step in one.between] or [0.0]
+    return {
+        "streams": len(heard),
+        "failed": len(heard) - len(good),
+        "first_ms": percentiles(first),
+        "between_ms": percentiles(between),
+        "worst_gap_ms": percentiles(gaps),
+        "c100": round(sum(gap <= 1000 * _C_SECONDS for gap in gaps) / max(1, len(gaps)), 4),
+        "audio_s": round(sum(one.audio for one in good), 1),
+    }
+
+
+def arrivals(client: TTSClient, requests: Sequence[dict[str, Any]], rate: float | None) -> list[Heard]:
+    """All streams: at random at a rate, all at once for a rate of None, or one after another for a rate of 0."""
+    if rate == 0:
+        return [listen(client, request) for request in requests]
+    chance, heard, threads = random.Random(0), [Heard() for _ in requests], []  # noqa: S311 - arrivals
+
+    def hear(number: int) -> None:
+        heard[number] = listen(client, requests[number])
+
+    for number in range(len(requests)):
+        threads.append(threading.Thread(target=hear, args=(number,)))
+        threads[-1].start()
+        if rate is not None:
+            time.sleep(chance.expovariate(rate))
+    for thread in threads:
+        thread.join()
+    return heard
+
+
+def book(client: TTSClient, characters: int, seed: int) -> dict[str, float]:
+    """A long text as one job, and its parts as jobs of their own."""
+    text = " ".join(SENTENCES[i % len(SENTENCES)] for i in range(characters // 35))
+    ratios, walls = [], []
+    for _ in range(2):
+        start = time.perf_counter()
+        result = client.result(client.submit(text, seed=seed, timestamps=True, gender="female"), keep=False).result
+        whole = time.perf_counter() - start
+        parts = [text[slice(*part.text)] for part in result.parts or ()]
+        start = time.perf_counter()
+        seconds = sum(
+            client.result(job, keep=False).result.seconds
+            for job in [client.submit(part, seed=seed, gender="female") for part in parts]
+        )
+        ratios.append((whole / result.seconds) / ((time.perf_counter() - start) / seconds))
+        walls.append(whole)
+    return {
+        "characters": len(text),
+        "parts": len(parts),
+        "audio_s": round(result.seconds, 1),
+        "wall_s": round(statistics.median(walls), 2),
+        "wall_per_audio_beside_separate_jobs": round(statistics.median(ratios), 3),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = command_line("listeners", __doc__)
+    add = parser.add_argument
+    add("--model", type=Path, default=DEFAULT_MODEL, help="model directory")
+    add("--device", default="cpu", help="torch device of the worker")
+    add("--max-rows", type=at_least(1))
+    add("--rates", type=numbers(float), default=[0.0, 0.5], help="streams a second; 0: one after another")
+    add("--seconds", type=at_least(0.1), default=20.0, help="of arrivals at each rate")
+    add("--speech", type=at_least(0.1), default=4.0, help="seconds of each stream at most")
+    add("--alone", type=at_least(1), default=12, help="streams of rate 0")
+    add("--together", type=numbers(int), default=[2], help="streams that begin at once")
+    add("--long", type=at_least(0), default=0, help="characters of a long text")
+    options = parser.parse_args(arguments)
+    rows = {} if options.max_rows is None else {"max_rows": options.max_rows}
+    settings = Settings(model=options.model, device=options.device, log_level="WARNING", **rows)
+    voices = sorted(path.name.removesuffix(".raf.json") for path in (settings.model / "voices").glob("*.raf.json"))
+    workload = Workload(voices, 0)
+    about = machine(gpu_name(settings.device))
+    print(told(about))
+    found: dict[str, Any] = {"machine": about, "speech": options.speech}
+
+    def requests(count: int) -> list[dict[str, Any]]:
+        jobs = workload.jobs(count, lengths=("medium",), modes=("zero-shot",))
+        return [{**job, "format": "pcm", "max_seconds": options.speech} for job in jobs]
+
+    with redis_server(settings) as url, local_worker(settings, url) as worker:
+        worker.wait_until_ready()
+        client = TTSClient(url, settings.queue[0])
+        arrivals(client, requests(4), 0)
+        for rate in options.rates:
+            count = options.alone if rate == 0 else max(1, round(rate * options.seconds))
+            found[f"rate {rate:g}"] = figures(arrivals(client, requests(count), rate))
+            print(f"rate {rate:g}/s: {found[f'rate {rate:g}']}")
+        for count in options.together:
+            found[f"together {count}"] = figures(arrivals(client, requests(count), None))
+            print(f"{count} at once: {found[f'together {count}']}")
+        if options.long:
+            found["long"] = book(client, options.long, 1)
+            print(f"long text: {found['long']}")
+    print(json.dumps(found))
+    return 0
