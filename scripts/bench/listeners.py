@@ -4,7 +4,7 @@
 
 Streams arrive at random (Poisson) at each rate for some seconds, in a stored voice and as PCM, each of at most
 ``--speech`` seconds; then ``--together`` of them at once. First audio is from submit to the first samples in the
-client's hands. A listener who begins at once waits when all that has come is heard: the worst gap of a stream is its
+client's hands. A listener who begins at once waits when all that has come is heard: a stream's worst gap is its
 longest such wait, and C100 is the share of streams whose worst gap is at most 100 ms.
 
 ``--long``: a text of so many characters as one job, and its parts as jobs of their own, in turns: the ratio of the
