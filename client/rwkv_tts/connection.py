@@ -25,6 +25,9 @@ from redis.sentinel import MasterNotFoundError, Sentinel
 
 _SENTINEL = "+sentinel"
 _PORT = "26379"
+_CONNECTIONS = 10_000
+"""Of a client at most: whoever waits for a result or listens to a stream holds one; redis-py allows 100."""
+
 _ACCEPTED = "redis+sentinel:// or rediss+sentinel://host:26379,host2:26379/master_name/db"
 
 
@@ -35,8 +38,8 @@ def connect(url: str, **options: Any) -> Redis:
         ValueError: The URL is none; the message does not quote it.
     """
     if not _names_sentinels(url):
-        return Redis.from_url(url, **options)
-    watched = _read(url, options)
+        return Redis.from_url(url, **{"max_connections": _CONNECTIONS, **options})
+    watched = _read(url, {"max_connections": _CONNECTIONS, **options})
     sentinels = _Sentinels(watched.hosts, sentinel_kwargs={**watched.asking, "retry": Retry(NoBackoff(), 0)})
     master: Redis = sentinels.master_for(watched.name, **watched.options)
     return master
@@ -45,8 +48,8 @@ def connect(url: str, **options: Any) -> Redis:
 def connect_async(url: str, **options: Any) -> redis_asyncio.Redis:
     """As ``connect``, for asyncio."""
     if not _names_sentinels(url):
-        return redis_asyncio.Redis.from_url(url, **options)
-    watched = _read(url, options)
+        return redis_asyncio.Redis.from_url(url, **{"max_connections": _CONNECTIONS, **options})
+    watched = _read(url, {"max_connections": _CONNECTIONS, **options})
     retry = AsyncRetry(NoBackoff(), 0)
     sentinels = _AsyncSentinels(watched.hosts, sentinel_kwargs={**watched.asking, "retry": retry})
     master: redis_asyncio.Redis = sentinels.master_for(watched.name, **watched.options)

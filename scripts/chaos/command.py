@@ -35,7 +35,7 @@ from chaos.plan import make_plan
 from chaos.report import report, show
 from chaos.run import Run
 from chaos.server import Server
-from chaos.site import Site
+from chaos.surroundings import Site
 from worker.broker.rules import Rules
 
 QUICK = {"jobs": 300, "seconds": 14.0, "faults": 12, "lease": 2.0, "workers": 2}

@@ -18,7 +18,7 @@ from chaos.options import Options
 from chaos.plan import Fault
 from chaos.recovery import Case, Tracker
 from chaos.server import Server
-from chaos.site import Site
+from chaos.surroundings import Site
 
 TICK_SECONDS = 0.05
 LOOK_SECONDS = 0.1

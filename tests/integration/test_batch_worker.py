@@ -30,7 +30,7 @@ from worker.cli.local import LocalWorker, local_worker
 from worker.settings import Settings
 
 TEXT = "a sentence of ordinary length"
-LONG_TEXT = "x" * 1000
+LONG_TEXT = "x" * 340
 """Its limit is 2048 semantic tokens: seconds of decoding, where the model does not end by itself."""
 
 
@@ -93,8 +93,8 @@ def test_a_missing_seed_is_chosen_and_repeats_the_speech(client: TTSClient) -> N
 
 
 BAD_REQUESTS: dict[str, tuple[Any, str]] = {
-    "empty text": ({"text": ""}, "text: .*accepted: 1 to 20000 characters"),
-    "too long": ({"text": "x" * 20_001}, "text: .*accepted: 1 to 20000 characters"),
+    "empty text": ({"text": ""}, "text: .*accepted: 1 to 1000000 characters"),
+    "too long": ({"text": "x" * 1_000_001}, "text: .*accepted: 1 to 1000000 characters"),
     "unknown attribute": ({"text": "a", "emotion": "bored"}, "emotion: .*bored.*accepted: .*neutral, angry"),
     "unknown voice": ({"text": "a", "voice": "nobody"}, "voice: .*nobody.*accepted: first, second"),
     "traversing voice": ({"text": "a", "voice": "../../etc/passwd"}, "voice: unknown voice"),

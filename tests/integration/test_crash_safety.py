@@ -25,7 +25,7 @@ from worker.settings import Settings
 pytestmark = pytest.mark.slow
 
 TEXT = "a sentence of ordinary length"
-LONG_TEXT = "x" * 1000
+LONG_TEXT = "x" * 340
 
 
 def fetch(connection: Redis, job_id: str) -> Job:

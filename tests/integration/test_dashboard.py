@@ -45,7 +45,7 @@ pytestmark = pytest.mark.slow
 
 QUEUE = "shown"
 IDLE = "unattended"
-LONG_TEXT = "x" * 1000
+LONG_TEXT = "x" * 340
 STATES = ("queued", "started", "finished", "failed", "deferred", "scheduled", "canceled")
 MARKUP = "<img src=x onerror=\"document.title='taken'\">"
 

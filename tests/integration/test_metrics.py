@@ -43,7 +43,7 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "worker.json"
 ALERTS = DEPLOY / "prometheus" / "alerts.yml"
 PROMTOOL = shutil.which("promtool")
-LONG: dict[str, Any] = {"text": "x" * 1000}
+LONG: dict[str, Any] = {"text": "x" * 340}
 """Runs for 2048 tokens where the model does not end by itself."""
 
 ON_CUDA = {"rwkv_tts_device_memory_bytes", "rwkv_tts_device_allocations_total"}

@@ -45,7 +45,7 @@ PLACEHOLDER = "#" + "0" * 64
 PASSWORDS = {role: f"{role}/s3cr3t:p@ss?w#rd%" for role in (*ROLES, "admin")}
 TOKENS = VoiceTokens(globals=[*range(32)], semantic=[], text="", seconds=1, sample_rate=16000)
 TEXT = "a sentence of ordinary length"
-LONG_TEXT = "x" * 1000
+LONG_TEXT = "x" * 340
 EMBEDDED_START = "user default on nopass ~* &* +@all\n"
 
 

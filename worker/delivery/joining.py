@@ -11,6 +11,9 @@ SILENT = 0.004
 FADE_SECONDS = 0.005
 """How long speech that is cut off takes to fade."""
 
+_LOOK = 4096
+"""Samples that are looked at together for the last loud one."""
+
 _LEAST_GAP_SECONDS = 0.02
 """Silence between two parts at least, where nothing stands between them."""
 
@@ -83,8 +86,7 @@ class Joiner:
         assert self._gap is not None
         lead = np.concatenate((self._tail[self._seam :], lead))
         before = self._tail[: self._seam]
-        loud = np.flatnonzero(np.abs(before) > SILENT)
-        end = int(loud[-1]) + 1 if len(loud) else 0
+        end = _last_loud(before)
         spoken, silence = before[:end], before[end:]
         missing = self._gap - len(silence) - len(lead)
         if missing < 0:
@@ -104,16 +106,24 @@ class Joiner:
 
     def _settle(self, wave: Wave) -> Wave:
         """Give all but the silence at the end, and at least the samples that a fade needs are held."""
-        loud = np.flatnonzero(np.abs(wave) > SILENT)
-        if len(loud):
+        end = _last_loud(wave)
+        if end:
             if self.begun_at is None:
-                self.begun_at = self.position + int(loud[0])
-            self.ended_at = self.position + int(loud[-1]) + 1
-        end = int(loud[-1]) + 1 if len(loud) else 0
+                self.begun_at = self.position + int(np.argmax(np.abs(wave) > SILENT))
+            self.ended_at = self.position + end
         end = max(0, min(end, len(wave) - self._fade))
         self._tail = wave[end:]
         self.position += end
         return wave[:end]
+
+
+def _last_loud(wave: Wave) -> int:
+    """One more than the index of the last sample that is no silence; 0 without one."""
+    for begin in range(len(wave), 0, -_LOOK):
+        loud = np.flatnonzero(np.abs(wave[max(0, begin - _LOOK) : begin]) > SILENT)
+        if len(loud):
+            return max(0, begin - _LOOK) + int(loud[-1]) + 1
+    return 0
 
 
 def faded_out(wave: Wave, sample_rate: int) -> Wave:

@@ -65,7 +65,8 @@ class Assembly:
         """Put what has come into the audio, and what has its turn with it."""
         if isinstance(item, Heard):
             self._begin(item.part)
-            self._first.append(item.wave)
+            if self._utterance.reading is not None:
+                self._first.append(item.wave)
             self._take(self._joiner.feed(item.wave))
         elif isinstance(item, Piece):
             self._waiting[item.part.number] = item.part
@@ -152,9 +153,10 @@ class Assembly:
         wave = np.zeros(0, np.float32) if part.wave is None else part.wave
         if self._loudness:
             return matched(wave, self._rate, self._loudness)
-        whole = np.concatenate((*self._first, wave))
+        if self._utterance.reading is not None or len(self._utterance.parts) > 1:  # there will be others
+            whole = np.concatenate((*self._first, wave))
+            self._loudness = loudness(whole, self._rate) if len(whole) else 0.0
         self._first.clear()
-        self._loudness = loudness(whole, self._rate) if len(whole) else 0.0
         return wave
 
     def _take(self, wave: Wave) -> None:
