@@ -20,8 +20,8 @@ from codec.fast.wavegen import FastWaveGenerator
 from codec.streaming import Span
 from codec.windows import receptive_field
 
-TOKENS_AT_ONCE = 16384
-"""Of one row: with the published sizes about 4 GB of memory."""
+TOKENS_AT_ONCE = 3072
+"""Of one row: so many have a graph; launching kernel by kernel would keep the interpreter from other threads."""
 
 FRAMES_LADDER = (*range(64, 512, 64), *range(512, 3073, 128))
 """Lengths of the wave generator's row that become graphs: with the published sizes about 1 GB of memory."""

@@ -15,7 +15,7 @@ from worker.speech.read_stage import Order, Read
 from worker.speech.schedule import HeardParts
 from worker.speech.spoiled import Attempts
 from worker.speech.stage import Stage, call
-from worker.speech.utterance import Closed, Piece, Utterance
+from worker.speech.utterance import Closed, Growing, Piece, Utterance
 
 _COUNT_IDLE_SECONDS = 1.0
 
@@ -81,7 +81,7 @@ class EngineStage(Stage[ToEngine]):
         lookahead: int,
         attempts: Attempts,
         to_reader: Callable[[Order | None], None],
-        to_vocoder: Callable[[Piece | None], None],
+        to_vocoder: Callable[[Piece | Growing | None], None],
         to_encoder: Callable[[Piece | Closed], None],
         freed: Callable[[], None],
     ) -> None:
@@ -114,8 +114,8 @@ class EngineStage(Stage[ToEngine]):
             self._start_further()
             finished = self._step()
             self.completed += 1
-            for piece in self._heard.due():
-                self._to_vocoder(piece)
+            for growing in self._heard.due():
+                self._to_vocoder(growing)
             for row in finished:
                 self._leave(row)
             if finished:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 from batching.row import Row
-from worker.speech.utterance import Part, Piece, Utterance
+from worker.speech.utterance import Growing, Part, Piece, Utterance
 
 FIRST_TOKENS = 8
 MOST_TOKENS = 100
@@ -59,13 +59,13 @@ class HeardParts:
         self._marks.pop(row, None)
         return self._pieces.pop(row, None) is not None
 
-    def due(self) -> Iterator[Piece]:
+    def due(self) -> Iterator[Growing]:
         """Those whose next piece can be made since the last look."""
         for row, mark in self._marks.items():
             if len(row.decoding.semantic) >= mark:
                 piece, ahead = self._pieces[row]
                 self._marks[row] = next(ahead)
-                yield piece
+                yield Growing(*piece)
 
 
 def is_heard(piece: Piece) -> bool:

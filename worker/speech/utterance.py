@@ -251,6 +251,13 @@ class Piece(NamedTuple):
     part: Part
 
 
+class Growing(NamedTuple):
+    """A part that is heard while it decodes has enough tokens for its next samples."""
+
+    utterance: Utterance
+    part: Part
+
+
 class Closed(NamedTuple):
     """An utterance has left the engine, after so many parts."""
 

@@ -15,7 +15,7 @@ from rwkv_tts.refusal import Cause, Refusal
 from worker.speech.inside import Inside
 from worker.speech.schedule import is_heard, piece_size, urgency
 from worker.speech.stage import Stage
-from worker.speech.utterance import Heard, Piece, Wave
+from worker.speech.utterance import Growing, Heard, Part, Piece, Wave
 
 _SHORT_SPAN = 200
 """Tokens that are vocoded at once while somebody listens, so that no listener waits for a long text."""
@@ -27,11 +27,13 @@ class Work:
 
     Attributes:
         done: Tokens whose samples are made.
+        ended: Whether it has all its tokens, as the engine says after the last.
         waves: Those samples, where they are not heard at once.
     """
 
     piece: Piece
     done: int = 0
+    ended: bool = False
     waves: list[Wave] = field(default_factory=list)
 
     def span(self, lookahead: int, most: int | None) -> Span | None:
@@ -40,7 +42,7 @@ class Work:
         Where the spans of a stream end depends on nothing but their number: in half precision others would sound
         the same, but not be the same samples for a worker that goes on after a crash.
         """
-        ended = self.piece.part.row.finished is not None  # before the tokens: they are complete then
+        ended = self.ended
         known = len(self.piece.part.row.decoding.semantic)
         if is_heard(self.piece):
             end = self.done + piece_size(self.done)
@@ -53,11 +55,10 @@ class Work:
     @property
     def complete(self) -> bool:
         """Whether all samples are made."""
-        row = self.piece.part.row
-        return row.finished is not None and self.done >= len(row.decoding.semantic)
+        return self.ended and self.done >= len(self.piece.part.row.decoding.semantic)
 
 
-class VocodeStage(Stage[Piece]):
+class VocodeStage(Stage[Piece | Growing]):
     """Owns the codec's decoder.
 
     Args:
@@ -79,7 +80,7 @@ class VocodeStage(Stage[Piece]):
         super().__init__("vocoder")
         self._vocoder, self._inside, self._most, self._lookahead = vocoder, inside, most, lookahead
         self._to_encoder = to_encoder
-        self._works: dict[Piece, Work] = {}
+        self._works: dict[Part, Work] = {}
         self._open = True
 
     def run(self) -> None:
@@ -97,14 +98,16 @@ class VocodeStage(Stage[Piece]):
         wait = not self._pick()
         while True:
             try:
-                piece = self.inbox.get(block=wait)
+                message = self.inbox.get(block=wait)
             except queue.Empty:
                 return
             wait = False
-            if piece is None:
+            if message is None:
                 self._open = False
                 return
-            self._works.setdefault(piece, Work(piece))
+            if message.part not in self._works:
+                self._works[message.part] = Work(Piece(*message))
+            self._works[message.part].ended |= isinstance(message, Piece)
 
     def _pick(self) -> list[tuple[Work, Span]]:
         """What is made next."""
@@ -150,11 +153,11 @@ class VocodeStage(Stage[Piece]):
         """Give the encoder what is complete, or what is to be heard of it already."""
         utterance, part = work.piece
         wanted = self._wanted(work)
-        if part.row.finished is not None and (work.complete or not wanted):
+        if work.ended and (work.complete or not wanted):
             if wanted:
                 part.wave = np.concatenate(work.waves) if work.waves else np.zeros(0, np.float32)
                 part.vocoded_at = time.monotonic()
-            del self._works[work.piece]
+            del self._works[part]
             self._to_encoder(work.piece)
         elif is_heard(work.piece) and work.waves:
             self._to_encoder(Heard(utterance, part, np.concatenate(work.waves), work.done))
