@@ -6,6 +6,7 @@ Entries are numbered, so that a try whose answer was lost is not written twice, 
 from collections.abc import Sequence
 from typing import Any
 
+from loguru import logger
 from redis import Redis
 
 from rwkv_tts.keys import chunks_key, kept_key
@@ -46,11 +47,25 @@ class Progress:
         """
         while self._waiting:
             count = self._fitting()
-            verdicts = self._script(args=[HORIZON_SECONDS, *self._arguments(self._waiting[:count])])
-            refused = [verdict.decode() for verdict in verdicts if verdict.startswith(b"error ")]
-            if refused and is_of_the_server(refused[0].removeprefix("error ")):
-                raise ServerRefusalError(refused[0], [])
+            batch = [made for made in self._waiting[:count] if made.job_id in self._jobs]
+            self._write(batch)
             del self._waiting[:count]
+
+    def _write(self, batch: Sequence[Made]) -> None:
+        if not batch:
+            return
+        arguments = self._arguments(batch)
+        errors = {
+            made.job_id: verdict.decode().removeprefix("error ")
+            for made, verdict in zip(
+                batch, self._script([arguments[0]], [HORIZON_SECONDS, *arguments]), strict=True
+            )
+            if verdict.startswith(b"error ")
+        }
+        for error in filter(is_of_the_server, errors.values()):
+            raise ServerRefusalError(error, [])
+        for job_id, error in errors.items():
+            logger.warning("job {}: what it has made cannot be written: {}; it is left out", job_id, error)
 
     def before(self, claimed: Claimed) -> list[bytes]:
         """What earlier executions of a job have kept for this one, in order."""
@@ -72,8 +87,7 @@ class Progress:
         arguments: list[Any] = []
         for made in batch:
             running = self._jobs.get(made.job_id)
-            if running is None:
-                continue
+            assert running is not None
             claimed = running.claimed
             claimed.job.made = max(claimed.job.made, made.number)
             claimed.job.heard |= bool(made.heard)

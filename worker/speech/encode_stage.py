@@ -20,7 +20,7 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
     Args:
         sample_rate: Of the waves, Hz.
         inside: What is inside the pipeline.
-        enough: Called with utterances whose further parts are not needed.
+        enough: Called with utterances whose further parts are not needed: there is enough audio, or will be none.
         made: Called with what listeners, or a worker that goes on after a crash, need of an utterance so far.
         done: Called with every utterance when its last part has come.
 
@@ -57,6 +57,7 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
         """Go on with the audio as far as its parts have come."""
         assembly.count(item)
         if utterance.refusal is not None or self._inside.cancelled(utterance) is not None:
+            self._enough(utterance)
             return
         enough = assembly.enough
         try:
@@ -68,13 +69,12 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
                 assembly.forget()
         except TooLargeError as error:
             utterance.refuse(Refusal("text", Cause.INVALID, str(error)))
-            self._enough(utterance)
         except Exception as error:  # noqa: BLE001 - one utterance's fault must not end the thread
             logger.exception("encoding failed")
             problem = f"{utterance.request.format}: {type(error).__name__}: {error}"
             utterance.refuse(Refusal("format", Cause.INTERNAL, problem))
         self.completed += 1
-        if assembly.enough and not enough:
+        if utterance.refusal is not None or (assembly.enough and not enough):
             self._enough(utterance)
 
     def _complete(self, utterance: Utterance, assembly: Assembly) -> None:

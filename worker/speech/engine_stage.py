@@ -95,11 +95,17 @@ class EngineStage(Stage[ToEngine]):
         self._cast = Cast(to_reader, layout.globals_per_voice)
         self._running: dict[Row, Piece] = {}
         self._heard = HeardParts(lookahead)
+        self._entered = self._left = 0
 
     @property
     def jobs(self) -> int:
         """Utterances that wait to be taken, wait for a row or have one."""
-        return self.inbox.qsize() + len(self._cast)  # in an utterance's order
+        return self._entered - self._left
+
+    def put(self, item: ToEngine | None) -> None:
+        """As any stage's; whoever puts utterances holds the lock of what is inside."""
+        self._entered += isinstance(item, Utterance)
+        super().put(item)
 
     def run(self) -> None:
         open_ = True
@@ -222,4 +228,5 @@ class EngineStage(Stage[ToEngine]):
         """Let an utterance go that has nothing left to decode."""
         if role.done and self._cast.role(role.utterance) is role:
             self._cast.leave(role)
+            self._left += 1
             self._to_encoder(Closed(role.utterance, role.sent))

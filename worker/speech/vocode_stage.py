@@ -2,7 +2,7 @@
 
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,12 +42,11 @@ class Work:
         Where the spans of a stream end depends on nothing but their number: in half precision others would sound
         the same, but not be the same samples for a worker that goes on after a crash.
         """
-        ended = self.ended
         known = len(self.piece.part.row.decoding.semantic)
         if is_heard(self.piece):
             end = self.done + piece_size(self.done)
-            if end > settled(known, ended=ended, lookahead=lookahead):
-                end = known if ended else self.done
+            if end > settled(known, ended=self.ended, lookahead=lookahead):
+                end = known if self.ended else self.done
         else:
             end = known if most is None else min(known, self.done + most)
         return Span(self.done, end) if end > self.done else None
@@ -95,7 +94,7 @@ class VocodeStage(Stage[Piece | Growing]):
 
     def _gather(self) -> None:
         """Take in what has come; wait if there is nothing else to do."""
-        wait = not self._pick()
+        wait = next(self._ready(), None) is None and not any(work.ended for work in self._works.values())
         while True:
             try:
                 message = self.inbox.get(block=wait)
@@ -109,16 +108,20 @@ class VocodeStage(Stage[Piece | Growing]):
                 self._works[message.part] = Work(Piece(*message))
             self._works[message.part].ended |= isinstance(message, Piece)
 
+    def _ready(self) -> Iterator[tuple[Work, Span]]:
+        """What is wanted and can be made."""
+        most = _SHORT_SPAN if self._inside.listeners else None
+        for work in self._works.values():
+            span = work.span(self._lookahead, most) if self._wanted(work) else None
+            if span is not None:
+                yield work, span
+
     def _pick(self) -> list[tuple[Work, Span]]:
         """What is made next."""
-        most = _SHORT_SPAN if self._inside.listeners else None
-        ready = [(work, span) for work in self._works.values() if (span := work.span(self._lookahead, most))]
-        ready.sort(key=lambda pair: urgency(*pair[0].piece))
-        return ready[: self._most]
+        return sorted(self._ready(), key=lambda pair: urgency(*pair[0].piece))[: self._most]
 
     def _vocode(self, batch: list[tuple[Work, Span]]) -> None:
-        """Decode what is wanted; if the batch fails, each alone, so that only the faulty fail."""
-        batch = [(work, span) for work, span in batch if self._wanted(work)]
+        """Decode a batch; if it fails, each part alone, so that only the faulty fail."""
         if batch and not self._decode(batch):
             # Not where the error was caught: it would keep the failed batch's tensors in memory.
             for pair in batch:

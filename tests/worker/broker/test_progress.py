@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from loguru import logger
 from redis import Redis
 from rq.queue import Queue
 
-from hands import Hand, enqueue, leftovers
+from hands import Hand, enqueue, fetch, leftovers
 from rwkv_tts import AsyncTTSClient, JobFailedError, TTSClient
 from rwkv_tts.keys import chunks_key, kept_key
 from rwkv_tts.refusal import Cause, Refusal
@@ -183,9 +184,11 @@ def test_who_has_lost_a_job_writes_nothing_more(hand: Hand, connection: Redis, q
     assert not connection.exists(chunks_key(job), kept_key(job))
 
 
-def test_a_key_of_another_type_ends_no_worker(
+def test_a_key_of_another_type_ends_no_worker_and_is_told(
     talking: Talker, redis_url: str, queue: Queue, connection: Redis
 ) -> None:
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(str(line)), level="WARNING")
     client = TTSClient(redis_url, queue.name)
     job_id = client.submit("hello", stream=True)
     talking.submitted.get(timeout=5)
@@ -195,6 +198,8 @@ def test_a_key_of_another_type_ends_no_worker(
     talking.post(Ended(job_id, refusal=Refusal("", Cause.INTERNAL, "over")))
     with pytest.raises(JobFailedError):
         client.result(job_id, timeout=5)
+    logger.remove(sink)
+    assert any(job_id in line and "WRONGTYPE" in line for line in lines)
     other = client.submit("hello again")
     assert talking.submitted.get(timeout=5)[0] == other
     finish(talking, other)
@@ -220,3 +225,20 @@ def test_a_successor_gets_what_was_kept(redis_url: str, queue: Queue, connection
         second.make(job_id, 3, b"three")
         finish(second, job_id)
         assert list(speech) == [b"one", b"two", b"three"]
+
+
+def test_a_job_that_runs_again_begins_a_stream_of_its_own(talking: Talker, redis_url: str, queue: Queue) -> None:
+    """What an earlier, ended run of it has made is not what this one makes."""
+    client = TTSClient(redis_url, queue.name)
+    job_id = client.submit("hello", stream=True)
+    talking.submitted.get(timeout=5)
+    for number, piece in enumerate((b"old", b"run"), start=1):
+        talking.make(job_id, number, piece, b"kept")
+    talking.post(Ended(job_id, refusal=Refusal("engine", Cause.INTERNAL, "broken")))
+    until(lambda: fetch(queue, job_id).is_failed)
+    fetch(queue, job_id).requeue()
+    assert talking.submitted.get(timeout=5) == (job_id, [])
+    talking.make(job_id, 1, b"new", b"kept")
+    finish(talking, job_id)
+    until(lambda: fetch(queue, job_id).is_finished)
+    assert client.result(job_id).audio == b"new"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ import pytest
 from codec.streaming import reach
 from rwkv_tts.schema import FORMATS, AudioFormat, parse_request
 from sampler.decoding import FinishReason
+from worker.speech.assembly import Assembly
 from worker.speech.loading import open_model
 from worker.speech.model import SpeechModel
 from worker.speech.pipeline import Pipeline
@@ -195,3 +197,20 @@ def test_a_cancel_ends_a_long_text_and_frees_its_rows(speech: SpeechModel) -> No
         assert str(ended.get(timeout=PATIENCE).refusal) == "cancelled on request"
         assert one.free_rows() == 4
         assert one.progress() is None
+
+
+@pytest.mark.parametrize("stage", ["_vocoder", "_encoder"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_fault_in_one_part_ends_the_whole_text(
+    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch, stage: str, stream: bool
+) -> None:
+    """Its further parts would be of no use, and wait for audio that never comes."""
+    if stage == "_encoder":
+        monkeypatch.setattr(Assembly, "_join", Mock(side_effect=OSError("broken")))
+    with pipeline(speech, max_rows=2) as (one, ended, _):
+        if stage == "_vocoder":
+            one._vocoder._vocoder = Mock(side_effect=OSError("broken"))
+        request = parse_request({"text": BOOK * 20, "seed": 3, "stream": stream, **FLAT})
+        one.submit(make_utterance(speech, "book", request))
+        assert "broken" in str(ended.get(timeout=PATIENCE).refusal)
+        assert one.free_rows() == 2

@@ -1,16 +1,21 @@
 -- Notes what running jobs have made so far, each job's only while its execution is still in the started registry.
 --
--- ARGV: seconds that it lasts, then for each job: started registry, entry in it, stream for listeners, stream for a
--- successor, number, and for each of the two how many words its entry has, and those.
+-- KEYS: a started registry. ARGV: seconds that it lasts, then for each job: started registry, entry in it, stream for
+-- listeners, stream for a successor, number, and for each of the two how many words its entry has, and those.
 -- Returns for each job: done, lost (somebody else has it), or an error. An entry that is there already, from a try
--- whose answer was lost, is done.
+-- whose answer was lost, is done; a stream that has ended is that of an earlier run of the job, and gone.
 local i, verdicts = 2, {}
 local function add(key, number, first, count)
-  if count == 0 or redis.call('EXISTS', key) == 1 and redis.call('TYPE', key).ok ~= 'stream' then return nil end
-  local reply = redis.pcall('XADD', key, number .. '-0', unpack(ARGV, first, first + count - 1))
-  if type(reply) == 'table' and reply.err and not string.find(reply.err, 'equal or smaller', 1, true) then
-    return 'error ' .. reply.err
+  if count == 0 then return nil end
+  local function write() return redis.pcall('XADD', key, number .. '-0', unpack(ARGV, first, first + count - 1)) end
+  local reply = write()
+  if type(reply) == 'table' and reply.err and string.find(reply.err, 'equal or smaller', 1, true) then
+    local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
+    if last[1] and last[1][2][1] ~= 'end' then return nil end
+    redis.call('DEL', key)
+    reply = write()
   end
+  if type(reply) == 'table' and reply.err then return 'error ' .. reply.err end
   redis.call('EXPIRE', key, ARGV[1])
   return nil
 end
