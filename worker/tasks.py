@@ -55,6 +55,7 @@ def synthesize(request: dict[str, Any]) -> dict[str, Any]:
         raise invalid("synthesize", "runs inside an RQ job only; producers enqueue it by name")
     parsed = parse_request(request)
     pipeline, ended = _pipeline(job.connection)
+    job.connection.delete(chunks_key(job.id))  # of an earlier run
     pipeline.submit(make_utterance(pipeline.speech, job.id, parsed))
     utterance = ended.get()
     if utterance.refusal is not None:
@@ -64,6 +65,8 @@ def synthesize(request: dict[str, Any]) -> dict[str, Any]:
     if ttl != 0:
         for key, content in done.attachments.items():
             job.connection.set(key, content, ex=ttl if ttl > 0 else None)
+        if parsed.stream:
+            job.connection.xadd(chunks_key(job.id), {"end": "finished"})
         if parsed.stream and ttl > 0:
             job.connection.expire(chunks_key(job.id), ttl)
     return result.model_dump(mode="json")

@@ -55,7 +55,25 @@ class _Listener:
         return self.result is not None or self.failure is not None
 
 
-class SpeechStream(Iterator[bytes]):
+class _Stream:
+    """What both streams have."""
+
+    def __init__(self, job: Job) -> None:
+        self._listener = _Listener(job)
+        self.job_id = job.id
+
+    @property
+    def result(self) -> SynthesisResult | None:
+        """What the worker says of the job; None before its end."""
+        return self._listener.result
+
+    @property
+    def _runs(self) -> bool:
+        """Whether the job has not ended, as far as this listener knows."""
+        return self._listener.result is None and self._listener.failure is None
+
+
+class SpeechStream(_Stream, Iterator[bytes]):
     """The audio of a job while it is made; each piece is bytes of one file.
 
     Closing it before its end cancels the job; use it as ``with client.stream(...) as speech``.
@@ -70,15 +88,9 @@ class SpeechStream(Iterator[bytes]):
     """
 
     def __init__(self, job: Job, cancel: Callable[[str], object], idle: Callable[[], object]) -> None:
+        super().__init__(job)
         self._job, self._cancel, self._idle = job, cancel, idle
-        self._listener = _Listener(job)
-        self.job_id = job.id
         self._pieces = self._listen()
-
-    @property
-    def result(self) -> SynthesisResult | None:
-        """What the worker says of the job; None before its end."""
-        return self._listener.result
 
     def __iter__(self) -> "SpeechStream":
         return self
@@ -100,7 +112,7 @@ class SpeechStream(Iterator[bytes]):
     def close(self) -> None:
         """Stop listening; a job that has not ended is cancelled."""
         self._pieces.close()
-        if self._listener.result is None and self._listener.failure is None:
+        if self._runs:
             self._cancel(self.job_id)
 
     def _listen(self) -> Generator[bytes, None, None]:
@@ -117,7 +129,7 @@ class SpeechStream(Iterator[bytes]):
             raise listener.failure
 
 
-class AsyncSpeechStream(AsyncIterator[bytes]):
+class AsyncSpeechStream(_Stream, AsyncIterator[bytes]):
     """As ``SpeechStream``, for asyncio; waits in Redis on a connection of the event loop.
 
     Args:
@@ -137,15 +149,9 @@ class AsyncSpeechStream(AsyncIterator[bytes]):
         ask: Callable[..., Coroutine[Any, Any, Any]],
         cancel: Callable[[str], Coroutine[Any, Any, object]],
     ) -> None:
+        super().__init__(job)
         self._connection, self._ask, self._cancel = connection, ask, cancel
-        self._listener = _Listener(job)
-        self.job_id = job.id
         self._pieces = self._listen()
-
-    @property
-    def result(self) -> SynthesisResult | None:
-        """What the worker says of the job; None before its end."""
-        return self._listener.result
 
     async def __anext__(self) -> bytes:
         """The next bytes; raises what ``SpeechStream`` raises."""
@@ -160,7 +166,7 @@ class AsyncSpeechStream(AsyncIterator[bytes]):
     async def aclose(self) -> None:
         """Stop listening; a job that has not ended is cancelled."""
         await self._pieces.aclose()
-        if self._listener.result is None and self._listener.failure is None:
+        if self._runs:
             await self._cancel(self.job_id)
 
     async def _listen(self) -> AsyncGenerator[bytes, None]:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from results import result_of
 from rwkv_tts.attributes import ATTRIBUTES
 from rwkv_tts.keys import SCHEMA
 from rwkv_tts.refusal import RequestError
@@ -15,9 +16,6 @@ from rwkv_tts.schema import (
     MAX_METADATA_BYTES,
     MAX_REFERENCE_BYTES,
     SynthesisRequest,
-    SynthesisResult,
-    Timings,
-    TokenCounts,
     parse_request,
 )
 
@@ -267,27 +265,6 @@ def test_limits_are_inclusive_and_requests_survive_json(fields: dict[str, Any]) 
     assert parse_request(json.loads(json.dumps(request.model_dump(mode="json", exclude_unset=True)))) == request
 
 
-def result_with(metadata: dict[str, Any]) -> SynthesisResult:
-    names = ("queued", "clone", "prefill", "decode", "vocode", "encode", "first_audio", "total")
-    return SynthesisResult(
-        job_id="j",
-        audio_key="k",
-        format="wav",
-        mode="attributes",
-        sample_rate=16000,
-        seconds=1.0,
-        seed=0,
-        finish_reason="eos",
-        tokens=TokenCounts(globals=32, semantic=50),
-        trace_sha256="",
-        timings=Timings.model_validate(dict.fromkeys(names, 0)),
-        mean_batch=1.0,
-        rtf=0.1,
-        warnings=[],
-        metadata=metadata,
-    )
-
-
 @pytest.mark.parametrize("levels", range(245, 260))
 def test_accepted_metadata_can_be_echoed_at_any_depth(levels: int) -> None:
     metadata = {"a": nested(levels)}
@@ -295,7 +272,9 @@ def test_accepted_metadata_can_be_echoed_at_any_depth(levels: int) -> None:
         parse_request({"text": "a", "metadata": metadata})
     except RequestError:
         return
-    assert json.loads(json.dumps(result_with(metadata).model_dump(mode="json")))["metadata"] == metadata
+    assert (
+        json.loads(json.dumps(result_of("j", metadata=metadata).model_dump(mode="json")))["metadata"] == metadata
+    )
 
 
 JSON_VALUES = st.recursive(
@@ -320,7 +299,7 @@ def test_any_json_is_a_request_or_one_printable_line(value: Any) -> None:
     else:
         message = ""
         assert request.text.strip()
-        json.dumps(result_with(request.metadata).model_dump(mode="json"), allow_nan=False).encode()
+        json.dumps(result_of("j", metadata=request.metadata).model_dump(mode="json"), allow_nan=False).encode()
     assert message.isprintable()
 
 

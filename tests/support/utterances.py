@@ -2,7 +2,8 @@
 
 from batching.row import Row
 from rwkv_tts.refusal import Cause, Refusal
-from worker.speech.utterance import Utterance, Wave
+from worker.delivery.encoding import Wave
+from worker.speech.utterance import Utterance
 
 
 def row(utterance: Utterance) -> Row:
@@ -11,8 +12,9 @@ def row(utterance: Utterance) -> Row:
 
 
 def wave(utterance: Utterance) -> Wave:
-    (only,) = utterance.waves()
-    return only
+    (part,) = utterance.parts
+    assert part.wave is not None
+    return part.wave
 
 
 def reason(utterance: Utterance) -> str | None:

@@ -64,8 +64,8 @@ class HeldJob(Job):
     heavy = False
     made = 0
     """The number of what it has made last, before its end."""
-    heard = False
-    """Whether some of that is for listeners."""
+    heard = 0
+    """Bytes of that which are for listeners."""
     postponed_at: float | None = None
     """When a worker first left it to a newer one, Unix seconds."""
 

@@ -57,8 +57,8 @@ class Outcome:
 
     @property
     def size(self) -> int:
-        """Bytes of what is stored beside the result."""
-        return sum(map(len, self.attachments.values()))
+        """Bytes of what is stored beside the result, or was for listeners."""
+        return self.claimed.job.heard + sum(map(len, self.attachments.values()))
 
     @property
     def tries_again(self) -> bool:

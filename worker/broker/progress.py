@@ -72,7 +72,7 @@ class Progress:
         entries: Any = self._connection.xrange(kept_key(claimed.id))
         if entries:
             claimed.job.made = int(entries[-1][0].partition(b"-")[0])
-            claimed.job.heard = bool(self._connection.exists(chunks_key(claimed.id)))
+            claimed.job.heard = int(self._connection.exists(chunks_key(claimed.id)))  # at least one
         return [fields[b"kept"] for _, fields in entries if b"kept" in fields]
 
     def _fitting(self) -> int:
@@ -90,7 +90,7 @@ class Progress:
             assert running is not None
             claimed = running.claimed
             claimed.job.made = max(claimed.job.made, made.number)
-            claimed.job.heard |= bool(made.heard)
+            claimed.job.heard += sum(map(len, made.heard.values()))
             heard = [word for pair in made.heard.items() for word in pair]
             kept = ["kept", made.kept] if made.kept else []
             keys = (chunks_key(made.job_id), kept_key(made.job_id))

@@ -1,7 +1,7 @@
 """From waves, piece by piece, to the bytes of an audio file, as they come."""
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -143,15 +143,6 @@ def complete(content: bytearray, encoder: AudioEncoder) -> bytes:
     for offset, new in encoder.changes:
         content[offset : offset + len(new)] = new
     return bytes(content)
-
-
-def encode_audio(waves: Iterable[Wave], sample_rate: int, audio_format: AudioFormat) -> bytes:
-    """A whole file, from waves float32 [n] in [-1, 1] each."""
-    encoder, content = AudioEncoder(sample_rate, audio_format), bytearray()
-    for wave in waves:
-        content += encoder.encode(wave)
-    content += encoder.close()
-    return complete(content, encoder)
 
 
 def _shorten_pages(file: soundfile.SoundFile) -> None:

@@ -1,9 +1,8 @@
 """Puts the parts of an utterance together: the pause that belongs between two, and no click."""
 
 import numpy as np
-import numpy.typing as npt
 
-Wave = npt.NDArray[np.float32]
+from worker.delivery.encoding import Wave
 
 SILENT = 0.004
 """Samples up to so much of full scale count as silence (-48 dB): two edges of it differ by less than 0.01."""

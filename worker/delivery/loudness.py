@@ -1,9 +1,8 @@
 """How loud speech is, and what brings one part to the loudness of another."""
 
 import numpy as np
-import numpy.typing as npt
 
-Wave = npt.NDArray[np.float32]
+from worker.delivery.encoding import Wave
 
 _BLOCK_SECONDS = 0.4
 _HOP_SECONDS = 0.1

@@ -3,12 +3,12 @@
 import numpy as np
 
 from sampler.decoding import FinishReason
-from worker.delivery.encoding import AudioEncoder, complete
+from worker.delivery.encoding import AudioEncoder, Wave, complete
 from worker.delivery.joining import Joiner, faded_out
 from worker.delivery.loudness import loudness, matched
 from worker.speech.notes import Notes
 from worker.speech.tally import Tally
-from worker.speech.utterance import Account, Closed, Heard, Part, Piece, Step, Utterance, Wave
+from worker.speech.utterance import Account, Closed, Heard, Part, Piece, Step, Utterance
 
 _MOST_BYTES = 500 << 20
 """Of a file: a value of Redis has 512 MiB at most."""

@@ -6,7 +6,10 @@ from rwkv_tts.keys import audio_key, chunks_key
 from rwkv_tts.schema import PartResult, SynthesisResult, Timings, TokenCounts
 from rwkv_tts.voice_store import VoiceTokens
 from sampler.decoding import FinishReason
-from worker.speech.utterance import Account, Utterance
+from worker.speech.utterance import Account, PartAccount, Utterance
+
+_MOST_SPOILED = 20
+"""Parts of a text that warnings name."""
 
 
 def kept_tokens(utterance: Utterance, sample_rate: int) -> VoiceTokens:
@@ -83,8 +86,26 @@ def _parts(account: Account) -> list[PartResult]:
 
 
 def _warnings(account: Account) -> Iterator[str]:
-    reasons = {part.finish for part in account.parts}
-    if account.finish is FinishReason.LENGTH:
+    """What is wrong with the audio; of a long text, with which parts of it."""
+    if len(account.parts) > 1:
+        parts = account.parts[:-1] if account.cut else account.parts
+        spoiled = [(part, fault) for part in parts if (fault := _fault(part)) is not None]
+        for part, fault in spoiled[:_MOST_SPOILED]:
+            yield "text: characters {} to {}: {}".format(*part.span, fault)
+        if len(spoiled) > _MOST_SPOILED:
+            yield f"text: {len(spoiled) - _MOST_SPOILED} further parts of it are spoiled"
+    elif account.finish is FinishReason.LENGTH and not account.cut:
         yield f"the audio was cut at {account.seconds:.2f} s: the model did not end by itself"
-    if FinishReason.REPETITION in reasons:
+    elif account.finish is FinishReason.REPETITION:
         yield "the model got stuck on one token; the repetition was cut off"
+    if account.cut:
+        yield f"the audio was cut at {account.seconds:.2f} s: max_seconds allows no more"
+
+
+def _fault(part: PartAccount) -> str | None:
+    """What is wrong with a part, or None."""
+    if not part.tokens:
+        return "not spoken: speech ended before its first token"
+    if part.finish is FinishReason.LENGTH:
+        return "cut off: the model did not end by itself"
+    return "the model got stuck; the repetition was cut off" if part.finish is FinishReason.REPETITION else None

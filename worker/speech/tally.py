@@ -20,8 +20,9 @@ class Tally:
         """Count a part whose speech lies from ``begin`` to ``end``, in seconds."""
         row = part.row
         self._hash(row.decoding.globals_, row.decoding.semantic)
-        self._parts.append(PartAccount(part.span, begin, end, row.decoding.seed, row.finished))
-        self._semantic += len(row.decoding.semantic)
+        tokens = len(row.decoding.semantic)
+        self._parts.append(PartAccount(part.span, begin, end, row.decoding.seed, row.finished, tokens))
+        self._semantic += tokens
         self._attempts += part.attempt
         self._steps += row.steps
         self._batch_total += row.batch_total
@@ -37,6 +38,7 @@ class Tally:
             parts=self._parts,
             seconds=seconds,
             finish=FinishReason.LENGTH if cut else next(iter(reasons), FinishReason.EOS),
+            cut=cut,
             semantic=self._semantic,
             trace=whole.hexdigest(),
             attempts=self._attempts,

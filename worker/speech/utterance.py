@@ -6,9 +6,6 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from batching.row import Row
 from codec.voice_encoder import EncodedVoice
 from rwkv_tts.attributes import Attributes
@@ -17,9 +14,8 @@ from rwkv_tts.schema import SynthesisRequest
 from sampler.decoding import FinishReason
 from sampler.layout import TokenLayout
 from sampler.prompt import attribute_prompt, voice_prompt
+from worker.delivery.encoding import Wave
 from worker.speech.kept import Entry, Kept, KeptPart
-
-Wave = npt.NDArray[np.float32]
 
 _MOST_WARNINGS = 20
 
@@ -119,6 +115,7 @@ class PartAccount:
         begin, end: Of its speech in the audio, seconds.
         seed: That it was drawn with.
         finish: Why it ended.
+        tokens: That it has drawn.
     """
 
     span: tuple[int, int]
@@ -126,6 +123,7 @@ class PartAccount:
     end: float
     seed: int
     finish: FinishReason | None
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -136,6 +134,7 @@ class Account:
         parts: In order.
         seconds: Length of the audio.
         finish: Why it ends where it does.
+        cut: Whether it ends because the request allows no more.
         semantic: Tokens.
         trace: SHA-256 over the JSON of ``[globals, semantic]``: equal traces, equal digests, on any platform.
         attempts: Draws that were given up.
@@ -146,6 +145,7 @@ class Account:
     parts: list[PartAccount]
     seconds: float
     finish: FinishReason | None
+    cut: bool
     semantic: int
     trace: str
     attempts: int
@@ -225,10 +225,6 @@ class Utterance:
     listening: Listening = field(default_factory=Listening)
     done_at: float = 0.0
     refusal: Refusal | None = None
-
-    def waves(self) -> list[Wave]:
-        """The waves of all parts, which have one, in order."""
-        return [part.wave for part in self.parts if part.wave is not None]
 
     def warn(self, warning: str) -> None:
         """Note what the requester should know, once, and not of every part of a book."""

@@ -12,10 +12,11 @@ from loguru import logger
 from codec.streaming import Span, settled
 from codec.vocoder import Vocoder
 from rwkv_tts.refusal import Cause, Refusal
+from worker.delivery.encoding import Wave
 from worker.speech.inside import Inside
 from worker.speech.schedule import is_heard, piece_size, urgency
 from worker.speech.stage import Stage
-from worker.speech.utterance import Growing, Heard, Part, Piece, Wave
+from worker.speech.utterance import Growing, Heard, Part, Piece
 
 _SHORT_SPAN = 200
 """Tokens that are vocoded at once while somebody listens, so that no listener waits for a long text."""

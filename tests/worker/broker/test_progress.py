@@ -13,10 +13,10 @@ from redis import Redis
 from rq.queue import Queue
 
 from hands import Hand, enqueue, fetch, leftovers
+from results import result_of
 from rwkv_tts import AsyncTTSClient, JobFailedError, TTSClient
 from rwkv_tts.keys import chunks_key, kept_key
 from rwkv_tts.refusal import Cause, Refusal
-from rwkv_tts.schema import SynthesisResult, Timings, TokenCounts
 from scripted import Script, ScriptedBackend
 from threads import in_thread
 from waiting import until
@@ -71,25 +71,7 @@ def working(url: str, queue: Queue) -> Iterator[Talker]:
 
 
 def finish(talker: Talker, job_id: str) -> None:
-    times = dict.fromkeys(("queued", "prefill", "decode", "vocode", "encode", "first_audio", "total"), 0)
-    result = SynthesisResult(
-        job_id=job_id,
-        audio_key=chunks_key(job_id),
-        format="pcm",
-        mode="attributes",
-        sample_rate=16_000,
-        seconds=1,
-        seed=0,
-        finish_reason="eos",
-        tokens=TokenCounts(globals=0, semantic=0),
-        trace_sha256="",
-        timings=Timings.model_validate(times),
-        mean_batch=1,
-        rtf=0,
-        warnings=[],
-        metadata={},
-    )
-    talker.post(Ended(job_id, result.model_dump(mode="json")))
+    talker.post(Ended(job_id, result_of(job_id, audio_key=chunks_key(job_id)).model_dump(mode="json")))
 
 
 def test_a_listener_hears_pieces_as_they_are_made_and_then_has_the_result(

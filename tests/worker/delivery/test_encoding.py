@@ -3,6 +3,7 @@
 import io
 import itertools
 import threading
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import pytest
 import soundfile
 
 from rwkv_tts.schema import FORMATS, AudioFormat
-from worker.delivery.encoding import AudioEncoder, complete, encode_audio
+from worker.delivery.encoding import AudioEncoder, complete
 
 RATE = 16_000
 STEP = 1 / 32767
@@ -32,6 +33,15 @@ def decode(data: bytes, audio_format: AudioFormat, rate: int = RATE) -> Wave:
     assert found == rate
     assert samples.ndim == 1
     return np.asarray(samples, dtype=np.float32)
+
+
+def encode_audio(waves: Iterable[Wave], sample_rate: int, audio_format: AudioFormat) -> bytes:
+    """A whole file."""
+    encoder, content = AudioEncoder(sample_rate, audio_format), bytearray()
+    for wave in waves:
+        content += encoder.encode(wave)
+    content += encoder.close()
+    return complete(content, encoder)
 
 
 def test_every_format_is_tested() -> None:

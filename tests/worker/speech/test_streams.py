@@ -214,3 +214,19 @@ def test_a_fault_in_one_part_ends_the_whole_text(
         one.submit(make_utterance(speech, "book", request))
         assert "broken" in str(ended.get(timeout=PATIENCE).refusal)
         assert one.free_rows() == 2
+
+
+def test_what_was_not_spoken_is_told(speech: SpeechModel) -> None:
+    """Of a long text that is otherwise fine, by its place."""
+    with pipeline(speech) as (one, ended, _):
+        book = make_utterance(speech, "book", parse_request({"text": BOOK, "seed": 3, **FLAT}))
+        assert book.reading is not None
+        second = next(book.reading)
+        second.row.ended_before(FinishReason.EOS)
+        book.parts.append(second)
+        one.submit(book)
+        spoken = ended.get(timeout=PATIENCE)
+    assert spoken.refusal is None
+    begin, end = second.span
+    told = [line for line in make_result(spoken, RATE).warnings if "not spoken" in line]
+    assert told == [f"text: characters {begin} to {end}: not spoken: speech ended before its first token"]
