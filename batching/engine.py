@@ -14,6 +14,7 @@ from batching.plain import PlainExecutor
 from batching.row import Row
 from batching.scheduler import Scheduler, Share
 from batching.stats import StepStats
+from batching.steady import SteadyRows
 from model.rwkv7 import RWKV7
 from sampler.decoding import Phase
 from sampler.layout import TokenLayout
@@ -25,14 +26,19 @@ _SINGLE_ROW_MEMORY = "out of memory with a single row; a shorter text or a devic
 
 
 def make_executor(
-    model: "RWKV7 | FastRWKV7", layout: TokenLayout, slots: int, token_chunk_size: int, stats: StepStats
+    model: "RWKV7 | FastRWKV7",
+    layout: TokenLayout,
+    slots: int,
+    token_chunk_size: int,
+    stats: StepStats,
+    steady: SteadyRows,
 ) -> Executor:
     """What runs the model's steps."""
     if isinstance(model, RWKV7):
         return PlainExecutor(model, layout.head_size, slots, stats)
     from batching.fast import FastExecutor  # needs Triton
 
-    return FastExecutor(model, slots, token_chunk_size)
+    return FastExecutor(model, slots, token_chunk_size, steady)
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,8 @@ class Engine:
         self._fit = max_rows  # in the device's memory, as far as is known
         self._suspects: list[Row] = []
         self._model = model
-        self._executor = make_executor(model, layout, max_rows, token_chunk_size, self.stats)
+        self._steady = SteadyRows(max_rows, layout)
+        self._executor = make_executor(model, layout, max_rows, token_chunk_size, self.stats, self._steady)
         self._under_way: deque[Launched] = deque()
 
     def add(self, row: Row) -> None:
@@ -105,21 +112,22 @@ class Engine:
         for row in self.scheduler.admit():
             row.started_at = time.monotonic()
         shares = self.scheduler.plan()
-        if shares or self._under_way:
-            rows = [share.row for share in shares] or list(self.scheduler.running)
-            failure = self._attempt(shares, rows)
+        size = len(shares) + self._steady.feeding
+        if size or self._under_way:
+            rows = [share.row for share in shares] + self._steady.rows if size else list(self.scheduler.running)
+            failure = self._attempt(shares, rows, size)
             if failure and rows:
                 self._recover(failure, rows)
-        if shares:
-            self.stats.count(len(shares), time.perf_counter() - start)
+        if size:
+            self.stats.count(size, time.perf_counter() - start)
         return self._collect()
 
-    def _attempt(self, shares: Sequence[Share], rows: Sequence[Row]) -> _Failure | None:
+    def _attempt(self, shares: Sequence[Share], rows: Sequence[Row], size: int) -> _Failure | None:
         """Run one batch; the boundary that no error crosses."""
         try:
-            if shares:
+            if size:
                 self._launch(shares)
-            while len(self._under_way) > (self._executor.ahead if shares else 0):
+            while len(self._under_way) > (self._executor.ahead if size else 0):
                 self._settle(self._under_way.popleft())
         except (torch.OutOfMemoryError, MemoryError):
             return _Failure(_SINGLE_ROW_MEMORY, out_of_memory=True)
@@ -141,6 +149,8 @@ class Engine:
             rows[0].fail(failure.reason)
             self._clear_suspects()
             return
+        for row in self._steady.rows:
+            self._steady.leave(row)
         half = len(rows) // 2
         if failure.out_of_memory:
             logger.warning("engine: out of memory with {} rows; from now on {} at most", len(rows), half)
@@ -161,25 +171,33 @@ class Engine:
         for share in shares:
             if share.row.decoding.phase is Phase.PREFILL:
                 self.stats.tokens[Phase.PREFILL] += share.tokens
-        self._under_way.append(self._executor.launch(shares))
+        launched = self._executor.launch(shares)
+        self._under_way.append(launched)
         for share in shares:
             share.row.steps += 1
-            share.row.batch_total += len(shares)
+            share.row.batch_total += launched.size
 
     def _settle(self, launched: Launched) -> None:
         """Wait for a step, and give its rows what they have drawn, but for those that ended meanwhile."""
-        tokens = launched.tokens()
+        ids = launched.ids()
         now = time.monotonic()
-        for row, decoding, token in zip(launched.rows, launched.decodings, tokens, strict=True):
+        steady = len(launched.fed)
+        if steady:
+            self.stats.tokens[Phase.SEMANTIC] += self._steady.settle(launched.fed, ids[:steady])
+        for row, decoding, token in zip(launched.rows, launched.decodings, ids[steady:].tolist(), strict=True):
             if row.decoding is decoding and not decoding.finish:
                 row.prefilled_at = row.prefilled_at or now
                 self.stats.tokens[decoding.awaited] += 1
                 decoding.accept(token)
+                if row.steady:
+                    self._steady.load(row)
 
     def _collect(self) -> list[Row]:
         finished = self.scheduler.release()
         for row in finished:
             row.finished_at = time.monotonic()
+            if row.steady:
+                self._steady.leave(row)
         if self._suspects and all(row.finished for row in self._suspects):
             self._clear_suspects()
         return finished

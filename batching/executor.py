@@ -6,7 +6,9 @@ from typing import Protocol
 
 from batching.row import Row
 from batching.scheduler import Share
+from batching.steady import Fed
 from sampler.decoding import Decoding
+from sampler.draws import Ints
 
 
 @dataclass(frozen=True)
@@ -14,18 +16,23 @@ class Launched:
     """A step that was started.
 
     Attributes:
-        rows: Those that draw in it.
+        size: Its rows, steady ones included.
+        fed: The steady rows.
+        rows: The others that draw in it.
         decodings: Theirs; a row that restarts meanwhile has another one.
-        tokens: Waits for the step, and gives the drawn ids, -1 for a row whose logits are not finite.
+        ids: Waits for the step, and gives the drawn ids, int32, of the steady rows, then of the others; -1 for
+            a row whose logits are not finite.
     """
 
+    size: int
+    fed: Fed
     rows: Sequence[Row]
     decodings: Sequence[Decoding]
-    tokens: Callable[[], list[int]]
+    ids: Callable[[], Ints]
 
 
 class Executor(Protocol):
-    """Feeds the shares of a step and draws a token for every row that has then fed all it had."""
+    """Feeds the shares of a step and the steady rows, and draws for every row that has then fed all it had."""
 
     @property
     def ahead(self) -> int:

@@ -1,9 +1,13 @@
-"""Runs steps through the plain forward and the plain sampler; results are there when ``launch`` returns."""
+"""Runs steps through the plain forward and the plain sampler; results are there when ``launch`` returns.
+
+It makes no rows steady: a step of the few rows that it is used for costs far more than the host's work.
+"""
 
 import time
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,6 +15,7 @@ from batching.executor import Launched
 from batching.row import Row
 from batching.scheduler import Share
 from batching.stats import StepStats
+from batching.steady import NOBODY
 from model.ragged import Ragged
 from model.rwkv7 import RWKV7
 from sampler.decoding import PhaseSampling
@@ -67,7 +72,8 @@ class PlainExecutor:
         start = time.perf_counter()
         tokens = self._sample(residual, ready) if ready else []
         self._stats.sampling_seconds += time.perf_counter() - start
-        return Launched(ready, [row.decoding for row in ready], lambda: tokens)
+        ids = np.array(tokens, np.int32)
+        return Launched(len(rows), NOBODY, ready, [row.decoding for row in ready], lambda: ids)
 
     def _forward(self, shares: Sequence[Share]) -> Tensor:
         """Feed every share's tokens; the residual stream at the last token of each, [R, width]."""

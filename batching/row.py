@@ -12,14 +12,19 @@ class Row:
 
     Attributes:
         key: The caller's name for the row.
+        followed: Whether somebody reads the decoding's semantic tokens while the row runs; else they may be there
+            only when it ends.
         slot: State slot while the row runs, else -1.
+        steady: Whether it is fed as one of the engine's steady rows, which count its steps meanwhile.
         batch_total: Sum over the row's steps of the rows that shared the step.
         error: Why the engine failed the row, if it did.
     """
 
     key: str
     decoding: Decoding
+    followed: bool = False
     slot: int = -1
+    steady: bool = False
     steps: int = 0
     batch_total: int = 0
     added_at: float = field(default_factory=time.monotonic)
@@ -38,8 +43,8 @@ class Row:
         return self.batch_total / self.steps if self.steps else 0.0
 
     def restart(self) -> None:
-        """Go back to the prompt; every field but the key and the time of arrival starts anew."""
-        vars(self).update(vars(Row(self.key, self.decoding.restarted(), added_at=self.added_at)))
+        """Go back to the prompt; every field but those that the caller has given starts anew."""
+        vars(self).update(vars(Row(self.key, self.decoding.restarted(), self.followed, added_at=self.added_at)))
 
     def ended_before(self, finish: FinishReason) -> None:
         """All of it was drawn elsewhere, and it ended so; it is not to run."""

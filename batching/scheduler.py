@@ -56,11 +56,14 @@ class Scheduler:
             yield row
 
     def plan(self) -> list[Share]:
-        """Share out one step: a token to every decoding row, the chunk to prefilling rows in order."""
+        """Share out one step: a token to every decoding row, the chunk to prefilling rows in order.
+
+        Steady rows have no share: they feed a token in every step, as long as they have one.
+        """
         budget = self.token_chunk_size
         shares = []
         for row in self._running:
-            if row.finished:  # cancelled since the last step
+            if row.steady or row.finished:  # cancelled since the last step
                 continue
             tokens = min(row.decoding.remaining, 1)  # none where the last draw is under way
             if row.decoding.phase is Phase.PREFILL:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from model.fast.batch import Batch, Shape, aligned
 from model.fast.forward import FastRWKV7
-from sampler.device import DRAW_FIELDS, DrawRows, draw
+from sampler.device import DrawRows, draw
+from sampler.draws import DRAW_FIELDS
 
 DECODE_ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 MIXED_TOKENS = (32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)

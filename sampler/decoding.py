@@ -73,7 +73,8 @@ def unknown(offset: int) -> int:
 
 @dataclass
 class Decoding:
-    """The progress of one row; it is advanced by ``take``, ``expect`` and ``accept`` only.
+    """The progress of one row; it is advanced by ``take``, ``expect``, ``accept`` and ``catch_up``
+    only.
 
     A draw may be expected before its result is known: the row then goes on as if it ended nothing, so that the
     next step can be started meanwhile. The results are accepted in the order of the draws.
@@ -175,6 +176,17 @@ class Decoding:
         else:
             self.phase, self._drawn = Phase.SEMANTIC, 0
             self._feed(unknown(self.layout.global_offset), self.layout.tag_speech)
+
+    @property
+    def repeats(self) -> int:
+        """How often the last semantic token has come in a row."""
+        return self._repeats
+
+    def catch_up(self, tokens: Sequence[int]) -> None:
+        """Record semantic tokens that were drawn and accepted elsewhere meanwhile; none of them ends the row."""
+        for token in tokens:
+            self._say(token)
+        self._drawn += len(tokens)
 
     def accept(self, token: int) -> None:
         """Take a drawn token, expected or not: record it, end the row, or let it be fed next."""

@@ -12,6 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sampler.draws import DRAW_FIELDS
+
 _BITS_OF_ONE = tl.constexpr(0x3F800000)
 _ROUNDS = tl.constexpr(10)
 
@@ -42,9 +44,6 @@ class DrawRows:
         """The views of int32 [DRAW_FIELDS * stride], the stride at least ``rows``."""
         fields = list(array.view(DRAW_FIELDS, -1)[:, :rows])
         return DrawRows(*fields[:6], *(field.view(torch.float32) for field in fields[6:]))
-
-
-DRAW_FIELDS = 8
 
 
 def draw(logits: Tensor, columns: int, parameters: DrawRows, slots: Tensor, ids: Tensor, drawn: Tensor) -> None:

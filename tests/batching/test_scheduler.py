@@ -164,14 +164,16 @@ def test_the_newest_row_may_restart_first() -> None:
     assert [r.key for r in scheduler.admit()] == ["c", "b", "d", "a"]
 
 
-def test_a_restarted_row_keeps_its_name_and_its_arrival_only() -> None:
+def test_a_restarted_row_keeps_what_the_caller_gave_only() -> None:
     one = row("a", prompt=3, limit=7)
-    fresh = vars(Row("a", one.decoding.restarted(), added_at=one.added_at))
+    one.followed = True
+    fresh = vars(Row("a", one.decoding.restarted(), followed=True, added_at=one.added_at))
     one.decoding.take(3)
     one.fail("why")
     one.slot = one.steps = one.batch_total = 3
+    one.steady = True
     one.started_at = one.prefilled_at = one.finished_at = 4.0
-    assert {name for name, value in vars(one).items() if value == fresh[name]} == {"key", "added_at"}
+    assert {name for name, value in vars(one).items() if value == fresh[name]} == {"key", "followed", "added_at"}
     one.restart()
     assert vars(one) == fresh
 

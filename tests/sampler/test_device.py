@@ -18,7 +18,8 @@ U64 = st.integers(0, 2**64 - 1)
 
 def drawn(logits: torch.Tensor, rows: list[tuple[int, float, float, int, int, int, int]]) -> torch.Tensor:
     """Ids for rows of (allowed, temperature, top_p, top_k, seed, phase, step)."""
-    from sampler.device import DRAW_FIELDS, DrawRows, draw
+    from sampler.device import DrawRows, draw
+    from sampler.draws import DRAW_FIELDS
 
     parameters = DrawRows.of(torch.zeros(DRAW_FIELDS * len(rows), dtype=torch.int32), len(rows))
     for i, (allowed, temperature, top_p, top_k, seed, phase, step) in enumerate(rows):

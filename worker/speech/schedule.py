@@ -50,6 +50,7 @@ class HeardParts:
     def begin(self, piece: Piece) -> None:
         """A part starts; only the first of a stream is heard at once."""
         if is_heard(piece):
+            piece.part.row.followed = True
             ahead = marks(self._lookahead)
             self._pieces[piece.part.row] = piece, ahead
             self._marks[piece.part.row] = next(ahead)
