@@ -1,6 +1,6 @@
 """Measure streams: how soon they are heard, and whether anybody who listens has to wait.
 
-    python scripts/bench listeners [--rates 1,10,20] [--seconds 20] [--together 64] [--long 3000]
+    python scripts/bench listeners [--rates 1,10,20] [--seconds 20] [--together 64] [--long 3000] [--beside 50]
 
 Streams arrive at random (Poisson) at each rate for some seconds, in a stored voice and as PCM, each of at most
 ``--speech`` seconds; then ``--together`` of them at once. First audio is from submit to the first samples in the
@@ -8,7 +8,9 @@ client's hands. A listener who begins at once waits when all that has come is he
 longest such wait, and C100 is the share of streams whose worst gap is at most 100 ms.
 
 ``--long``: a text of so many characters as one job, and its parts as jobs of their own, in turns: the ratio of the
-wall times. Every stream has a thread of its own here, on the machine of the worker. The last line is JSON.
+wall times. ``--beside``: so many short jobs, one after another, then as many as there is time for while a text of
+``--long`` characters is spoken; the worker's memory meanwhile. Every stream has a thread of its own here, on the
+machine of the worker. The last line is JSON.
 """
 
 import json
@@ -17,6 +19,7 @@ import statistics
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +28,7 @@ from typing import Any
 from bench.arguments import at_least, command_line, numbers
 from bench.figures import percentiles
 from bench.machine import machine, told
-from bench.usage import gpu_name
+from bench.usage import MEGABYTE, Watch, gpu_name
 from bench.workload import SENTENCES, Workload
 from rwkv_tts import TTSClient
 from worker.cli.local import local_worker, redis_server
@@ -100,9 +103,45 @@ def arrivals(client: TTSClient, requests: Sequence[dict[str, Any]], rate: float 
     return heard
 
 
+def long_text(characters: int) -> str:
+    """About so many characters."""
+    return " ".join(SENTENCES[i % len(SENTENCES)] for i in range(characters // 35))
+
+
+def beside(client: TTSClient, characters: int, count: int, watch: Watch) -> dict[str, Any]:
+    """Short jobs one after another: alone, and beside a long text."""
+
+    def wait(number: int) -> float:
+        start = time.perf_counter()
+        client.result(client.submit(SENTENCES[0], seed=number, gender="female"), keep=False)
+        return 1000 * (time.perf_counter() - start)
+
+    alone = [wait(number) for number in range(count)]
+    text, times = long_text(characters), list[float]()
+    with ThreadPoolExecutor(1) as pool, watch:
+        start = time.perf_counter()
+        spoken = pool.submit(
+            client.result, client.submit(text, seed=1, gender="female", format="opus"), keep=False
+        )
+        while not spoken.done():
+            times.append(wait(len(times)))
+        wall = time.perf_counter() - start
+    memory = [megabytes for _, megabytes in watch.usage.memory]
+    return {
+        "characters": len(text),
+        "audio_s": round(spoken.result().result.seconds, 1),
+        "file_mb": round(len(spoken.result().audio) / MEGABYTE, 1),
+        "wall_s": round(wall, 1),
+        "short": len(times),
+        "short_alone_ms": percentiles(alone),
+        "short_beside_ms": percentiles(times),
+        "memory_mb": [round(memory[0]), round(max(memory))],
+    }
+
+
 def book(client: TTSClient, characters: int, seed: int) -> dict[str, float]:
     """A long text as one job, and its parts as jobs of their own."""
-    text = " ".join(SENTENCES[i % len(SENTENCES)] for i in range(characters // 35))
+    text = long_text(characters)
     ratios, walls = [], []
     for _ in range(2):
         start = time.perf_counter()
@@ -137,6 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--alone", type=at_least(1), default=12, help="streams one after another")
     add("--together", type=numbers(int), default=[2], help="streams that begin at once")
     add("--long", type=at_least(0), default=0, help="characters of a long text")
+    add("--beside", type=at_least(0), default=0, help="short jobs alone, before those beside the long text")
     options = parser.parse_args(arguments)
     rows = {} if options.max_rows is None else {"max_rows": options.max_rows}
     settings = Settings(model=options.model, device=options.device, log_level="WARNING", **rows)
@@ -163,7 +203,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for count in options.together:
             found[f"together {count}"] = figures(arrivals(client, requests(count), None))
             print(f"{count} at once: {found[f'together {count}']}")
-        if options.long:
+        if options.beside:
+            found["beside"] = beside(client, options.long, options.beside, Watch(worker.pid, settings.device))
+            print(f"short jobs beside a long text: {found['beside']}")
+        elif options.long:
             found["long"] = book(client, options.long, 1)
             print(f"long text: {found['long']}")
     print(json.dumps(found))
