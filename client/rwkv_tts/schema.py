@@ -22,6 +22,13 @@ MAX_REFERENCE_TEXT = 2_000
 AudioFormat = Literal["wav", "flac", "ogg", "opus", "mp3", "pcm"]
 FORMATS: tuple[AudioFormat, ...] = get_args(AudioFormat)
 
+LEAST_RATE, MOST_RATE = 8_000, 48_000
+RATES: dict[AudioFormat, tuple[int, ...]] = {
+    "opus": (8_000, 12_000, 16_000, 24_000, 48_000),
+    "mp3": (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
+}
+"""Hz; of formats that do not have every rate."""
+
 Mode = Literal["attributes", "voice", "reference"]
 EosGuard = Literal["none", "rwkv-tts-rs"]
 
@@ -46,6 +53,10 @@ def _attribute(name: str) -> BeforeValidator:
 
 def _names(name: str) -> str:
     return "one of " + ", ".join(ATTRIBUTES[name])
+
+
+def _rates(audio_format: AudioFormat) -> str:
+    return f"with {audio_format} one of {', '.join(map(str, RATES[audio_format]))}"
 
 
 def _echo_problem(metadata: dict[str, Any]) -> str | None:
@@ -114,6 +125,12 @@ class SynthesisRequest(BaseModel):
         default=None, ge=0, lt=2**64, description="an integer from 0 to 2^64-1, or nothing to have one chosen"
     )
     format: AudioFormat = Field(default="wav", description=f"one of {', '.join(FORMATS)}")
+    sample_rate: int | None = Field(
+        default=None,
+        ge=LEAST_RATE,
+        le=MOST_RATE,
+        description=f"an integer from {LEAST_RATE} to {MOST_RATE} (Hz), or nothing for the model's",
+    )
     temperature: float | None = Field(
         default=None, ge=0, le=5, allow_inf_nan=False, description="a number from 0 (greedy) to 5"
     )
@@ -150,6 +167,8 @@ class SynthesisRequest(BaseModel):
         yield from self._transcript_problems()
         if self.reference is not None:
             yield "reference", self._refused("reference", _base64_problem(self.reference))
+        if self.sample_rate not in (None, *RATES.get(self.format, (self.sample_rate,))):
+            yield "sample_rate", f"{self.sample_rate} with {self.format}; accepted: {_rates(self.format)}"
         if self.eos_guard != "none" and self.mode == "attributes":
             yield "eos_guard", "no voice is given; accepted: none, or rwkv-tts-rs with voice or reference"
         yield "metadata", self._refused("metadata", _echo_problem(self.metadata))

@@ -57,7 +57,7 @@ SPCT = {
 PROMPT_ORDER = ("age", "gender", "emotion", "pitch", "speed")
 FIELD_NAMES = (
     *("text", "voice", "use_transcript", "reference", "reference_text", "age", "gender", "emotion", "pitch"),
-    *("speed", "seed", "format", "temperature", "top_p", "top_k", "max_seconds", "timestamps"),
+    *("speed", "seed", "format", "sample_rate", "temperature", "top_p", "top_k", "max_seconds", "timestamps"),
     *("stream", "eos_guard", "metadata"),
 )
 SOUND = base64.b64encode(bytes(range(256))).decode()
@@ -92,6 +92,7 @@ def refusal(value: Any) -> str:
         *[(name, value, ONE_OF[name]) for name in ATTRIBUTES for value in ("ancient", "", "\ud800", "a\nb")],
         *[("format", value, FORMAT_NAMES) for value in ("aac", "WAV", "", "wav\n")],
         *[("seed", seed, "0 to 2^64-1") for seed in (-1, 2**64, True, "5", 5.0, 10**400, NAN)],
+        *[("sample_rate", r, "8000 to 48000") for r in (7999, 48_001, 0, -8000, "16000", 16000.0, True, 10**400)],
         *[("temperature", t, "0 (greedy) to 5") for t in (NAN, INF, -INF, -0.1, 5.1, True, "1", 10**400)],
         *[("top_p", p, "above 0 and up to 1") for p in (0, 1.01, NAN, INF, "1")],
         *[("top_k", k, "0 (keep all) up") for k in (-1, 1.5, True, "1")],
@@ -121,7 +122,7 @@ WRONG_TYPES: dict[str, list[Any]] = {
     },
     **{name: [1, 1.5, True, [], {}] for name in ("voice", "reference", "reference_text")},
     **{name: [None, 1, 0.0, "true", [], {}] for name in ("use_transcript", "timestamps", "stream")},
-    **{name: ["1", 1.5, True, [], {}] for name in ("seed", "top_k")},
+    **{name: ["1", 1.5, True, [], {}] for name in ("seed", "top_k", "sample_rate")},
     **{name: ["1", True, [], {}] for name in ("temperature", "top_p", "max_seconds")},
     "metadata": [None, 1, 1.5, True, [], "{}"],
 }
@@ -182,6 +183,12 @@ def test_each_of_several_problems_is_named() -> None:
         ({"reference": SOUND, "reference_text": " \n"}, "reference_text: nothing but blanks", "words spoken"),
         ({"reference": SOUND, "reference_text": "a" * 2001}, "reference_text: ", "1 to 2000 characters"),
         ({"reference": SOUND + "!", "seed": 1}, "reference: not base64", "the base64"),
+        (
+            {"sample_rate": 44_100, "format": "opus"},
+            "sample_rate: 44100 with opus",
+            "8000, 12000, 16000, 24000, 4",
+        ),
+        ({"sample_rate": 15_999, "format": "mp3"}, "sample_rate: 15999 with mp3", "with mp3 one of 8000, 11025"),
         ({"age": "child", "eos_guard": "rwkv-tts-rs"}, "eos_guard: no voice", "with voice or reference"),
     ],
 )
@@ -307,7 +314,7 @@ def test_the_schema_has_a_number_for_what_older_workers_do_not_know() -> None:
     """Another field or value: raise ``SCHEMA``, so that jobs with it wait for a worker that knows it."""
     fields = (
         "text voice use_transcript reference reference_text age gender emotion pitch speed seed format "
-        "temperature top_p top_k max_seconds timestamps stream eos_guard metadata"
+        "sample_rate temperature top_p top_k max_seconds timestamps stream eos_guard metadata"
     )
-    assert (SCHEMA, list(SynthesisRequest.model_fields)) == (2, fields.split())
+    assert (SCHEMA, list(SynthesisRequest.model_fields)) == (3, fields.split())
     assert SynthesisRequest.model_fields["format"].description == f"one of {FORMAT_NAMES}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 import soundfile
+import soxr
 
 from codec.ogg import pages, with_serial
 from rwkv_tts.schema import AudioFormat
@@ -30,6 +31,8 @@ _SERIAL = 1
 _VORBIS_BLOCK = 1024
 """Samples."""
 
+_QUALITY = "VHQ"
+_NOTHING = np.zeros(0, np.float32)
 _UNKNOWN_SIZE = b"\xff" * 4
 _SIZES_OF_WAV = (4, 40)
 
@@ -76,30 +79,42 @@ class AudioEncoder:
     """Encodes mono audio that comes piece by piece.
 
     Args:
-        sample_rate: Hz.
+        sample_rate: Of the waves, Hz.
         audio_format: ``pcm`` is bare signed 16-bit little-endian samples; the others are files.
+        file_rate: Of the file, Hz; that of the waves when None.
 
     Attributes:
         changes: Once it is closed: offsets and bytes of the file's head that differ from what was given, because
             they hold its length.
     """
 
-    def __init__(self, sample_rate: int, audio_format: AudioFormat) -> None:
+    def __init__(self, sample_rate: int, audio_format: AudioFormat, file_rate: int | None = None) -> None:
+        file_rate = file_rate or sample_rate
         self.changes: list[tuple[int, bytes]] = []
         self._format = audio_format
         self._spool = _Spool()
         self._file: soundfile.SoundFile | None = None
         self._begun = False
-        self._rest = np.zeros(0, np.float32)
+        self._rest = _NOTHING
+        self._resampler = None
+        if file_rate != sample_rate:
+            self._resampler = soxr.ResampleStream(sample_rate, file_rate, 1, dtype="float32", quality=_QUALITY)
         if audio_format == "pcm":
             return
         container, self._subtype = _CONTAINERS[audio_format]
-        self._file = soundfile.SoundFile(self._spool, "w", sample_rate, 1, self._subtype, format=container)
+        self._file = soundfile.SoundFile(self._spool, "w", file_rate, 1, self._subtype, format=container)
         if audio_format == "opus":
             _shorten_pages(self._file)
 
     def encode(self, wave: Wave) -> bytes:
         """Take float32 [n] in [-1, 1], where what lies outside is clipped; return the bytes that are ready."""
+        return self._write(self._resampled(wave))
+
+    def _resampled(self, wave: Wave, *, last: bool = False) -> Wave:
+        """Samples at the file's rate; together they are the same in whatever pieces they come."""
+        return wave if self._resampler is None else self._resampler.resample_chunk(np.clip(wave, -1, 1), last=last)
+
+    def _write(self, wave: Wave) -> bytes:
         if self._file is None:
             return _pcm(wave).tobytes()
         for block in self._blocks(wave) if self._format == "ogg" else (wave,):
@@ -108,11 +123,12 @@ class AudioEncoder:
 
     def close(self) -> bytes:
         """End the file and return its last bytes."""
+        last = self._write(self._resampled(_NOTHING, last=True))
         if self._file is None:
-            return b""
+            return last
         self._file.write(np.clip(self._rest, -1.0, 1.0))
         self._file.close()
-        last = self._taken()
+        last += self._taken()
         self.changes = self._spool.changes
         return last
 
