@@ -19,13 +19,13 @@ MAX_REFERENCE_BYTES = 8 << 20
 MAX_REFERENCE_TEXT = 2_000
 """Characters; the longest reference is a minute of speech, which is about 1,200."""
 
-AudioFormat = Literal["wav", "flac", "ogg", "opus", "mp3", "pcm"]
+AudioFormat = Literal["wav", "flac", "ogg", "opus", "mp3", "aac", "pcm"]
 FORMATS: tuple[AudioFormat, ...] = get_args(AudioFormat)
 
 LEAST_RATE, MOST_RATE = 8_000, 48_000
 RATES: dict[AudioFormat, tuple[int, ...]] = {
     "opus": (8_000, 12_000, 16_000, 24_000, 48_000),
-    "mp3": (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
+    **dict.fromkeys(("mp3", "aac"), (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)),
 }
 """Hz; of formats that do not have every rate."""
 

@@ -64,7 +64,7 @@ SOUND = base64.b64encode(bytes(range(256))).decode()
 """Base64 with every character of its alphabet, for what is not looked at as audio."""
 LARGEST = base64.b64encode(bytes(MAX_REFERENCE_BYTES)).decode()
 ONE_OF = {name: ", ".join(ATTRIBUTES[name]) for name in ATTRIBUTES}
-FORMAT_NAMES = "wav, flac, ogg, opus, mp3, pcm"
+FORMAT_NAMES = "wav, flac, ogg, opus, mp3, aac, pcm"
 
 
 def nested(levels: int) -> list[Any]:
@@ -90,7 +90,7 @@ def refusal(value: Any) -> str:
         *[("text", text, "1 to 1000000 characters") for text in ("", "a" * 1_000_001, "\ud800", "a\udfffb", None)],
         *[("text", text, "text to speak") for text in (" ", "\n\t\r ", "\u3000")],
         *[(name, value, ONE_OF[name]) for name in ATTRIBUTES for value in ("ancient", "", "\ud800", "a\nb")],
-        *[("format", value, FORMAT_NAMES) for value in ("aac", "WAV", "", "wav\n")],
+        *[("format", value, FORMAT_NAMES) for value in ("m4a", "WAV", "", "wav\n")],
         *[("seed", seed, "0 to 2^64-1") for seed in (-1, 2**64, True, "5", 5.0, 10**400, NAN)],
         *[("sample_rate", r, "8000 to 48000") for r in (7999, 48_001, 0, -8000, "16000", 16000.0, True, 10**400)],
         *[("temperature", t, "0 (greedy) to 5") for t in (NAN, INF, -INF, -0.1, 5.1, True, "1", 10**400)],
@@ -316,5 +316,5 @@ def test_the_schema_has_a_number_for_what_older_workers_do_not_know() -> None:
         "text voice use_transcript reference reference_text age gender emotion pitch speed seed format "
         "sample_rate temperature top_p top_k max_seconds timestamps stream eos_guard metadata"
     )
-    assert (SCHEMA, list(SynthesisRequest.model_fields)) == (3, fields.split())
+    assert (SCHEMA, list(SynthesisRequest.model_fields)) == (4, fields.split())
     assert SynthesisRequest.model_fields["format"].description == f"one of {FORMAT_NAMES}"
