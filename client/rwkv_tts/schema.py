@@ -80,6 +80,13 @@ def _base64_problem(text: str) -> str | None:
 
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+_DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
+
+
+def _without_data_url(value: Any) -> Any:
+    """The base64 of a ``data:`` URL, as browsers write it; anything else as it is."""
+    prefix = _DATA_URL.match(value) if isinstance(value, str) else None
+    return value[prefix.end() :] if prefix else value
 
 
 class SynthesisRequest(BaseModel):
@@ -102,10 +109,10 @@ class SynthesisRequest(BaseModel):
     text: str = Field(min_length=1, max_length=MAX_TEXT, description=f"1 to {MAX_TEXT} characters of text")
     voice: str | None = Field(default=None, description="the id of a stored voice")
     use_transcript: bool = Field(default=False, description="true or false; true with a stored voice only")
-    reference: str | None = Field(
+    reference: Annotated[str | None, BeforeValidator(_without_data_url)] = Field(
         default=None,
         repr=False,
-        description=f"the base64 (padded, one line) of a wav, flac, ogg, opus or mp3 file of up to "
+        description=f"the base64 (padded, one line) or the data: URL of an audio file of up to "
         f"{MAX_REFERENCE_BYTES} bytes",
     )
     reference_text: str | None = Field(

@@ -101,7 +101,10 @@ def refusal(value: Any) -> str:
         *[("metadata", {"a": nested(levels)}, "a JSON object") for levels in (300, 5000)],
         *[("reference", r, "base64") for r in ("", "A", "AAA", "A===", "=AAA", "AA=A", "====", "AAAA\n", " AAAA")],
         *[("reference", r, "base64") for r in ("AA-_", "AAA\u0661", "\ud800", f"{SOUND[:76]}\n{SOUND[76:]}")],
-        *[("reference", r, "base64") for r in ("data:audio/wav;base64,AAAA", "https://a.b/c.wav", "/etc/passwd")],
+        *[
+            ("reference", r, "base64")
+            for r in ("data:audio/wav,AAAA", "data:;base64,", "https://a.b/c.wav", "/etc/passwd")
+        ],
         *[("reference", r, "of up to 8388608 bytes") for r in (LARGEST + "AAAA", "\n" * 12_000_000)],
         *[("eos_guard", value, "none, or rwkv-tts-rs") for value in ("rust", "None", "", "rwkv-tts-rs")],
         ("use_transcript", True, "true with voice"),
@@ -201,6 +204,11 @@ def test_fields_that_do_not_go_together(fields: dict[str, Any], complaint: str, 
 def test_a_refused_reference_is_not_quoted() -> None:
     assert len(refusal({"text": "a", "reference": "%" * 10_000})) < 300
     assert SOUND not in repr(parse_request({"text": "a", "reference": SOUND}))
+
+
+@pytest.mark.parametrize("kind", ["audio/webm;codecs=opus", "audio/wav", "", "application/octet-stream"])
+def test_a_data_url_is_the_base64_in_it(kind: str) -> None:
+    assert parse_request({"text": "a", "reference": f"data:{kind};base64,{SOUND}"}).reference == SOUND
 
 
 @pytest.mark.parametrize(
