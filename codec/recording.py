@@ -1,17 +1,23 @@
 """Recordings as strangers send them: bytes to speech at the codec's rate, or a reason why not."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from codec import media
 from codec.clip import Audio, normalize_volume, trim_silence
 from codec.mp3 import only_frames
 from codec.ogg import only_pages
+from codec.wav import only_audio
 
 QUALITY = "VHQ"
 BLOCK_FRAMES = 1 << 16
@@ -22,18 +28,37 @@ LOUDEST = 1e6
 FLATTEST = 2e-4
 """Peak to peak, for silence with an offset: a tenth of what 8 bits can hold."""
 UNKNOWN_FRAMES = (1 << 63) - 1
-"""Of a FLAC stream whose encoder could not go back to write its length: soundfile fails to read it."""
+"""libsndfile's number of a FLAC stream whose encoder could not go back to write its length."""
 
 SUBTYPES = {
-    "WAV": ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"),
+    "WAV": ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM"),
+    "AIFF": ("PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"),
     "FLAC": ("PCM_S8", "PCM_16", "PCM_24"),
     "OGG": ("VORBIS", "OPUS"),
     "MP3": ("MPEG_LAYER_III",),
 }
-"""Encodings that are read, by container: few, because native code decodes them."""
-ACCEPTED = "expected WAV (PCM, float, A-law or mu-law), FLAC, OGG (Vorbis or Opus) or MP3"
-CLEAN = {"MP3": only_frames, "OGG": only_pages}
-"""What is done to files of containers whose decoders would search what is none at length."""
+"""Encodings that are read here, by container: few, because native code decodes them."""
+DEMUXERS = {"M4A": "mov", "WEBM": "matroska", "AAC": "aac", "CAF": "caf", "AMR": "amr"}
+"""FFmpeg's names of the containers that ``codec.media`` reads."""
+ACCEPTED = (
+    "expected WAV (PCM, ADPCM, float, A-law or mu-law), AIFF, FLAC, OGG (Vorbis or Opus), MP3, or with the extra "
+    "media M4A, AAC, WebM, CAF or AMR"
+)
+CLEAN = {"WAV": only_audio, "MP3": only_frames, "OGG": only_pages}
+"""What is done to files whose headers lie, or whose decoders would search what is none at length."""
+STARTS = {
+    "WAV": re.compile(rb"(RIFF|RF64|BW64)....WAVE", re.DOTALL),
+    "AIFF": re.compile(rb"FORM....AIF[FC]", re.DOTALL),
+    "FLAC": re.compile(rb"fLaC"),
+    "OGG": re.compile(rb"OggS"),
+    "M4A": re.compile(rb"....ftyp", re.DOTALL),
+    "WEBM": re.compile(rb"\x1a\x45\xdf\xa3"),
+    "CAF": re.compile(rb"caff"),
+    "AMR": re.compile(rb"#!AMR"),
+    "AAC": re.compile(rb"\xff[\xf0\xf1\xf8\xf9]"),
+    "MP3": re.compile(rb"ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]"),
+}
+"""How files begin."""
 EXTENSIBLE = "WAVEX"
 """libsndfile's name of a WAV file with a longer header."""
 
@@ -64,6 +89,32 @@ class RecordingLimits:
 DEFAULT_LIMITS = RecordingLimits()
 
 
+class Content(BytesIO):
+    """A file for libsndfile, which may seek where a hostile one sends it."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:  # before its beginning
+            return self.tell()
+
+
+class Opened(NamedTuple):
+    """A file that is being read.
+
+    Attributes:
+        rate: Hz.
+        channels: As the header tells them.
+        frames: Samples of a channel, as the header tells them; 0 where it does not.
+        read: Gives the next samples, float64 [n, channels]; none at the end.
+    """
+
+    rate: int
+    channels: int
+    frames: int
+    read: Callable[[], NDArray[np.float64]]
+
+
 def read_recording(
     data: bytes, limits: RecordingLimits = DEFAULT_LIMITS, sample_rate: int = 16000
 ) -> NDArray[np.float64]:
@@ -76,7 +127,7 @@ def read_recording(
     need.
 
     Args:
-        data: WAV, FLAC, OGG with Vorbis or Opus, or MP3, told apart by content.
+        data: One of the formats in ``STARTS``, told apart by content.
         limits: What it may be at most and at least.
         sample_rate: Of the result, in hertz.
 
@@ -106,44 +157,63 @@ def decode(data: bytes, limits: RecordingLimits, sample_rate: int) -> Audio:
     container = starts_as(data)
     if container is None:
         raise RecordingError(f"recording in an unknown format, {ACCEPTED}")
-    clean = CLEAN.get(container)
-    data = clean(data) if clean else data
     try:
-        with soundfile.SoundFile(BytesIO(data)) as file:
-            check_header(file, container, limits)
-            blocks = resampled(mono_blocks(file, limits), file.samplerate, sample_rate)
+        with (opened_media if container in DEMUXERS else opened_here)(data, container) as file:
+            check_header(file, limits)
+            blocks = resampled(mono_blocks(file, limits), file.rate, sample_rate)
             return np.concatenate([np.zeros(0), *blocks])
-    except soundfile.LibsndfileError as error:
-        reason = " ".join(error.error_string.split()).rstrip(".")
+    except (soundfile.LibsndfileError, media.MediaError) as error:
+        reason = " ".join(getattr(error, "error_string", str(error)).split()).rstrip(".")
         raise RecordingError(f"recording is no readable {container} ({reason}), {ACCEPTED}") from None
+
+
+@contextmanager
+def opened_here(data: bytes, container: str) -> Iterator[Opened]:
+    """A file that libsndfile reads.
+
+    Raises:
+        RecordingError: Its encoding is not accepted.
+    """
+    with soundfile.SoundFile(Content(CLEAN.get(container, bytes)(data))) as file:
+        found = "WAV" if file.format == EXTENSIBLE else file.format
+        if found != container or file.subtype not in SUBTYPES[container]:
+            raise RecordingError(f"recording is {file.format} with {file.subtype}, {ACCEPTED}")
+        frames = 0 if file.frames == UNKNOWN_FRAMES else file.frames
+        yield Opened(file.samplerate, file.channels, frames, partial(next_block, file))
+
+
+@contextmanager
+def opened_media(data: bytes, container: str) -> Iterator[Opened]:
+    """A file that PyAV reads.
+
+    Raises:
+        RecordingError: There is no PyAV.
+    """
+    if (lacking := media.missing()) is not None:
+        raise RecordingError(f"recording is {container}, for which the worker lacks {lacking}, {ACCEPTED}")
+    with media.opened(data, DEMUXERS[container]) as file:
+        yield Opened(file.rate, file.channels, 0, partial(file.read, BLOCK_FRAMES))
 
 
 def starts_as(data: bytes) -> str | None:
     """The container that a file's first bytes announce."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
-        return "WAV"
-    if data[:4] in (b"fLaC", b"OggS"):
-        return "FLAC" if data[:1] == b"f" else "OGG"
-    sync_of_layer_3 = len(data) > 1 and data[0] == 0xFF and data[1] & 0xE6 == 0xE2
-    return "MP3" if sync_of_layer_3 or data[:3] == b"ID3" else None
+    for container, start in STARTS.items():
+        if start.match(data):
+            return container
+    return None
 
 
-def check_header(file: soundfile.SoundFile, container: str, limits: RecordingLimits) -> None:
-    """Refuse a header that is not of an accepted encoding or not within the limits.
+def check_header(file: Opened, limits: RecordingLimits) -> None:
+    """Refuse a file that is not within the limits.
 
     Raises:
         RecordingError: It is refused.
     """
-    found = "WAV" if file.format == EXTENSIBLE else file.format
-    if found != container or file.subtype not in SUBTYPES[container]:
-        raise RecordingError(f"recording is {file.format} with {file.subtype}, {ACCEPTED}")
     if not 1 <= file.channels <= limits.max_channels:
         raise RecordingError(f"recording of {file.channels} channels, expected 1 to {limits.max_channels}")
-    if not MIN_RATE <= file.samplerate <= limits.max_rate:
-        raise RecordingError(f"recording at {file.samplerate} Hz, expected {MIN_RATE} to {limits.max_rate} Hz")
-    if file.frames == UNKNOWN_FRAMES:
-        raise RecordingError("recording of unknown length, expected a file whose header tells its length")
-    check_longest(file.frames, file.samplerate, limits)
+    if not MIN_RATE <= file.rate <= limits.max_rate:
+        raise RecordingError(f"recording at {file.rate} Hz, expected {MIN_RATE} to {limits.max_rate} Hz")
+    check_longest(file.frames, file.rate, limits)
 
 
 def check_longest(frames: int, rate: int, limits: RecordingLimits) -> None:
@@ -170,16 +240,25 @@ def check_shortest(audio: Audio, rate: int, limits: RecordingLimits, of_what: st
         )
 
 
-def mono_blocks(file: soundfile.SoundFile, limits: RecordingLimits) -> Iterator[Audio]:
+def next_block(file: soundfile.SoundFile) -> NDArray[np.float64]:
+    """The next samples, float64 [n, channels]; soundfile's own method seeks, which not every file allows."""
+    block = np.empty((BLOCK_FRAMES, file.channels))
+    pointer = soundfile._ffi.cast("double *", block.ctypes.data)
+    count = soundfile._snd.sf_readf_double(file._file, pointer, BLOCK_FRAMES)
+    soundfile._error_check(file._errorcode)
+    return block[:count]
+
+
+def mono_blocks(file: Opened, limits: RecordingLimits) -> Iterator[Audio]:
     """The mean of the channels, block by block, float64 [n].
 
     Raises:
         RecordingError: The file goes on beyond the limits, or has samples that are no audio.
     """
     frames = 0
-    while len(block := file.read(BLOCK_FRAMES, always_2d=True)):
+    while len(block := file.read()):
         frames += len(block)
-        check_longest(frames, file.samplerate, limits)
+        check_longest(frames, file.rate, limits)
         # Also false for what is not a number.
         if not (np.abs(block) <= LOUDEST).all():
             raise RecordingError(f"recording has samples beyond {LOUDEST:g} or not numbers, expected -1 to 1")

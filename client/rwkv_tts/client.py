@@ -116,7 +116,7 @@ class TTSClient:
 
         Args:
             name: The id that the voice is to have; it is checked now, and again when the voice is kept.
-            recording: A wav, flac, ogg, opus or mp3 file.
+            recording: An audio file of any usual format.
             transcript: The words spoken in it; the voice can then be used with ``use_transcript``.
             preview: The text.
             fields: The other fields of ``SynthesisRequest``.
@@ -140,7 +140,7 @@ class TTSClient:
 
         Args:
             name: The id that the voice gets.
-            recording: A wav, flac, ogg, opus or mp3 file.
+            recording: An audio file of any usual format.
             transcript: The words spoken in it; the voice can then be used with ``use_transcript``.
             timeout: Seconds to wait for a worker at most; None waits for ever.
 

@@ -19,8 +19,15 @@ MAX_REFERENCE_BYTES = 8 << 20
 MAX_REFERENCE_TEXT = 2_000
 """Characters; the longest reference is a minute of speech, which is about 1,200."""
 
-AudioFormat = Literal["wav", "flac", "ogg", "opus", "mp3", "pcm"]
+AudioFormat = Literal["wav", "flac", "ogg", "opus", "mp3", "aac", "pcm"]
 FORMATS: tuple[AudioFormat, ...] = get_args(AudioFormat)
+
+LEAST_RATE, MOST_RATE = 8_000, 48_000
+RATES: dict[AudioFormat, tuple[int, ...]] = {
+    "opus": (8_000, 12_000, 16_000, 24_000, 48_000),
+    **dict.fromkeys(("mp3", "aac"), (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)),
+}
+"""Hz; of formats that do not have every rate."""
 
 Mode = Literal["attributes", "voice", "reference"]
 EosGuard = Literal["none", "rwkv-tts-rs"]
@@ -48,6 +55,10 @@ def _names(name: str) -> str:
     return "one of " + ", ".join(ATTRIBUTES[name])
 
 
+def _rates(audio_format: AudioFormat) -> str:
+    return f"with {audio_format} one of {', '.join(map(str, RATES[audio_format]))}"
+
+
 def _echo_problem(metadata: dict[str, Any]) -> str | None:
     """Why metadata cannot be part of a result, or None."""
     try:
@@ -69,6 +80,13 @@ def _base64_problem(text: str) -> str | None:
 
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+_DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
+
+
+def _without_data_url(value: Any) -> Any:
+    """The base64 of a ``data:`` URL, as browsers write it; anything else as it is."""
+    prefix = _DATA_URL.match(value) if isinstance(value, str) else None
+    return value[prefix.end() :] if prefix else value
 
 
 class SynthesisRequest(BaseModel):
@@ -91,10 +109,10 @@ class SynthesisRequest(BaseModel):
     text: str = Field(min_length=1, max_length=MAX_TEXT, description=f"1 to {MAX_TEXT} characters of text")
     voice: str | None = Field(default=None, description="the id of a stored voice")
     use_transcript: bool = Field(default=False, description="true or false; true with a stored voice only")
-    reference: str | None = Field(
+    reference: Annotated[str | None, BeforeValidator(_without_data_url)] = Field(
         default=None,
         repr=False,
-        description=f"the base64 (padded, one line) of a wav, flac, ogg, opus or mp3 file of up to "
+        description=f"the base64 (padded, one line) or the data: URL of an audio file of up to "
         f"{MAX_REFERENCE_BYTES} bytes",
     )
     reference_text: str | None = Field(
@@ -114,6 +132,12 @@ class SynthesisRequest(BaseModel):
         default=None, ge=0, lt=2**64, description="an integer from 0 to 2^64-1, or nothing to have one chosen"
     )
     format: AudioFormat = Field(default="wav", description=f"one of {', '.join(FORMATS)}")
+    sample_rate: int | None = Field(
+        default=None,
+        ge=LEAST_RATE,
+        le=MOST_RATE,
+        description=f"an integer from {LEAST_RATE} to {MOST_RATE} (Hz), or nothing for the model's",
+    )
     temperature: float | None = Field(
         default=None, ge=0, le=5, allow_inf_nan=False, description="a number from 0 (greedy) to 5"
     )
@@ -150,6 +174,8 @@ class SynthesisRequest(BaseModel):
         yield from self._transcript_problems()
         if self.reference is not None:
             yield "reference", self._refused("reference", _base64_problem(self.reference))
+        if self.sample_rate not in (None, *RATES.get(self.format, (self.sample_rate,))):
+            yield "sample_rate", f"{self.sample_rate} with {self.format}; accepted: {_rates(self.format)}"
         if self.eos_guard != "none" and self.mode == "attributes":
             yield "eos_guard", "no voice is given; accepted: none, or rwkv-tts-rs with voice or reference"
         yield "metadata", self._refused("metadata", _echo_problem(self.metadata))

@@ -57,14 +57,14 @@ SPCT = {
 PROMPT_ORDER = ("age", "gender", "emotion", "pitch", "speed")
 FIELD_NAMES = (
     *("text", "voice", "use_transcript", "reference", "reference_text", "age", "gender", "emotion", "pitch"),
-    *("speed", "seed", "format", "temperature", "top_p", "top_k", "max_seconds", "timestamps"),
+    *("speed", "seed", "format", "sample_rate", "temperature", "top_p", "top_k", "max_seconds", "timestamps"),
     *("stream", "eos_guard", "metadata"),
 )
 SOUND = base64.b64encode(bytes(range(256))).decode()
 """Base64 with every character of its alphabet, for what is not looked at as audio."""
 LARGEST = base64.b64encode(bytes(MAX_REFERENCE_BYTES)).decode()
 ONE_OF = {name: ", ".join(ATTRIBUTES[name]) for name in ATTRIBUTES}
-FORMAT_NAMES = "wav, flac, ogg, opus, mp3, pcm"
+FORMAT_NAMES = "wav, flac, ogg, opus, mp3, aac, pcm"
 
 
 def nested(levels: int) -> list[Any]:
@@ -90,8 +90,9 @@ def refusal(value: Any) -> str:
         *[("text", text, "1 to 1000000 characters") for text in ("", "a" * 1_000_001, "\ud800", "a\udfffb", None)],
         *[("text", text, "text to speak") for text in (" ", "\n\t\r ", "\u3000")],
         *[(name, value, ONE_OF[name]) for name in ATTRIBUTES for value in ("ancient", "", "\ud800", "a\nb")],
-        *[("format", value, FORMAT_NAMES) for value in ("aac", "WAV", "", "wav\n")],
+        *[("format", value, FORMAT_NAMES) for value in ("m4a", "WAV", "", "wav\n")],
         *[("seed", seed, "0 to 2^64-1") for seed in (-1, 2**64, True, "5", 5.0, 10**400, NAN)],
+        *[("sample_rate", r, "8000 to 48000") for r in (7999, 48_001, 0, -8000, "16000", 16000.0, True, 10**400)],
         *[("temperature", t, "0 (greedy) to 5") for t in (NAN, INF, -INF, -0.1, 5.1, True, "1", 10**400)],
         *[("top_p", p, "above 0 and up to 1") for p in (0, 1.01, NAN, INF, "1")],
         *[("top_k", k, "0 (keep all) up") for k in (-1, 1.5, True, "1")],
@@ -100,7 +101,10 @@ def refusal(value: Any) -> str:
         *[("metadata", {"a": nested(levels)}, "a JSON object") for levels in (300, 5000)],
         *[("reference", r, "base64") for r in ("", "A", "AAA", "A===", "=AAA", "AA=A", "====", "AAAA\n", " AAAA")],
         *[("reference", r, "base64") for r in ("AA-_", "AAA\u0661", "\ud800", f"{SOUND[:76]}\n{SOUND[76:]}")],
-        *[("reference", r, "base64") for r in ("data:audio/wav;base64,AAAA", "https://a.b/c.wav", "/etc/passwd")],
+        *[
+            ("reference", r, "base64")
+            for r in ("data:audio/wav,AAAA", "data:;base64,", "https://a.b/c.wav", "/etc/passwd")
+        ],
         *[("reference", r, "of up to 8388608 bytes") for r in (LARGEST + "AAAA", "\n" * 12_000_000)],
         *[("eos_guard", value, "none, or rwkv-tts-rs") for value in ("rust", "None", "", "rwkv-tts-rs")],
         ("use_transcript", True, "true with voice"),
@@ -121,7 +125,7 @@ WRONG_TYPES: dict[str, list[Any]] = {
     },
     **{name: [1, 1.5, True, [], {}] for name in ("voice", "reference", "reference_text")},
     **{name: [None, 1, 0.0, "true", [], {}] for name in ("use_transcript", "timestamps", "stream")},
-    **{name: ["1", 1.5, True, [], {}] for name in ("seed", "top_k")},
+    **{name: ["1", 1.5, True, [], {}] for name in ("seed", "top_k", "sample_rate")},
     **{name: ["1", True, [], {}] for name in ("temperature", "top_p", "max_seconds")},
     "metadata": [None, 1, 1.5, True, [], "{}"],
 }
@@ -182,6 +186,12 @@ def test_each_of_several_problems_is_named() -> None:
         ({"reference": SOUND, "reference_text": " \n"}, "reference_text: nothing but blanks", "words spoken"),
         ({"reference": SOUND, "reference_text": "a" * 2001}, "reference_text: ", "1 to 2000 characters"),
         ({"reference": SOUND + "!", "seed": 1}, "reference: not base64", "the base64"),
+        (
+            {"sample_rate": 44_100, "format": "opus"},
+            "sample_rate: 44100 with opus",
+            "8000, 12000, 16000, 24000, 4",
+        ),
+        ({"sample_rate": 15_999, "format": "mp3"}, "sample_rate: 15999 with mp3", "with mp3 one of 8000, 11025"),
         ({"age": "child", "eos_guard": "rwkv-tts-rs"}, "eos_guard: no voice", "with voice or reference"),
     ],
 )
@@ -194,6 +204,11 @@ def test_fields_that_do_not_go_together(fields: dict[str, Any], complaint: str, 
 def test_a_refused_reference_is_not_quoted() -> None:
     assert len(refusal({"text": "a", "reference": "%" * 10_000})) < 300
     assert SOUND not in repr(parse_request({"text": "a", "reference": SOUND}))
+
+
+@pytest.mark.parametrize("kind", ["audio/webm;codecs=opus", "audio/wav", "", "application/octet-stream"])
+def test_a_data_url_is_the_base64_in_it(kind: str) -> None:
+    assert parse_request({"text": "a", "reference": f"data:{kind};base64,{SOUND}"}).reference == SOUND
 
 
 @pytest.mark.parametrize(
@@ -307,7 +322,7 @@ def test_the_schema_has_a_number_for_what_older_workers_do_not_know() -> None:
     """Another field or value: raise ``SCHEMA``, so that jobs with it wait for a worker that knows it."""
     fields = (
         "text voice use_transcript reference reference_text age gender emotion pitch speed seed format "
-        "temperature top_p top_k max_seconds timestamps stream eos_guard metadata"
+        "sample_rate temperature top_p top_k max_seconds timestamps stream eos_guard metadata"
     )
-    assert (SCHEMA, list(SynthesisRequest.model_fields)) == (2, fields.split())
+    assert (SCHEMA, list(SynthesisRequest.model_fields)) == (4, fields.split())
     assert SynthesisRequest.model_fields["format"].description == f"one of {FORMAT_NAMES}"

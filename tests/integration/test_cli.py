@@ -28,10 +28,21 @@ def rwkv_tts(*arguments: str, model: Path, cwd: Path, **environment: str) -> "su
 
 def test_say_writes_a_file_and_a_summary(random_model: Path, tmp_path: Path) -> None:
     target = tmp_path / "new" / "hello.flac"
-    done = rwkv_tts("say", "hello", "-o", str(target), "--seed", "5", model=random_model, cwd=tmp_path)
+    done = rwkv_tts(
+        "say",
+        "hello",
+        "-o",
+        str(target),
+        "--seed",
+        "5",
+        "--sample-rate",
+        "24000",
+        model=random_model,
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     info = soundfile.info(target)
-    assert (info.format, info.samplerate) == ("FLAC", 16000)
+    assert (info.format, info.samplerate) == ("FLAC", 24000)
     assert f"{info.duration:.2f} s of audio" in done.stdout
     assert "RTF" in done.stdout
     assert "seed 5" in done.stdout

@@ -15,6 +15,7 @@ from rq import Retry
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
+from media_files import decode_media, encode_media
 from recordings import RATE, recording, reference
 from rwkv_tts.client import TTSClient
 from rwkv_tts.keys import tokens_key
@@ -81,6 +82,7 @@ BAD = {
     "channels": (channels(64), "64 channels"),
     "silence": (channels(1), "silent"),
     "header": (recording(1)[:40], "reference: recording "),
+    "m4a": (b"\0\0\0\x20ftypM4A " + bytes(5000), "no readable M4A"),
 }
 
 
@@ -118,6 +120,17 @@ def test_eight_voices_at_once_are_what_they_are_alone(client: TTSClient, alone: 
 @pytest.mark.parametrize(("form", "rate"), [("FLAC", 48_000), ("OGG", 44_100), ("MP3", 22_050)])
 def test_other_formats_and_rates_are_taken(client: TTSClient, form: str, rate: int) -> None:
     assert speak(client, reference=reference(2, form=form, rate=rate)).audio
+
+
+def test_what_a_browser_records_is_taken(client: TTSClient) -> None:
+    """As the data: URL that its page has, and as the same samples in a WAV file."""
+    samples, rate = soundfile.read(io.BytesIO(recording(2, rate=48_000)))
+    webm = encode_media(samples, rate, "webm")
+    url = "data:audio/webm;codecs=opus;base64," + base64.b64encode(webm).decode()
+    file = io.BytesIO()
+    soundfile.write(file, decode_media(webm)[0], rate, format="WAV", subtype="FLOAT")
+    wav = base64.b64encode(file.getvalue()).decode()
+    assert speak(client, reference=url).result.trace_sha256 == speak(client, reference=wav).result.trace_sha256
 
 
 def test_a_transcript_puts_the_recording_into_the_prompt(

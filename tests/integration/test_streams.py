@@ -48,7 +48,7 @@ def samples(content: bytes) -> npt.NDArray[np.int64]:
 
 @pytest.mark.usefixtures("worker")
 def test_kills_in_mid_stream_leave_every_sample_once(client: TTSClient, redis_url: str, connection: Redis) -> None:
-    request: dict[str, Any] = {"text": TEXT, "seed": 4, "format": "pcm", "gender": "male"}
+    request: dict[str, Any] = {"text": TEXT, "seed": 4, "format": "pcm", "gender": "male", "sample_rate": 24_000}
     whole = client.result(client.submit(**request), timeout=120)
     settings = Settings(queue=(QUEUE,), model=DEMO_VOICE, lease_timeout=2, log_level="WARNING")
     kills = Random(1)  # noqa: S311 - no secret

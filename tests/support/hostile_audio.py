@@ -22,6 +22,10 @@ GOOD_ENCODINGS = {
     "wav_alaw": ("WAV", "ALAW"),
     "wav_ulaw": ("WAV", "ULAW"),
     "wavex": ("WAVEX", "PCM_16"),
+    "rf64": ("RF64", "PCM_16"),
+    "aiff": ("AIFF", "PCM_16"),
+    "aiff_24": ("AIFF", "PCM_24"),
+    "aiff_float": ("AIFF", "FLOAT"),
     "flac_8": ("FLAC", "PCM_S8"),
     "flac_16": ("FLAC", "PCM_16"),
     "flac_24": ("FLAC", "PCM_24"),
@@ -34,14 +38,11 @@ GOOD_ENCODINGS = {
 COMPRESSED = ("flac_16", "vorbis", "opus", "mp3")
 
 OTHER_ENCODINGS = [
-    ("WAV", "IMA_ADPCM"),
-    ("WAV", "MS_ADPCM"),
     ("WAV", "GSM610"),
     ("WAV", "G721_32"),
     ("WAV", "NMS_ADPCM_24"),
-    ("RF64", "PCM_16"),
     ("W64", "PCM_16"),
-    ("AIFF", "PCM_16"),
+    ("AIFF", "GSM610"),
     ("AU", "PCM_16"),
     ("CAF", "PCM_16"),
     ("CAF", "ALAC_16"),
@@ -111,7 +112,7 @@ def pcm(audio: NDArray[np.float64]) -> bytes:
 
 
 def truncated() -> Iterator[tuple[str, bytes]]:
-    for name in ("wav_16", "wavex", "wav_float", *COMPRESSED):
+    for name in ("wav_16", "wavex", "wav_float", "aiff", *COMPRESSED):
         data = good(name)
         for cut in (1, 3, 4, 11, 12, 20, 36, 43, 44, 46, 58, 100, len(data) // 3, len(data) // 2, len(data) - 1):
             yield f"{name} of {cut} bytes", data[:cut]
@@ -119,7 +120,7 @@ def truncated() -> Iterator[tuple[str, bytes]]:
 
 def flipped(seeds: int = 12) -> Iterator[tuple[str, bytes]]:
     """Some bytes are others: anywhere, and among the first hundred."""
-    for row, name in enumerate(("wav_16", *COMPRESSED)):
+    for row, name in enumerate(("wav_16", *COMPRESSED, "aiff")):
         data = good(name)
         for seed in range(seeds):
             rng = np.random.default_rng([row, seed])
@@ -165,7 +166,7 @@ def no_audio() -> Iterator[tuple[str, bytes]]:
     yield "noise", noise(1_000_000)
     yield "utf-16 text", "RIFF WAVE".encode("utf-16")
     for container, encoding in OTHER_ENCODINGS:
-        rate = 8000 if encoding == "GSM610" else 44100 if container == "XI" else RATE
+        rate = 8000 if "GSM" in encoding else 44100 if container == "XI" else RATE
         yield f"{container} {encoding}", encode(speech(rate=rate), rate, container, encoding)
 
 

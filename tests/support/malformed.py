@@ -94,8 +94,8 @@ _SCALARS = (
 _JSON = st.recursive(
     _SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXT, inner, max_size=3), max_leaves=6
 )
-_FIELDS = ["text", "voice", "age", "gender", "emotion", "pitch", "speed", "seed", "format", "temperature"]
-_FIELDS += ["top_p", "top_k", "max_seconds", "metadata", "request", "func"]
+_FIELDS = ["text", "voice", "age", "gender", "emotion", "pitch", "speed", "seed", "format", "sample_rate"]
+_FIELDS += ["temperature", "top_p", "top_k", "max_seconds", "metadata", "request", "func"]
 
 
 def _bounded(request: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,9 @@ _SHOWN = 40
 @voices_app.command()
 def add(
     name: _Name,
-    file: Annotated[Path, typer.Argument(help="a recording: wav, flac, ogg, opus or mp3", dir_okay=False)],
+    file: Annotated[
+        Path, typer.Argument(help="a recording: wav, flac, ogg, mp3, aiff, m4a, webm …", dir_okay=False)
+    ],
     text: Annotated[str | None, typer.Option("--text", help="the words spoken in it, word by word")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="audio file to write the new voice's first words to")

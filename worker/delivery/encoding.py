@@ -1,141 +1,102 @@
 """From waves, piece by piece, to the bytes of an audio file, as they come."""
 
-import io
-from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
+import soxr
 
-from codec.ogg import pages, with_serial
-from rwkv_tts.schema import AudioFormat
+from rwkv_tts.schema import FORMATS, AudioFormat
+from worker.delivery.sndfile import SndFile, to_pcm
 
 Wave = npt.NDArray[np.float32]
-_CONTAINERS: dict[AudioFormat, tuple[str, str]] = {
-    "wav": ("WAV", "PCM_16"),
-    "flac": ("FLAC", "PCM_16"),
-    "ogg": ("OGG", "VORBIS"),
-    "opus": ("OGG", "OPUS"),
-    "mp3": ("MP3", "MPEG_LAYER_III"),
-}
-_SET_PAGE_LATENCY = 0x1302
-"""libsndfile's ``SFC_SET_OGG_PAGE_LATENCY_MS``, which the Python package has no name for."""
-
-_PAGE_MILLISECONDS = 60.0
-"""Of Opus in one page; libsndfile's own second would hold audio back for as long."""
-
-_SERIAL = 1
-"""Of OGG streams; libsndfile takes a random number, and the same audio would be other bytes every time."""
-
-_VORBIS_BLOCK = 1024
-"""Samples."""
-
-_UNKNOWN_SIZE = b"\xff" * 4
-_SIZES_OF_WAV = (4, 40)
+_QUALITY = "VHQ"
+_NOTHING = np.zeros(0, np.float32)
 
 
-class _Spool(io.RawIOBase):
-    """What libsndfile takes for a file: new bytes gather to be taken, changes of earlier ones are noted."""
+class _File(Protocol):
+    """What takes samples and gives the bytes of one file."""
+
+    changes: list[tuple[int, bytes]]
+
+    def write(self, wave: Wave, /) -> bytes: ...
+
+    def close(self) -> bytes: ...
+
+
+class _BareFile:
+    """Signed 16-bit little-endian samples and nothing else."""
 
     def __init__(self) -> None:
-        self._position = self._end = 0
-        self._new = bytearray()
         self.changes: list[tuple[int, bytes]] = []
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = offset + (0, self._position, self._end)[whence]
-        return self._position
+    def write(self, wave: Wave, /) -> bytes:
+        return to_pcm(wave).tobytes()
 
-    def tell(self) -> int:
-        return self._position
-
-    def write(self, content: "bytes | bytearray | memoryview", /) -> int:  # type: ignore[override]
-        content = bytes(content)
-        if self._position == self._end:
-            self._new += content
-        else:
-            self.changes.append((self._position, content))
-        self._position += len(content)
-        self._end = max(self._end, self._position)
-        return len(content)
-
-    def take(self) -> bytes:
-        """The new bytes, once."""
-        new = bytes(self._new)
-        self._new.clear()
-        return new
-
-    def take_pages(self) -> bytes:
-        """The new whole pages of an OGG file, once."""
-        whole = b"".join(with_serial(page, _SERIAL) for page in pages(bytes(self._new)))
-        del self._new[: len(whole)]
-        return whole
+    def close(self) -> bytes:
+        return b""
 
 
 class AudioEncoder:
     """Encodes mono audio that comes piece by piece.
 
     Args:
-        sample_rate: Hz.
+        sample_rate: Of the waves, Hz.
         audio_format: ``pcm`` is bare signed 16-bit little-endian samples; the others are files.
+        file_rate: Of the file, Hz; that of the waves when None.
 
-    Attributes:
-        changes: Once it is closed: offsets and bytes of the file's head that differ from what was given, because
-            they hold its length.
+    Raises:
+        ImportError: The format has an ``obstacle``.
     """
 
-    def __init__(self, sample_rate: int, audio_format: AudioFormat) -> None:
-        self.changes: list[tuple[int, bytes]] = []
-        self._format = audio_format
-        self._spool = _Spool()
-        self._file: soundfile.SoundFile | None = None
-        self._begun = False
-        self._rest = np.zeros(0, np.float32)
-        if audio_format == "pcm":
-            return
-        container, self._subtype = _CONTAINERS[audio_format]
-        self._file = soundfile.SoundFile(self._spool, "w", sample_rate, 1, self._subtype, format=container)
-        if audio_format == "opus":
-            _shorten_pages(self._file)
+    def __init__(self, sample_rate: int, audio_format: AudioFormat, file_rate: int | None = None) -> None:
+        file_rate = file_rate or sample_rate
+        self._file = _opened(audio_format, file_rate)
+        self._resampler = None
+        if file_rate != sample_rate:
+            self._resampler = soxr.ResampleStream(sample_rate, file_rate, 1, dtype="float32", quality=_QUALITY)
+
+    @property
+    def changes(self) -> list[tuple[int, bytes]]:
+        """Once it is closed: offsets and bytes of the file's head that differ from what was given.
+
+        They hold its length.
+        """
+        return self._file.changes
 
     def encode(self, wave: Wave) -> bytes:
         """Take float32 [n] in [-1, 1], where what lies outside is clipped; return the bytes that are ready."""
-        if self._file is None:
-            return _pcm(wave).tobytes()
-        for block in self._blocks(wave) if self._format == "ogg" else (wave,):
-            self._file.write(_pcm(block) if self._subtype == "PCM_16" else np.clip(block, -1.0, 1.0))
-        return self._taken()
+        return self._file.write(self._resampled(np.clip(wave, -1, 1)))
 
     def close(self) -> bytes:
         """End the file and return its last bytes."""
-        if self._file is None:
-            return b""
-        self._file.write(np.clip(self._rest, -1.0, 1.0))
-        self._file.close()
-        last = self._taken()
-        self.changes = self._spool.changes
-        return last
+        return self._file.write(self._resampled(_NOTHING, last=True)) + self._file.close()
 
-    def _blocks(self, wave: Wave) -> Iterator[Wave]:
-        """What is written to Vorbis at once decides where its pages end, so it is always as much."""
-        wave = np.concatenate((self._rest, wave))
-        end = len(wave) - len(wave) % _VORBIS_BLOCK
-        self._rest = wave[end:]
-        yield from np.split(wave[:end], end // _VORBIS_BLOCK) if end else ()
+    def _resampled(self, wave: Wave, *, last: bool = False) -> Wave:
+        """Samples at the file's rate; together they are the same in whatever pieces they come."""
+        if self._resampler is None:
+            return wave
+        resampled: Wave = self._resampler.resample_chunk(wave, last=last)
+        return np.clip(resampled, -1, 1)
 
-    def _taken(self) -> bytes:
-        """New bytes; the head of a WAV says that its length is not known."""
-        if self._format in ("ogg", "opus"):
-            return self._spool.take_pages()
-        content = self._spool.take()
-        if self._format != "wav" or self._begun or not content:
-            return content
-        self._begun = True
-        head = bytearray(content)
-        for offset in _SIZES_OF_WAV:
-            head[offset : offset + 4] = _UNKNOWN_SIZE
-        self._spool.changes.clear()
-        return bytes(head)
+
+def _opened(audio_format: AudioFormat, sample_rate: int) -> _File:
+    if audio_format == "pcm":
+        return _BareFile()
+    if audio_format == "aac":
+        from worker.delivery.aac import AacFile  # needs PyAV
+
+        return AacFile(sample_rate)
+    return SndFile(sample_rate, audio_format)
+
+
+def obstacle(audio_format: AudioFormat) -> str | None:
+    """Why a format cannot be written here, and which can; None where it can."""
+    if audio_format != "aac" or find_spec("av") is not None:
+        return None
+    others = ", ".join(one for one in FORMATS if one != "aac")
+    return f"the worker lacks PyAV (pip install 'rwkv-tts-worker[media]'); accepted: {others}"
 
 
 def complete(content: bytearray, encoder: AudioEncoder) -> bytes:
@@ -143,13 +104,3 @@ def complete(content: bytearray, encoder: AudioEncoder) -> bytes:
     for offset, new in encoder.changes:
         content[offset : offset + len(new)] = new
     return bytes(content)
-
-
-def _shorten_pages(file: soundfile.SoundFile) -> None:
-    latency = soundfile._ffi.new("double *", _PAGE_MILLISECONDS)
-    soundfile._snd.sf_command(file._file, _SET_PAGE_LATENCY, latency, soundfile._ffi.sizeof("double"))
-
-
-def _pcm(wave: Wave) -> npt.NDArray[np.int16]:
-    """Rounded to the nearest; libsndfile would round down, which adds an offset."""
-    return np.round(np.clip(wave, -1.0, 1.0) * 32767).astype("<i2")

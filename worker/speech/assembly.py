@@ -32,7 +32,7 @@ class Assembly:
     def __init__(self, utterance: Utterance, sample_rate: int) -> None:
         self._utterance, self._rate = utterance, sample_rate
         self._joiner = Joiner(sample_rate)
-        self._encoder = AudioEncoder(sample_rate, utterance.request.format)
+        self._encoder = AudioEncoder(sample_rate, utterance.request.format, utterance.request.sample_rate)
         self._content = bytearray()
         self._waiting: dict[int, Part] = {}
         self._arrived = 0

@@ -22,6 +22,7 @@ from sampler.decoding import (
     semantic_limit,
 )
 from sampler.layout import TokenLayout
+from worker.delivery.encoding import obstacle
 from worker.speech.config import AttributeConfig
 from worker.speech.kept import read_kept
 from worker.speech.model import SpeechModel
@@ -129,6 +130,9 @@ def _check_served(speech: SpeechModel, request: SynthesisRequest) -> None:
     for name, reason in speech.refusals.items():
         if getattr(request, name) is not None:
             raise invalid(name, reason)
+    problem = obstacle(request.format)
+    if problem is not None:
+        raise invalid("format", f"{request.format}: {problem}")
 
 
 def _stored(speech: SpeechModel, request: SynthesisRequest) -> Voice | None:

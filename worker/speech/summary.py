@@ -32,7 +32,7 @@ def kept_tokens(utterance: Utterance, sample_rate: int) -> VoiceTokens:
 
 
 def make_result(utterance: Utterance, sample_rate: int) -> SynthesisResult:
-    """Sum up a finished utterance."""
+    """Sum up a finished utterance, whose waves have ``sample_rate`` Hz."""
     account, total = utterance.account, utterance.done_at - utterance.claimed_at
     assert account is not None
     return SynthesisResult(
@@ -40,7 +40,7 @@ def make_result(utterance: Utterance, sample_rate: int) -> SynthesisResult:
         audio_key=(chunks_key if utterance.request.stream else audio_key)(utterance.id),
         format=utterance.request.format,
         mode=utterance.request.mode,
-        sample_rate=sample_rate,
+        sample_rate=utterance.request.sample_rate or sample_rate,
         seconds=account.seconds,
         seed=utterance.seed,
         finish_reason=str(account.finish),

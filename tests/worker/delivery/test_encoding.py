@@ -5,12 +5,13 @@ import itertools
 import threading
 from collections.abc import Iterable
 
+import av
 import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
 
-from rwkv_tts.schema import FORMATS, AudioFormat
+from rwkv_tts.schema import FORMATS, RATES, AudioFormat
 from worker.delivery.encoding import AudioEncoder, complete
 
 RATE = 16_000
@@ -29,15 +30,28 @@ def tone(seconds: float, rate: int = RATE, hertz: float = 440.0, peak: float = 0
 def decode(data: bytes, audio_format: AudioFormat, rate: int = RATE) -> Wave:
     if audio_format == "pcm":
         return (np.frombuffer(data, dtype="<i2") / 32768).astype(np.float32)
+    if audio_format == "aac":
+        return decode_aac(data, rate)
     samples, found = soundfile.read(io.BytesIO(data), dtype="float32")
     assert found == rate
     assert samples.ndim == 1
     return np.asarray(samples, dtype=np.float32)
 
 
-def encode_audio(waves: Iterable[Wave], sample_rate: int, audio_format: AudioFormat) -> bytes:
+def decode_aac(data: bytes, rate: int) -> Wave:
+    """Without the frame that every AAC encoder begins with."""
+    with av.open(io.BytesIO(data), "r") as file:
+        frames = list(file.decode(audio=0))
+    assert file.format.name == "aac"
+    assert {(frame.sample_rate, frame.layout.name) for frame in frames} == {(rate, "mono")}
+    return np.concatenate([frame.to_ndarray()[0] for frame in frames])[1024:]
+
+
+def encode_audio(
+    waves: Iterable[Wave], sample_rate: int, audio_format: AudioFormat, file_rate: int | None = None
+) -> bytes:
     """A whole file."""
-    encoder, content = AudioEncoder(sample_rate, audio_format), bytearray()
+    encoder, content = AudioEncoder(sample_rate, audio_format, file_rate), bytearray()
     for wave in waves:
         content += encoder.encode(wave)
     content += encoder.close()
@@ -45,7 +59,7 @@ def encode_audio(waves: Iterable[Wave], sample_rate: int, audio_format: AudioFor
 
 
 def test_every_format_is_tested() -> None:
-    assert FORMATS == ("wav", "flac", "ogg", "opus", "mp3", "pcm")
+    assert FORMATS == ("wav", "flac", "ogg", "opus", "mp3", "aac", "pcm")
 
 
 @pytest.mark.parametrize("audio_format", ["wav", "flac", "pcm"])
@@ -95,7 +109,7 @@ def test_mp3_starts_with_a_frame_or_a_tag() -> None:
 
 
 @pytest.mark.parametrize(
-    ("audio_format", "rate"), list(itertools.product(["ogg", "opus", "mp3"], [16_000, 24_000]))
+    ("audio_format", "rate"), list(itertools.product(["ogg", "opus", "mp3", "aac"], [16_000, 24_000]))
 )
 def test_lossy_formats_keep_rate_duration_pitch_and_level(audio_format: AudioFormat, rate: int) -> None:
     wave = tone(1.5, rate)
@@ -146,8 +160,42 @@ def test_what_is_encoded_leaves_soon_and_is_the_file_but_for_its_head(audio_form
         given += encoder.encode(wave[end - 1600 : end])
         behind.append((end / len(wave) - len(given) / len(whole)) * 4.0)
     given += encoder.close()
-    assert max(behind) <= {"pcm": 0, "wav": 0, "flac": 0.6, "mp3": 0.3, "opus": 0.3, "ogg": 1.0}[audio_format]
+    assert (
+        max(behind)
+        <= {"pcm": 0, "wav": 0, "flac": 0.6, "mp3": 0.3, "aac": 0.3, "opus": 0.3, "ogg": 1.0}[audio_format]
+    )
     assert complete(given, encoder) == whole
+
+
+RATED = [(one, rate) for one in FORMATS for rate in RATES.get(one, (8_000, 11_025, 44_100, 47_999))]
+
+
+@pytest.mark.parametrize(("audio_format", "rate"), RATED)
+def test_another_rate_keeps_duration_pitch_and_level(audio_format: AudioFormat, rate: int) -> None:
+    wave = tone(2.0)
+    decoded = decode(encode_audio([wave], RATE, audio_format, rate), audio_format, rate)
+    assert len(decoded) == pytest.approx(2 * rate, abs=1 if audio_format in ("wav", "flac", "pcm") else 0.1 * rate)
+    middle = decoded[rate // 2 : rate // 2 + rate]
+    spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
+    assert abs(int(spectrum.argmax()) - 440) <= 1
+    assert np.sqrt(np.mean(middle**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
+    assert np.sum(spectrum[430:451] ** 2) > 0.99 * np.sum(spectrum**2)
+
+
+@pytest.mark.parametrize("audio_format", FORMATS)
+@pytest.mark.parametrize("rate", [8_000, 48_000])
+def test_another_rate_is_the_same_bytes_in_whatever_pieces_it_comes(audio_format: AudioFormat, rate: int) -> None:
+    wave = tone(1.3)
+    whole = encode_audio([wave], RATE, audio_format, rate)
+    for size in (61, 1000, 16_000):
+        pieces = [wave[i : i + size] for i in range(0, len(wave), size)]
+        assert encode_audio(pieces, RATE, audio_format, rate) == whole
+
+
+@pytest.mark.parametrize("samples", [0, 1, 320])
+def test_little_at_another_rate_is_a_file_with_the_right_sizes(samples: int) -> None:
+    decoded = decode(encode_audio([tone(1)[:samples]], RATE, "wav", 44_100), "wav", 44_100)
+    assert len(decoded) == pytest.approx(samples * 44_100 / RATE, abs=1)
 
 
 def test_a_streamed_wav_says_that_its_length_is_not_known() -> None:

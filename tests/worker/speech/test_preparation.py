@@ -91,6 +91,15 @@ def with_stored(speech: SpeechModel, **fields: Any) -> SpeechModel:
     return replace(speech, voices=VoiceCatalogue([other], speech.layout))
 
 
+def test_a_format_that_this_worker_cannot_write_is_refused(
+    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.delivery.encoding.find_spec", lambda _: None)
+    assert refusal(speech, format="aac").startswith("format: aac: the worker lacks PyAV (pip install")
+    assert "[media]" in refusal(speech, format="aac")
+    assert spoken(speech, format="mp3").refusal is None
+
+
 def run(speech: SpeechModel, utterances: Iterable[Utterance]) -> None:
     engine = Engine(speech.model, speech.layout, max_rows=8, token_chunk_size=64)
     for utterance in utterances:

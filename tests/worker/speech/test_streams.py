@@ -109,11 +109,17 @@ def test_company_and_rows_change_nothing_of_a_long_text(speech: SpeechModel, who
         assert decibels(samples(whole.audio), samples(other.audio)) > 70
 
 
-@pytest.mark.parametrize(("audio_format", "company"), [("pcm", 0), *((one, 5) for one in FORMATS)])
-def test_what_is_heard_is_the_file(speech: SpeechModel, audio_format: AudioFormat, company: int) -> None:
+@pytest.mark.parametrize(
+    ("audio_format", "company", "rate"),
+    [("pcm", 0, None), ("pcm", 0, 44_100), ("opus", 0, 24_000), *((one, 5, None) for one in FORMATS)],
+)
+def test_what_is_heard_is_the_file(
+    speech: SpeechModel, audio_format: AudioFormat, company: int, rate: int | None
+) -> None:
     text = BOOK[: BOOK.index("Part 2")]
-    whole, _ = speak(speech, text=text, format=audio_format)
-    stream, steps = speak(speech, text=text, company=company, format=audio_format, stream=True)
+    request: dict[str, Any] = {"text": text, "format": audio_format, "sample_rate": rate}
+    whole, _ = speak(speech, **request)
+    stream, steps = speak(speech, company=company, stream=True, **request)
     assert stream.account is not None
     assert whole.account is not None
     assert stream.account.trace == whole.account.trace
@@ -126,6 +132,17 @@ def test_what_is_heard_is_the_file(speech: SpeechModel, audio_format: AudioForma
     assert sum(1 for step in steps if step.audio) > 3
 
 
+def test_another_sample_rate_changes_nothing_but_the_samples(speech: SpeechModel, whole: Utterance) -> None:
+    other, _ = speak(speech, sample_rate=24_000)
+    assert other.account is not None
+    assert whole.account is not None
+    assert other.account.parts == whole.account.parts
+    assert other.account.seconds == whole.account.seconds
+    assert len(other.audio) / 2 == pytest.approx(other.account.seconds * 24_000, abs=1)
+    assert make_result(other, RATE).sample_rate == 24_000
+    assert make_result(whole, RATE).sample_rate == RATE
+
+
 def test_the_first_piece_is_short_and_comes_before_the_part_is_complete(speech: SpeechModel) -> None:
     stream, steps = speak(speech, text=SENTENCE, stream=True)
     first = steps[0]
@@ -134,13 +151,13 @@ def test_the_first_piece_is_short_and_comes_before_the_part_is_complete(speech: 
     assert stream.listening.began_at < stream.parts[0].row.finished_at
 
 
-@pytest.mark.parametrize("stream", [True, False])
-def test_another_worker_goes_on_where_one_has_stopped(speech: SpeechModel, stream: bool) -> None:
-    whole, steps = speak(speech, stream=stream, seed=None)
+@pytest.mark.parametrize(("stream", "rate"), [(True, None), (True, 22_050), (False, None)])
+def test_another_worker_goes_on_where_one_has_stopped(speech: SpeechModel, stream: bool, rate: int | None) -> None:
+    whole, steps = speak(speech, stream=stream, seed=None, sample_rate=rate)
     heard = b"".join(step.audio for step in steps)
     for stop in (2, len(steps) - 1):
         entries = [step.entry.model_dump_json().encode() for step in steps[:stop]]
-        other, more = speak(speech, entries, stream=stream, seed=None)
+        other, more = speak(speech, entries, stream=stream, seed=None, sample_rate=rate)
         assert other.account is not None
         assert whole.account is not None
         assert other.account.trace == whole.account.trace
