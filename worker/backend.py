@@ -9,7 +9,8 @@ from typing import Any
 from loguru import logger
 from redis import Redis
 
-from rwkv_tts.refusal import Cause, Refusal, RequestError
+from rwkv_tts.audio_store import LONGEST_JOB_ID, new_name
+from rwkv_tts.refusal import Cause, Refusal, RequestError, invalid
 from rwkv_tts.schema import SynthesisRequest, SynthesisResult, parse_request
 from rwkv_tts.tuning import Tunable, TuningError, changed
 from rwkv_tts.voice_store import VoiceStore
@@ -17,6 +18,7 @@ from worker import __version__
 from worker.broker.backend import BackendBrokenError, Ended, Made
 from worker.broker.meter import Meter
 from worker.delivery.attachments import attachments
+from worker.delivery.uploads import Upload, Uploads
 from worker.ops import logs
 from worker.settings import Settings
 from worker.speech.loading import open_model
@@ -63,6 +65,7 @@ class SpeechBackend:
         post: Called with what jobs have made, and with every job that has ended.
         freed: Called when there is room again.
         spoken: Called with every result.
+        uploads: Take audio that does not go to Redis.
 
     Attributes:
         pipeline: The threads that speak; to be read only.
@@ -75,8 +78,9 @@ class SpeechBackend:
         post: Callable[[Ended | Made], None],
         freed: Callable[[], None],
         spoken: Callable[[SynthesisResult], None] = lambda _: None,
+        uploads: Uploads | None = None,
     ) -> None:
-        self._post, self._spoken = post, spoken
+        self._post, self._spoken, self._uploads = post, spoken, uploads
         self._warmed: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
         self._start = self._values = Tunable(**settings.model_dump(include=set(Tunable.model_fields)))
         self._meter = Meter(counters=4, window=_LATELY_SECONDS)
@@ -91,9 +95,6 @@ class SpeechBackend:
             clone_batch=1 if settings.device == "cpu" else _RECORDINGS_AT_ONCE,
         )
         self._speech = speech
-        self.cancel = self.pipeline.cancel
-        self.room = self.pipeline.free_rows
-        self.close = self.pipeline.close
 
     def expect(self, requests: Sequence[Any]) -> None:
         """Fetch the voices that these name, in one round trip.
@@ -115,7 +116,26 @@ class SpeechBackend:
             redis.exceptions.RedisError: Redis is away, and with it the voices.
         """
         parsed = parse_request(request)
+        if self._uploads is not None and len(job_id) > LONGEST_JOB_ID:
+            raise invalid("job id", f"{len(job_id)} characters; accepted: up to {LONGEST_JOB_ID}")
         self.pipeline.submit(make_utterance(self._speech, job_id, parsed, queued, before))
+
+    def cancel(self, job_id: str, refusal: Refusal) -> None:
+        """End a job as soon as possible."""
+        self.pipeline.cancel(job_id, refusal)
+        if self._uploads is not None:
+            self._uploads.cancel(job_id)
+
+    def room(self) -> int:
+        """Jobs that could start at once; none while their results could not leave."""
+        away = self._uploads is not None and self._uploads.trouble is not None
+        return 0 if away else self.pipeline.free_rows()
+
+    def close(self) -> None:
+        """Let what is inside finish and end the threads."""
+        self.pipeline.close()
+        if self._uploads is not None:
+            self._uploads.close()
 
     def progress(self) -> int | None:
         """A number that changes whenever any job advances; None when there is nothing to do.
@@ -196,14 +216,23 @@ class SpeechBackend:
             self._post(Ended(utterance.id, refusal=utterance.refusal))
         else:
             try:
-                ended, result = finished(utterance, self.pipeline.speech)
+                self._finish(utterance)
             except Exception as error:  # noqa: BLE001 - or the job would never end
                 logger.exception("a result cannot be summed up")
                 problem = f"{type(error).__name__}: {error}"
                 self._post(Ended(utterance.id, refusal=Refusal("result", Cause.INTERNAL, problem)))
-                return
+
+    def _finish(self, utterance: Utterance) -> None:
+        if self._uploads is None or not utterance.audio:  # that of a stream is in its chunks
+            ended, result = finished(utterance, self.pipeline.speech)
             self._post(ended)
-            self._spoken(result)
+        else:
+            name = new_name(utterance.id, utterance.request.format)
+            address = self._uploads.store.address(name)
+            ended, result = finished(utterance, self.pipeline.speech, address)
+            self._post(Ended(utterance.id, worked=True))
+            self._uploads.put(Upload(utterance.id, name, utterance.audio, lambda: self._post(ended)))
+        self._spoken(result)
 
 
 def heard(step: Step) -> dict[str, bytes]:
@@ -214,15 +243,19 @@ def heard(step: Step) -> dict[str, bytes]:
     return fields
 
 
-def finished(utterance: Utterance, speech: SpeechModel) -> tuple[Ended, SynthesisResult]:
-    """What to record of an utterance that has its audio."""
+def finished(
+    utterance: Utterance, speech: SpeechModel, address: str | None = None
+) -> tuple[Ended, SynthesisResult]:
+    """What to record of an utterance that has its audio; ``address``: where that is, when not in Redis."""
     sample_rate = speech.codec.sample_rate
-    maker = {
+    update = {
+        "address": address,
         "model": speech.config.name,
         "model_sha256": speech.sha256,
         "engine": speech.model.description,
         "version": __version__,
     }
-    result = make_result(utterance, sample_rate).model_copy(update=maker)
-    stored = attachments(utterance.id, utterance.audio, kept_tokens(utterance, sample_rate))
+    result = make_result(utterance, sample_rate).model_copy(update=update)
+    audio = utterance.audio if address is None else b""
+    stored = attachments(utterance.id, audio, kept_tokens(utterance, sample_rate))
     return Ended(utterance.id, result.model_dump(mode="json"), stored), result

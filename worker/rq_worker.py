@@ -36,6 +36,7 @@ class RQWorker(BatchWorker):
     Raises:
         TypeError: RQ has no such option.
         ValueError: A setting of the environment, or an argument, is not accepted.
+        StoreError: The store of the results cannot be used.
         ModelError: The model cannot be loaded.
     """
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from prometheus_client.registry import Collector
 from redis import Redis
 
+from rwkv_tts.audio_store import REDIS, AudioStore, StoreError
 from worker.backend import SpeechBackend, WarmUpError, load_speech
 from worker.broker.backend import Ended, Made, MakeBackend
 from worker.broker.batch_worker import BatchWorker, ExitCode
@@ -16,11 +17,20 @@ from worker.broker.callbacks import CallbackError
 from worker.broker.connection import ClusterError, wait_for_redis, worker_connection
 from worker.broker.lease import NameTakenError
 from worker.broker.rights import MissingCommandError, check_rights
+from worker.delivery.sweep import Sweeper
+from worker.delivery.uploads import Uploads, wait_for_store
 from worker.ops.health import Health, HealthServer
 from worker.ops.journal import Journal
 from worker.ops.metrics import Metrics
 from worker.ops.profiling import StepProfile
-from worker.ops.readings import DeviceReadings, EngineReadings, MemoryReadings, QueueReadings, StageReadings
+from worker.ops.readings import (
+    DeviceReadings,
+    EngineReadings,
+    MemoryReadings,
+    QueueReadings,
+    StageReadings,
+    StoreReadings,
+)
 from worker.settings import Settings
 from worker.speech.config import ModelError
 
@@ -34,7 +44,7 @@ class UnusableError(RuntimeError):
     """A worker cannot start as it is set up.
 
     Attributes:
-        what: What is wrong: settings, model, warm-up or redis.
+        what: What is wrong: settings, store, model, warm-up or redis.
         reason: One line.
     """
 
@@ -57,6 +67,8 @@ def run_worker(settings: Settings, url: str, *, burst: bool, profile_steps: int 
             worker = _make_worker(settings, url, metrics, health, profile_steps)
             health.worker = worker
             worker.work(burst=burst, logging_level=None, dequeue_strategy=settings.dequeue_strategy)
+        except StoreError as error:
+            raise UnusableError("store", error) from error
         except ModelError as error:
             raise UnusableError("model", error) from error
         except WarmUpError as error:
@@ -98,8 +110,10 @@ def speaking(
     """Load the model; what is returned makes it speak.
 
     Raises:
-        ModelError: It cannot be loaded.
+        StoreError: The store of the results refuses, or is away for too long.
+        ModelError: The model cannot be loaded.
     """
+    sweeper = None if settings.results == REDIS else _open_store(settings, connection, health)
     speech = load_speech(settings, connection)
     metrics.show_engine(speech.model.description)
     metrics.registry.register(DeviceReadings(settings.device))
@@ -107,7 +121,8 @@ def speaking(
 
     def make_backend(post: Callable[[Ended | Made], None], freed: Callable[[], None]) -> SpeechBackend:
         health.starting = "the model is warming up"
-        backend = SpeechBackend(speech, settings, post, freed, metrics.spoken)
+        uploads = None if sweeper is None else Uploads(sweeper.store)
+        backend = SpeechBackend(speech, settings, post, freed, metrics.spoken, uploads)
         backend.warm_up()
         if profile_steps:
             path = Path(f"profile-{os.getpid()}.json").absolute()
@@ -116,11 +131,25 @@ def speaking(
             metrics.registry.unregister(shown.pop())
         shown.append(EngineReadings(backend.pipeline.stats, backend.pipeline.scheduler))
         shown.append(StageReadings(backend.pipeline.busy_seconds))
+        if uploads is not None and sweeper is not None:
+            health.store_trouble = lambda: uploads.trouble
+            shown.append(StoreReadings(uploads, sweeper))
         for reading in shown:
             metrics.registry.register(reading)
         return backend
 
     return make_backend
+
+
+def _open_store(settings: Settings, connection: Redis, health: Health) -> Sweeper:
+    """What looks after the store of the results, once that takes audio."""
+    store, loading = AudioStore(settings.results), health.starting
+    health.starting = "the store of the results is away"
+    wait_for_store(store, settings.outage_timeout)
+    health.starting = loading
+    sweeper = Sweeper(store, connection, settings.result_ttl)
+    sweeper.start()
+    return sweeper
 
 
 def health_server(settings: Settings, metrics: Metrics, health: Health) -> AbstractContextManager[object]:

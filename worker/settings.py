@@ -4,12 +4,13 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from rwkv_tts.audio_store import REDIS, check_results
 from rwkv_tts.tuning import Tunable
 from worker.broker.rules import Rules
 from worker.speech.engines import EngineName
@@ -44,6 +45,9 @@ class Settings(BaseSettings, Rules, Tunable):
     )
     dequeue_strategy: Literal["default", "round_robin", "random"] = Field(
         default="default", description="how several queues are served: by priority, in turn or at random"
+    )
+    results: Annotated[str, AfterValidator(check_results)] = Field(
+        default=REDIS, description="where audio goes: redis, or a URL at s3://, gs://, az:// or file://"
     )
     device: str = Field(default="cpu", description="torch device, for example cpu or cuda:0")
     engine: EngineName = Field(

@@ -11,6 +11,7 @@ from typing import Any, cast
 from redis import Redis
 from rq import get_current_job
 
+from rwkv_tts.audio_store import REDIS, AudioStore, new_name
 from rwkv_tts.keys import chunks_key
 from rwkv_tts.refusal import invalid
 from rwkv_tts.schema import parse_request
@@ -25,6 +26,12 @@ _DAY_SECONDS = 24 * 3600
 
 class SynthesisError(RuntimeError):
     """Speech could not be made; the message says why."""
+
+
+@cache
+def _store() -> AudioStore | None:
+    results = Settings().results
+    return None if results == REDIS else AudioStore(results)
 
 
 @cache
@@ -49,6 +56,7 @@ def synthesize(request: dict[str, Any]) -> dict[str, Any]:
     Raises:
         RequestError: The request is not accepted.
         SynthesisError: Speech could not be made.
+        StoreError: The audio could not be stored.
     """
     job = get_current_job()
     if job is None:
@@ -60,7 +68,12 @@ def synthesize(request: dict[str, Any]) -> dict[str, Any]:
     utterance = ended.get()
     if utterance.refusal is not None:
         raise SynthesisError(str(utterance.refusal))
-    done, result = finished(utterance, pipeline.speech)
+    store, address = _store(), None
+    if store is not None and not parsed.stream:
+        name = new_name(job.id, parsed.format)
+        store.put(name, utterance.audio)
+        address = store.address(name)
+    done, result = finished(utterance, pipeline.speech, address)
     ttl = job.get_result_ttl(Settings().result_ttl)
     if ttl != 0:
         for key, content in done.attachments.items():

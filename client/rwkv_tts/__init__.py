@@ -1,6 +1,7 @@
 """What a program needs to have text spoken by rwkv-tts workers: no torch, no model, no audio library."""
 
 from rwkv_tts.aio import AsyncTTSClient as AsyncTTSClient
+from rwkv_tts.audio_store import StoreError as StoreError
 from rwkv_tts.client import TTSClient as TTSClient
 from rwkv_tts.listening import AsyncSpeechStream as AsyncSpeechStream
 from rwkv_tts.listening import SpeechStream as SpeechStream

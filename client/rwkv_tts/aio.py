@@ -10,6 +10,7 @@ from typing import Any
 from redis import asyncio as redis_asyncio
 from rq.job import Job
 
+from rwkv_tts.audio_store import REDIS
 from rwkv_tts.client import TTSClient
 from rwkv_tts.connection import connect_async
 from rwkv_tts.listening import AsyncSpeechStream
@@ -61,15 +62,22 @@ class AsyncTTSClient:
         queue: Queue name.
         max_queue: Jobs that may wait; the limit that the workers announce when None.
         commit_replicas: Replicas of Redis that must have a job before ``submit`` returns.
+        results: Where the workers put audio, as for ``TTSClient``.
 
     Attributes:
         voices: The voices kept in this Redis.
     """
 
     def __init__(
-        self, redis: str, queue: str = "tts", max_queue: int | None = None, *, commit_replicas: int = 0
+        self,
+        redis: str,
+        queue: str = "tts",
+        max_queue: int | None = None,
+        *,
+        commit_replicas: int = 0,
+        results: str = REDIS,
     ) -> None:
-        self._client = TTSClient(redis, queue, max_queue, commit_replicas=commit_replicas)
+        self._client = TTSClient(redis, queue, max_queue, commit_replicas=commit_replicas, results=results)
         self._waiting: redis_asyncio.Redis = connect_async(redis)
         self.queue = queue
         self.voices = AsyncVoiceStore(self._client)
@@ -136,8 +144,12 @@ class AsyncTTSClient:
         except asyncio.TimeoutError:
             raise TimeoutError(f"job {job_id} has not ended within {timeout} s") from None
         if not keep:
-            await asyncio.to_thread(drop, job, found.entry)
+            await asyncio.to_thread(drop, job, found, self._client.store)
         return found.speech
+
+    async def audio_url(self, job_id: str, expires: float = 3600.0) -> str:
+        """A URL of a finished job's audio, as ``TTSClient.audio_url``."""
+        return await asyncio.to_thread(self._client.audio_url, job_id, expires)
 
     async def cancel(self, job_id: str) -> bool:
         """Take a queued job off its queue, or have it stopped where it runs; False when it had ended."""
@@ -145,6 +157,6 @@ class AsyncTTSClient:
 
     async def _found(self, job: Job) -> Found:
         block = round(1000 * BLOCK_SECONDS)
-        while (found := await asyncio.to_thread(look, job)) is None:
+        while (found := await asyncio.to_thread(look, job, self._client.store)) is None:
             await self._waiting.xread({results_key(job.id): "0-0"}, count=1, block=block)
         return found

@@ -9,11 +9,12 @@ from redis import Redis
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
+from rwkv_tts.audio_store import REDIS, AudioStore
 from rwkv_tts.cancellation import cancel
 from rwkv_tts.connection import connect
 from rwkv_tts.listening import SpeechStream
 from rwkv_tts.load import Busyness, QueueLoad, busyness
-from rwkv_tts.results import BLOCK_SECONDS, Speech, drop, fetch_job, look, results_key
+from rwkv_tts.results import BLOCK_SECONDS, Speech, drop, fetch_job, look, results_key, signed_url
 from rwkv_tts.schema import SynthesisRequest, parse_request
 from rwkv_tts.submission import Submission
 from rwkv_tts.tuner import Tuned, tune
@@ -36,16 +37,26 @@ class TTSClient:
         queue: Queue name.
         max_queue: Jobs that may wait; the limit that the workers announce when None.
         commit_replicas: Replicas of Redis that must have a job before ``submit`` returns.
+        results: Where the workers put audio: their setting ``results``. Audio is read from Redis and from under
+            this URL, and from nowhere else, whatever a result says; with credentials of the environment.
 
     Attributes:
         connection: Redis.
         queue: Queue name.
+        store: Where audio is that lies outside Redis; None without one.
         voices: The voices kept in this Redis: add, get, list, rename and remove them, keep a job's.
     """
 
     def __init__(
-        self, redis: str | Redis, queue: str = "tts", max_queue: int | None = None, *, commit_replicas: int = 0
+        self,
+        redis: str | Redis,
+        queue: str = "tts",
+        max_queue: int | None = None,
+        *,
+        commit_replicas: int = 0,
+        results: str = REDIS,
     ) -> None:
+        self.store = None if results == REDIS else AudioStore(results)
         self.connection = connect(redis) if isinstance(redis, str) else redis
         self._queue = Queue(queue, connection=self.connection, serializer=JSONSerializer)
         self.queue = queue
@@ -187,17 +198,18 @@ class TTSClient:
         Args:
             job_id: What ``submit`` returned.
             timeout: Seconds to wait at most; None waits for ever.
-            keep: Whether Redis goes on keeping result and audio. If not, they and the job are deleted once they
+            keep: Whether result and audio are kept any longer. If not, they and the job are deleted once they
                 are here; without the right to do so, the error of Redis says it, and nothing is deleted.
 
         Raises:
             JobFailedError: The job failed, was stopped or cancelled, or its result has expired.
+            StoreError: The audio lies in a store that is away, or is not this client's; the job is done.
             TimeoutError: It has not ended in time.
             rq.exceptions.NoSuchJobError: There is no such job.
         """
         deadline = float("inf") if timeout is None else time.monotonic() + timeout
         job = fetch_job(self.connection, job_id)
-        while (found := look(job)) is None:
+        while (found := look(job, self.store)) is None:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError(
@@ -206,8 +218,18 @@ class TTSClient:
             block = max(1, round(1000 * min(BLOCK_SECONDS, left)))
             self.connection.xread({results_key(job_id): "0-0"}, count=1, block=block)
         if not keep:
-            drop(job, found.entry)
+            drop(job, found, self.store)
         return found.speech
+
+    def audio_url(self, job_id: str, expires: float = 3600.0) -> str:
+        """A URL under which anybody can fetch the audio of a finished job for ``expires`` seconds.
+
+        Raises:
+            JobFailedError: The job failed, was stopped or cancelled.
+            StoreError: The job has not ended, its audio is in Redis, or its store cannot sign (a folder cannot).
+            rq.exceptions.NoSuchJobError: There is no such job.
+        """
+        return signed_url(fetch_job(self.connection, job_id), self.store, expires)
 
     def cancel(self, job_id: str) -> bool:
         """Take a queued job off its queue, or have it stopped where it runs; one that has ended is left as it is.

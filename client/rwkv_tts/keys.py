@@ -60,6 +60,9 @@ BELL_PREFIX = _PREFIX + "bell:"
 CANCELLED_PREFIX = _PREFIX + "cancelled:"
 """``rwkv-tts:cancelled:<queue>``: running jobs that are to stop, by when that was asked for, Unix seconds."""
 
+SWEEP_KEY = _PREFIX + "sweep"
+"""Held for a while by the worker that removes what nobody needs from the store of the results."""
+
 TUNE_PREFIX = _PREFIX + "tune:"
 """``rwkv-tts:tune:<worker>``: the pub/sub channel on which a worker hears changes of its values."""
 

@@ -14,6 +14,7 @@ from rq.registry import FinishedJobRegistry
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
+from rwkv_tts.audio_store import AudioStore, NotStoredError, StoreError
 from rwkv_tts.keys import audio_key, chunks_key, tokens_key
 from rwkv_tts.schema import SynthesisResult
 
@@ -80,21 +81,50 @@ def ended(job: Job) -> Result | None:
     return None
 
 
-def look(job: Job) -> Found | None:
+def look(job: Job, store: AudioStore | None) -> Found | None:
     """The speech of a job that has ended; None while it has not.
+
+    Args:
+        job: The job.
+        store: Where audio is that lies outside Redis.
 
     Raises:
         JobFailedError: It failed, was stopped or cancelled, or its result has expired.
+        StoreError: Its audio lies in a store that is away, or is another one.
     """
     outcome = ended(job)
     if outcome is None:
         return None
     result = SynthesisResult.model_validate(outcome.return_value)
-    streamed = result.audio_key == chunks_key(job.id)
-    audio = _streamed(job) if streamed else job.connection.get(audio_key(job.id))
+    audio = _audio(job, result, store)
     if not isinstance(audio, bytes):
         raise _expired(job)
     return Found(Speech(result, audio, outcome.worker_name or ""), str(outcome.id))
+
+
+def signed_url(job: Job, store: AudioStore | None, seconds: float) -> str:
+    """A URL under which anybody can fetch the audio of a finished job for so long.
+
+    Raises:
+        JobFailedError: It failed, was stopped or cancelled, or its result has expired.
+        StoreError: It has not ended, its audio is in Redis, or its store cannot sign.
+    """
+    outcome = ended(job)
+    address = None if outcome is None else SynthesisResult.model_validate(outcome.return_value).address
+    if address is None:
+        problem = "has not ended" if outcome is None else "has its audio in Redis, which has no URLs"
+        raise StoreError(f"job {job.id} {problem}; accepted: a finished job with audio in a store")
+    return _opened(store, job, address).sign(address, seconds)
+
+
+def _audio(job: Job, result: SynthesisResult, store: AudioStore | None) -> Any:
+    if result.audio_key == chunks_key(job.id):
+        return _streamed(job)
+    if result.address is None:
+        return job.connection.get(audio_key(job.id))
+    with suppress(NotStoredError):
+        return _opened(store, job, result.address).get(result.address)
+    return None
 
 
 def _streamed(job: Job) -> bytes | None:
@@ -110,21 +140,43 @@ def _streamed(job: Job) -> bytes | None:
     return bytes(content)
 
 
-def drop(job: Job, entry: str) -> None:
+def drop(job: Job, found: Found, store: AudioStore | None) -> None:
     """Delete a job whose result was fetched, with its audio and tokens; of one that repeats, not the job.
+
+    Audio that a store does not let us delete is swept by the workers.
 
     Args:
         job: It has ended.
-        entry: The one that was fetched; nothing is deleted when there is a newer one.
+        found: What was fetched; nothing is deleted when there is a newer result.
+        store: Where its audio is, if not in Redis.
 
     Raises:
         redis.exceptions.ResponseError: Redis does not let us; nothing was deleted.
     """
     registry = FinishedJobRegistry(job.origin, connection=job.connection).key
     beside = (audio_key(job.id), chunks_key(job.id), tokens_key(job.id), job.dependents_key)
-    arguments = (results_key(job.id), entry, registry, job.id, *beside)
+    arguments = (results_key(job.id), found.entry, registry, job.id, *beside)
+    dropped = False
     with suppress(ConnectionError, TimeoutError):  # it may be done; if not, the time to live is still there
-        job.connection.eval(_DROP, 1, job.key, *arguments)
+        dropped = bool(job.connection.eval(_DROP, 1, job.key, *arguments))
+    if dropped and (address := found.speech.result.address) is not None:
+        with suppress(StoreError):
+            _opened(store, job, address).delete([address])
+
+
+def _opened(store: AudioStore | None, job: Job, address: str) -> AudioStore:
+    """The store of the client, to ask it for the audio of a job.
+
+    Raises:
+        StoreError: The client has none, or the address is that of another job.
+    """
+    shown = repr(address[:300])
+    if store is None:
+        reason = f"results: the audio lies at {shown}; accepted: a client that was given results=URL"
+        raise StoreError(reason, permanent=True)
+    if address.rpartition("/")[2].rpartition("-")[0] != job.id:
+        raise StoreError(f"results: {shown} is not audio of job {job.id}", permanent=True)
+    return store
 
 
 def _status(job: Job) -> JobStatus:

@@ -285,13 +285,14 @@ class PartResult(BaseModel):
 
 
 class SynthesisResult(BaseModel):
-    """The return value of a job; the audio lies under its own key in the same Redis.
+    """The return value of a job; the audio lies under its own key in the same Redis, or at the address.
 
     ``model`` and what follows tell what has made it; "" in the results of older workers.
     """
 
     job_id: str
     audio_key: str
+    address: str | None = None
     format: AudioFormat
     mode: Mode
     sample_rate: int

@@ -1,7 +1,9 @@
 """The audit after a chaos run: what the producers submitted against what RQ says of every job."""
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +15,12 @@ from rq.serializers import JSONSerializer
 
 from chaos.book import Book
 from chaos.producer import POISON, TWICE
+from rwkv_tts.audio_store import AudioStore, NotStoredError, StoreError
 from rwkv_tts.keys import audio_key
 from worker.broker.claim import EXECUTION_PREFIX, EXECUTIONS_PREFIX
 
 AT_ONCE = 500
+SWEEP_SECONDS = 60.0
 RESULTS_PREFIX = "rq:results:"
 LEGITIMATE = {"abandoned"}
 """First words of reasons why a good job may fail: too many of its workers have died."""
@@ -44,6 +48,7 @@ class Audit:
         duplicated: With more than one end; the ids.
         wrong: Ended in another way than such a job must; the ids.
         leftovers: Traces of executions that nobody holds any more.
+        orphans: Objects in the store that no finished job names, and that the workers have not swept.
     """
 
     submitted: int = 0
@@ -54,10 +59,11 @@ class Audit:
     duplicated: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     leftovers: int = 0
+    orphans: int = 0
 
     @property
     def holds(self) -> bool:
-        return not (self.lost or self.nowhere or self.duplicated or self.wrong)
+        return not (self.lost or self.nowhere or self.duplicated or self.wrong or self.orphans)
 
 
 @dataclass(frozen=True)
@@ -83,17 +89,45 @@ class Found:
 
 
 def audit(
-    connection: Redis, queue: Queue, book: Book, rollbacks: Sequence[tuple[float, float]], real: bool
+    connection: Redis,
+    queue: Queue,
+    book: Book,
+    rollbacks: Sequence[tuple[float, float]],
+    real: bool,
+    store: AudioStore | None = None,
 ) -> Audit:
-    """Look at every job that the producers submitted; ``real``: the model has run them, no no-op rows."""
+    """Look at every job that the producers submitted.
+
+    Args:
+        connection: Redis.
+        queue: The queue of the jobs.
+        book: What the producers have written down.
+        rollbacks: When Redis was set back.
+        real: The model has run the jobs, no no-op rows.
+        store: Where audio is, when not in Redis.
+    """
     result = Audit(submitted=len(book.kinds))
     result.lost += [f"{one} (forgotten)" for one in book.again if not _covered(book.confirmed[one], rollbacks)]
     entries, places = list(book.kinds.items()), _places(queue)
     for i in range(0, len(entries), AT_ONCE):
-        for found in _look(connection, entries[i : i + AT_ONCE], places):
+        for found in _look(connection, entries[i : i + AT_ONCE], places, store):
             _judge(found, result, real)
     result.leftovers = _leftovers(connection, queue)
+    if store is not None:
+        result.orphans = _orphans(store, result.finished)
     return result
+
+
+def _orphans(store: AudioStore, finished: int) -> int:
+    """Objects that the workers have not swept in time; s3rver may stumble over what goes beneath a listing."""
+    orphans, deadline = 0, time.monotonic() + SWEEP_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(StoreError):
+            orphans = sum(map(len, store.pages())) - finished
+            if orphans <= 0:
+                break
+        time.sleep(1.0)
+    return orphans
 
 
 def _covered(confirmed: float, rollbacks: Sequence[tuple[float, float]]) -> bool:
@@ -118,26 +152,35 @@ def _places(queue: Queue) -> Places:
     return places
 
 
-def _look(connection: Redis, entries: Sequence[tuple[str, str]], places: Places) -> list[Found]:
+def _look(
+    connection: Redis, entries: Sequence[tuple[str, str]], places: Places, store: AudioStore | None
+) -> list[Found]:
     with connection.pipeline(transaction=False) as pipeline:
         for job_id, _ in entries:
             pipeline.hget(Job.key_for(job_id), "status")
             pipeline.get(audio_key(job_id))
             pipeline.xrange(RESULTS_PREFIX + job_id)
         replies: list[Any] = pipeline.execute()
-    return [
-        Found(
-            job_id,
-            kind,
-            (status or b"missing").decode(),
-            audio,
-            _results(connection, job_id, stream),
-            places.get(job_id, ()),
-        )
-        for (job_id, kind), status, audio, stream in zip(
-            entries, replies[::3], replies[1::3], replies[2::3], strict=True
-        )
-    ]
+    found = []
+    for (job_id, kind), status, audio, stream in zip(
+        entries, replies[::3], replies[1::3], replies[2::3], strict=True
+    ):
+        results = _results(connection, job_id, stream)
+        content = audio if store is None else _fetch(store, results)
+        state = (status or b"missing").decode()
+        found.append(Found(job_id, kind, state, content, results, places.get(job_id, ())))
+    return found
+
+
+def _fetch(store: AudioStore, results: Sequence[Result]) -> bytes | None:
+    """The audio that the last result names; None without any."""
+    address = (results[-1].return_value or {}).get("address") if results else None
+    if address is None:
+        return None
+    try:
+        return store.get(address)
+    except NotStoredError:
+        return None
 
 
 def _results(connection: Redis, job_id: str, stream: Sequence[tuple[bytes, Any]]) -> list[Result]:

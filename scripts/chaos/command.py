@@ -7,7 +7,8 @@ Producers submit jobs to a server whose append-only file is synced at every writ
 (--model: in the real model). Each process has a network of its own. A plan made from --seed draws from all kinds
 of faults evenly; faults.table is their list. Those of the server follow one another, others may come at any time.
 Kinds that need what this machine has not (root, nftables, a C compiler) are left out, and the report says so. In
-the end every id that a producer has written down is looked up in Redis.
+the end every id that a producer has written down is looked up in Redis. With --store audio goes to an S3 server,
+where nothing may be left in the end that no finished job names.
 
 Recovery runs from a fault's end until each job that it had hit was seen started anew or ended, watched from
 outside every tenth of a second. Time in which another fault had the server is left out of ``recovery`` and counts
@@ -19,6 +20,7 @@ The last line is JSON; the exit code is 1 when a job was lost, in no place, ende
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -36,6 +38,7 @@ from chaos.report import report, show
 from chaos.run import Run
 from chaos.server import Server
 from chaos.surroundings import Site
+from rwkv_tts.audio_store import AudioStore
 from worker.broker.rules import Rules
 
 QUICK = {"jobs": 300, "seconds": 14.0, "faults": 12, "lease": 2.0, "workers": 2}
@@ -43,11 +46,15 @@ QUICK = {"jobs": 300, "seconds": 14.0, "faults": 12, "lease": 2.0, "workers": 2}
 
 def run_chaos(options: Options, names: Sequence[str], keep: Path | None = None) -> bool:
     """One run; prints its tables and its line of JSON. Returns whether everything holds."""
-    kinds, left_out = available(names)
+    kinds, left_out = available(names, store=options.store)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="chaos-"))) if keep is None else keep
         folder.mkdir(parents=True, exist_ok=True)
-        site = Site(folder, {kind.tool for kind in kinds})
+        site = Site(folder, {kind.tool for kind in kinds}, store=options.store)
+        if site.store is not None:
+            stack.callback(site.store.kill)
+            site.store.start()
+            os.environ.update(site.store.variables)
         server = Server(site, options.server)
         stack.callback(server.stop)
         server.start()
@@ -56,7 +63,8 @@ def run_chaos(options: Options, names: Sequence[str], keep: Path | None = None) 
         run.fleet.start_workers()
         ledgers, seconds = run.follow(make_plan(kinds, options))
         book = read(ledgers)
-        result = audit(server.admin, run.queue, book, server.rollbacks, real=options.model is not None)
+        store = AudioStore(site.store.url) if site.store else None
+        result = audit(server.admin, run.queue, book, server.rollbacks, options.model is not None, store)
         figures = report(run, book, result, seconds, left_out)
     show(run, book, figures, result)
     print(json.dumps(figures))
@@ -74,6 +82,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[Options, list[str], Path | N
     add("--faults", type=int, default=44, help="how many faults, of all kinds as many")
     add("--kinds", default="", help=f"only these, comma between: {', '.join(KINDS)}")
     add("--server", type=Path, help="redis-server or valkey-server, in place of the embedded one")
+    add("--store", action="store_true", help="audio goes to an S3 server, s3rver, which has faults as well")
     add("--producers", type=int, default=2, help="producer processes")
     add("--workers", type=int, default=3, help="worker processes")
     add("--rows", type=int, default=16, help="rows of each worker")

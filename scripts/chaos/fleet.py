@@ -15,6 +15,7 @@ from typing import IO
 
 from chaos.clock import Clock
 from chaos.network import Proxy
+from chaos.objects import ObjectStore
 from chaos.options import Options
 from chaos.recovery import Case, Tracker
 from chaos.server import PRODUCER, WORKER
@@ -56,6 +57,7 @@ class Fleet:
     Args:
         make_clock: Makes a clock of that name, or none when no clock is to be stepped.
         make_network: Makes the network of a process of that name and user.
+        store: Where workers put audio, when not in Redis.
 
     Attributes:
         deaths: Of workers, by other means than SIGKILL.
@@ -69,7 +71,9 @@ class Fleet:
         tracker: Tracker,
         make_clock: Callable[[str], Clock | None],
         make_network: Callable[[str, str], Proxy],
+        store: ObjectStore | None,
     ) -> None:
+        self._store = store
         self.slots: list[Slot] = []
         self.producer_networks: list[Proxy] = []
         self.deaths: Counter[str] = Counter()
@@ -162,6 +166,7 @@ class Fleet:
         o = self._options
         arguments = [proxy.url, QUEUE, name, self._folder / "events", o.rows, o.lease]
         arguments += ["--model", o.model] if o.model else []
+        arguments += ["--results", self._store.url] if self._store else []
         return self._start("chaos.victim", arguments, proxy, clock)
 
     def _start(
@@ -177,6 +182,7 @@ class Fleet:
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(sys.path),
                 **(clock.environment if clock else {}),
+                **(self._store.variables if self._store else {}),
             },
         )
 

@@ -18,3 +18,4 @@ class Options:
     seed: int
     model: Path | None
     server: Path | None
+    store: bool

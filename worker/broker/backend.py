@@ -19,12 +19,15 @@ class Ended:
         result: The return value, JSON; None when the job failed.
         attachments: What to store beside the result, by Redis key.
         refusal: Why there is no result.
+        worked: The job has not ended yet, but its work has: what is left is not the job's time, and it ends by
+            another message.
     """
 
     job_id: str
     result: dict[str, Any] | None = None
     attachments: Mapping[str, bytes] = field(default_factory=dict)
     refusal: Refusal | None = None
+    worked: bool = False
 
 
 @dataclass(frozen=True)

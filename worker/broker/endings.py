@@ -78,6 +78,9 @@ class Endings:
         running = self._jobs.get(ended.job_id)
         if running is None or running.outcome is not None:
             return
+        if ended.worked:
+            running.worked = True
+            return
         claimed, verdict = running.claimed, running.verdict
         if verdict is not None:
             self.end(Outcome(claimed, verdict.fate, refusal=verdict.refusal))

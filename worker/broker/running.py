@@ -19,11 +19,13 @@ class Running:
     Attributes:
         verdict: How it is to end early; the first one counts.
         outcome: Its end, while a callback runs for it.
+        worked: Its work has ended; what is left has no deadline.
     """
 
     claimed: Claimed
     verdict: Verdict | None = None
     outcome: Outcome | None = None
+    worked: bool = False
 
 
 class RunningJobs:
@@ -75,7 +77,8 @@ class Deadline:
     @property
     def met(self) -> bool:
         """Whether what it was set for has ended; not whether the job has."""
-        return self.running.outcome is not self.outcome
+        worked = self.running.worked and self.outcome is None
+        return worked or self.running.outcome is not self.outcome
 
 
 class Deadlines:

@@ -11,7 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from rwkv_tts import RequestError, TTSClient
-from worker.cli.common import CommandError, audio_format, read_recording_file, warn_without_workers, write_audio
+from worker.cli.common import (
+    CommandError,
+    audio_format,
+    client_for,
+    read_recording_file,
+    warn_without_workers,
+    write_audio,
+)
 from worker.cli.console import Line, console, errors, jobs_table, progress_bar, save, summary
 from worker.cli.hearing import STANDARD_OUTPUT, check_subtitles, hear, write_subtitles
 from worker.cli.local import LocalWorker, local_worker, outcome, redis_server, wait
@@ -125,7 +132,7 @@ def _collect(client: TTSClient, jobs: list[tuple[str, str]], out: Path, local: L
 def _with_worker(settings: Settings, act: Callable[[TTSClient, LocalWorker | None], int]) -> None:
     """Run ``act`` against the configured Redis and its workers, or against a server and a worker of our own."""
     with redis_server(settings) as url:
-        client = TTSClient(url, settings.queue[0], commit_replicas=settings.commit_replicas)
+        client = client_for(settings, url)
         if settings.redis_url() is not None:
             warn_without_workers(client.connection, settings.queue[0])
             raise typer.Exit(act(client, None))

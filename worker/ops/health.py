@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
@@ -28,11 +29,13 @@ class Health:
     Attributes:
         worker: The worker, once there is one.
         starting: What is still to be done before there is.
+        store_trouble: Tells why audio cannot be stored at present, where it does not go to Redis.
     """
 
     def __init__(self) -> None:
         self.starting = "the model is being loaded"
         self.worker: BatchWorker | None = None
+        self.store_trouble: Callable[[], str | None] = lambda: None
 
     def illness(self) -> str | None:
         """Why the process should be started anew; None while it lives."""
@@ -47,7 +50,9 @@ class Health:
             return self.starting
         if not self.worker.turned_at:
             return "the worker is being registered"
-        return "draining" if self.worker.draining else self.worker.trouble or self.illness()
+        return (
+            "draining" if self.worker.draining else self.worker.trouble or self.store_trouble() or self.illness()
+        )
 
 
 class HealthServer(ThreadingTCPServer):

@@ -17,6 +17,8 @@ from rwkv_tts.load import QueueLoad, busyness
 from sampler.decoding import Phase
 from worker.broker.memory import MemoryUse
 from worker.broker.tolerance import is_malformed
+from worker.delivery.sweep import Sweeper
+from worker.delivery.uploads import Uploads
 from worker.ops.metrics import PREFIX
 
 _BATCH_ROWS = tuple(2**i for i in range(13))
@@ -79,6 +81,33 @@ class StageReadings(Collector):
                 PREFIX + "stage_busy_seconds", "Time in which a stage beside the engine worked.", labels=["stage"]
             ),
             self._busy_seconds(),
+        )
+
+
+class StoreReadings(Collector):
+    """The store of the results.
+
+    Args:
+        uploads: What goes there.
+        sweeper: What is removed from there.
+    """
+
+    def __init__(self, uploads: Uploads, sweeper: Sweeper) -> None:
+        self._uploads, self._sweeper = uploads, sweeper
+
+    def collect(self) -> Iterator[Metric]:
+        up = self._uploads.trouble is None
+        yield GaugeMetricFamily(PREFIX + "store_up", "Whether the store of the results takes audio.", up)
+        yield GaugeMetricFamily(
+            PREFIX + "store_waiting", "Results whose audio is not stored yet.", self._uploads.waiting
+        )
+        yield CounterMetricFamily(
+            PREFIX + "store_failures",
+            "Tries to store audio that failed; each is tried again.",
+            self._uploads.failures,
+        )
+        yield CounterMetricFamily(
+            PREFIX + "store_swept", "Objects removed that no result names.", self._sweeper.removed
         )
 
 

@@ -8,16 +8,18 @@ from random import Random
 
 from chaos.fleet import Slot
 from chaos.network import Proxy
+from chaos.objects import ObjectStore
 from chaos.server import Server
 from chaos.tool import Tool
 
 
 class Target(Enum):
-    """What a fault hits; those of the server hit everybody."""
+    """What a fault hits; those of the server and the store hit everybody."""
 
     WORKER = auto()
     NETWORK = auto()
     SERVER = auto()
+    STORE = auto()
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Scene:
 
     Attributes:
         server: Redis.
+        store: Where audio is, when not in Redis.
         slot: The worker that is hit.
         networks: The worker's, and a producer's.
         seconds: How long the fault lasts.
@@ -33,6 +36,7 @@ class Scene:
     """
 
     server: Server
+    store: ObjectStore | None
     slot: Slot
     networks: Sequence[Proxy]
     seconds: float

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from chaos.clock import why_no_clocks
-from chaos.faults import networks, refusals, servers, workers
+from chaos.faults import networks, refusals, servers, stores, workers
 from chaos.faults.kind import Kind, Target
 from chaos.namespace import why_no_namespaces
 from chaos.network import Trouble
+from chaos.objects import why_no_store
 from chaos.points import FaultPoint
 from chaos.tool import Tool
 
@@ -40,21 +41,27 @@ KINDS = {
         Kind("client-pause", _SERVER, refusals.paused, 1, 15),
         Kind("maxclients", _SERVER, refusals.no_connections, 1, 15),
         Kind("script-flush", _SERVER, refusals.scripts_forgotten),
+        Kind("store-crash", Target.STORE, stores.crash, 0.2, 3, tool=Tool.STORE),
     )
 }
 
-_WHY_NOT = {Tool.CLOCKS: why_no_clocks, Tool.NAMESPACES: why_no_namespaces}
+_WHY_NOT = {Tool.CLOCKS: why_no_clocks, Tool.NAMESPACES: why_no_namespaces, Tool.STORE: why_no_store}
 
 
-def available(names: Sequence[str]) -> tuple[list[Kind], dict[str, str]]:
-    """Kinds by name, all when there is none; those that this machine cannot have are left out, with the reason.
+def available(names: Sequence[str], *, store: bool = False) -> tuple[list[Kind], dict[str, str]]:
+    """Kinds by name, all when there is none; those that this run cannot have are left out, with the reason.
+
+    Args:
+        names: Of kinds.
+        store: Whether audio goes to a store, which processes in a network namespace would not reach.
 
     Raises:
         ValueError: A name is unknown.
     """
     if unknown := [name for name in names if name not in KINDS]:
         raise ValueError(f"kinds: {', '.join(unknown)} unknown; accepted: {', '.join(KINDS)}")
-    reasons = {tool: why() for tool, why in _WHY_NOT.items()}
+    not_here = {Tool.NAMESPACES: "with --store"} if store else {Tool.STORE: "without --store"}
+    reasons = {tool: not_here.get(tool) or why() for tool, why in _WHY_NOT.items()}
     kinds = [KINDS[name] for name in names or KINDS]
     missing = {kind.name: reason for kind in kinds if kind.tool and (reason := reasons[kind.tool])}
     return [kind for kind in kinds if kind.name not in missing], missing

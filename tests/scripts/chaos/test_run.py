@@ -23,6 +23,7 @@ from chaos.faults.kind import Target
 from chaos.faults.table import KINDS, available
 from chaos.namespace import Namespace, why_no_namespaces
 from chaos.network import Proxy
+from chaos.objects import why_no_store
 from chaos.plan import Fault, make_plan
 from chaos.recovery import Case, Tracker, percentile
 from chaos.seen import views
@@ -43,6 +44,20 @@ def test_quick_run(seed: str) -> None:
     assert [figures[name] for name in ("lost", "nowhere", "duplicated", "wrong", "leftovers")] == [0] * 5
     assert figures["submitted"] == figures["finished_once"] + figures["failed_with_reason"] == 300
     assert figures["faults"] == len(figures["faults_by_kind"]) == 12
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_quick_run_with_a_store() -> None:
+    if reason := why_no_store():
+        pytest.skip(reason)
+    kinds = "kill,claimed,worked,committed,refuse,crash,store-crash"
+    command = [sys.executable, str(ROOM), "--quick", "--store", "--kinds", kinds]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert [figures[name] for name in ("lost", "nowhere", "duplicated", "wrong", "orphans")] == [0] * 5
+    assert figures["store_faults"] > 0
 
 
 def plan(seed: int) -> list[Fault]:

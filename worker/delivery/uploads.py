@@ -1,0 +1,127 @@
+"""Audio on its way to a store outside Redis: in threads of its own, again and again until it is there."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from loguru import logger
+
+from rwkv_tts.audio_store import AudioStore, StoreError
+
+_THREADS = 8
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 2.0
+_SILENCE_SECONDS = 5.0
+"""Between two lines of the log about a store that is away."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Audio to store, and whom to call, from any thread, when that is over."""
+
+    job_id: str
+    name: str
+    content: bytes
+    done: Callable[[], None]
+    given_up: threading.Event = field(default_factory=threading.Event)
+
+
+class Uploads:
+    """Stores audio; a store that is away keeps it waiting in memory, and nothing is lost.
+
+    Args:
+        store: Where it goes.
+
+    Attributes:
+        trouble: Why the store took nothing the last time; None while it does.
+        failures: Tries that failed.
+    """
+
+    def __init__(self, store: AudioStore) -> None:
+        self.store = store
+        self.trouble: str | None = None
+        self.failures = 0
+        self._inbox: queue.SimpleQueue[Upload | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._waiting: dict[str, Upload] = {}
+        self._may_speak_at = 0.0
+        self._threads = [threading.Thread(target=self._run, name="upload", daemon=True) for _ in range(_THREADS)]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Results that are not stored yet."""
+        return len(self._waiting)
+
+    def put(self, upload: Upload) -> None:
+        """Have audio stored; a job has one upload at a time."""
+        self._waiting[upload.job_id] = upload
+        self._inbox.put(upload)
+
+    def cancel(self, job_id: str) -> None:
+        """Wait no longer for the store with this job's audio; unknown ids are ignored."""
+        if (upload := self._waiting.get(job_id)) is not None:
+            upload.given_up.set()
+
+    def close(self) -> None:
+        """Let what is inside finish and end the threads."""
+        for _ in self._threads:
+            self._inbox.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while (upload := self._inbox.get()) is not None:
+            self._deliver(upload)
+            del self._waiting[upload.job_id]
+            upload.done()
+
+    def _deliver(self, upload: Upload) -> None:
+        pause = _FIRST_PAUSE_SECONDS
+        while not upload.given_up.is_set():
+            try:
+                self.store.put(upload.name, upload.content)
+            except StoreError as error:
+                self._met(error)
+                upload.given_up.wait(pause)
+                pause = min(_LONGEST_PAUSE_SECONDS, 2 * pause)
+            else:
+                self._over()
+                return
+
+    def _met(self, error: StoreError) -> None:
+        with self._lock:
+            self.failures += 1
+            speaks = self.trouble is None or time.monotonic() >= self._may_speak_at
+            self.trouble = str(error)
+            if speaks:
+                self._may_speak_at = time.monotonic() + _SILENCE_SECONDS
+                logger.warning("{}; {} results wait", error, self.waiting)
+
+    def _over(self) -> None:
+        with self._lock:
+            if self.trouble is not None:
+                self.trouble = None
+                logger.info("results: {}: takes audio again", self.store.url)
+
+
+def wait_for_store(store: AudioStore, seconds: float) -> None:
+    """Return when audio can be stored.
+
+    Raises:
+        StoreError: It refuses, or has not answered for ``seconds``.
+    """
+    deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            store.check()
+        except StoreError as error:
+            if error.permanent or time.monotonic() >= deadline:
+                raise
+            logger.warning("{}; again in {:.1f} s", error, pause)
+            time.sleep(pause)
+            pause = min(_LONGEST_PAUSE_SECONDS, 2 * pause)
+        else:
+            return
