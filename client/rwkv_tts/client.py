@@ -1,7 +1,6 @@
 """For producers: submit requests, wait for results, cancel, keep voices. Needs neither a GPU nor a model."""
 
 import base64
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ from rwkv_tts.cancellation import cancel
 from rwkv_tts.connection import connect
 from rwkv_tts.listening import SpeechStream
 from rwkv_tts.load import Busyness, QueueLoad, busyness
-from rwkv_tts.results import BLOCK_SECONDS, Speech, drop, fetch_job, look, results_key, signed_url
+from rwkv_tts.results import Speech, drop, fetch_job, signed_url, wait_for
 from rwkv_tts.schema import SynthesisRequest, parse_request
 from rwkv_tts.submission import Submission
 from rwkv_tts.tuner import Tuned, tune
@@ -32,13 +31,11 @@ class TTSClient:
     """Talks to the workers of one queue; safe to use from several threads.
 
     Args:
-        redis: A URL of Redis or of its Sentinels, as ``rwkv_tts.connection`` has it, or a connection whose replies
-            are not decoded.
+        redis: A URL of Redis or its Sentinels (``rwkv_tts.connection``), or a connection that decodes no replies.
         queue: Queue name.
         max_queue: Jobs that may wait; the limit that the workers announce when None.
         commit_replicas: Replicas of Redis that must have a job before ``submit`` returns.
-        results: Where the workers put audio: their setting ``results``. Audio is read from Redis and from under
-            this URL, and from nowhere else, whatever a result says; with credentials of the environment.
+        results: The workers' setting; audio is read from there and from Redis only, whatever a result says.
 
     Attributes:
         connection: Redis.
@@ -139,10 +136,9 @@ class TTSClient:
         """
         check_voice_id(name)
         self.voices.check_free(name)
-        request = {"max_seconds": _PREVIEW_SECONDS, **fields, "reference": base64.b64encode(recording).decode()}
-        if transcript is not None:
-            request["reference_text"] = transcript
-        return self.submit(preview, **request)
+        said = {} if transcript is None else {"reference_text": transcript}
+        recorded = {"reference": base64.b64encode(recording).decode(), **said}
+        return self.submit(preview, **{"max_seconds": _PREVIEW_SECONDS, **fields, **recorded})
 
     def add_voice(
         self, name: str, recording: bytes, transcript: str | None = None, *, timeout: float | None = None
@@ -207,16 +203,8 @@ class TTSClient:
             TimeoutError: It has not ended in time.
             rq.exceptions.NoSuchJobError: There is no such job.
         """
-        deadline = float("inf") if timeout is None else time.monotonic() + timeout
         job = fetch_job(self.connection, job_id)
-        while (found := look(job, self.store)) is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(
-                    f"job {job_id} has not ended within {timeout} s (it is {job.get_status().value})"
-                )
-            block = max(1, round(1000 * min(BLOCK_SECONDS, left)))
-            self.connection.xread({results_key(job_id): "0-0"}, count=1, block=block)
+        found = wait_for(job, self.store, timeout)
         if not keep:
             drop(job, found, self.store)
         return found.speech
@@ -224,10 +212,7 @@ class TTSClient:
     def audio_url(self, job_id: str, expires: float = 3600.0) -> str:
         """A URL under which anybody can fetch the audio of a finished job for ``expires`` seconds.
 
-        Raises:
-            JobFailedError: The job failed, was stopped or cancelled.
-            StoreError: The job has not ended, its audio is in Redis, or its store cannot sign (a folder cannot).
-            rq.exceptions.NoSuchJobError: There is no such job.
+        Raises as ``result``; ``StoreError`` also when there is no URL: for audio in Redis or in a folder.
         """
         return signed_url(fetch_job(self.connection, job_id), self.store, expires)
 

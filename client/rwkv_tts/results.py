@@ -1,6 +1,7 @@
 """Reads how a job has ended: with speech, or with the reason why there is none."""
 
 import json
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
@@ -100,6 +101,23 @@ def look(job: Job, store: AudioStore | None) -> Found | None:
     if not isinstance(audio, bytes):
         raise _expired(job)
     return Found(Speech(result, audio, outcome.worker_name or ""), str(outcome.id))
+
+
+def wait_for(job: Job, store: AudioStore | None, timeout: float | None) -> Found:
+    """As ``look``, when the job has ended.
+
+    Raises:
+        TimeoutError: It has not, within ``timeout`` seconds.
+    """
+    deadline = float("inf") if timeout is None else time.monotonic() + timeout
+    while (found := look(job, store)) is None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            status = job.get_status().value
+            raise TimeoutError(f"job {job.id} has not ended within {timeout} s (it is {status})")
+        block = max(1, round(1000 * min(BLOCK_SECONDS, left)))
+        job.connection.xread({results_key(job.id): "0-0"}, count=1, block=block)
+    return found
 
 
 def signed_url(job: Job, store: AudioStore | None, seconds: float) -> str:
