@@ -128,8 +128,11 @@ class SpeechBackend:
 
     def room(self) -> int:
         """Jobs that could start at once; none while their results could not leave."""
-        away = self._uploads is not None and self._uploads.trouble is not None
-        return 0 if away else self.pipeline.free_rows()
+        if self._uploads is not None:
+            self._uploads.look()
+            if self._uploads.trouble is not None:
+                return 0
+        return self.pipeline.free_rows()
 
     def close(self) -> None:
         """Let what is inside finish and end the threads."""

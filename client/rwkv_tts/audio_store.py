@@ -5,6 +5,7 @@ says. Credentials and endpoints come from the environment, as obstore reads them
 """
 
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ LONGEST_JOB_ID = 128
 """Characters; names of files have a limit."""
 
 _NAME = re.compile(rf"([\w-]{{1,{LONGEST_JOB_ID}}})-[0-9a-f]{{32}}\.([a-z0-9]{{3,4}})", re.ASCII)
+_PARTIAL = re.compile(rf"{_NAME.pattern}#\d+", re.ASCII)
+"""A file of a folder that obstore has not yet finished; it lists none of them."""
+
 _QUERY = re.compile(r"\?\S+")
 """Of a URL in a message: it may hold a signature."""
 
@@ -114,8 +118,9 @@ class AudioStore:
             raise StoreError(reason, permanent=True) from None
         self._obstore = obstore
         self._missing = (FileNotFoundError, obstore.exceptions.NotFoundError)
-        self.url, self._local = url.rstrip("/"), parts.scheme == "file"
-        if self._local and not Path(unquote(parts.path)).is_dir():
+        self.url = url.rstrip("/")
+        self._local = Path(unquote(parts.path)) if parts.scheme == "file" else None
+        if self._local and not self._local.is_dir():
             raise StoreError(f"results: {url}: no such folder; accepted: one that is there", permanent=True)
         with self._told("open"):
             options = {} if self._local else {"retry_config": _RETRIES}
@@ -129,14 +134,13 @@ class AudioStore:
         """Store audio under a name that ``new_name`` has made; what is there is replaced.
 
         Raises:
+            ValueError: No such name was made.
             StoreError: It is not known to be stored.
         """
         found = _NAME.fullmatch(name)
-        media_type = _MEDIA_TYPES.get(found[2]) if found else None
-        attributes = {} if self._local or media_type is None else {"Content-Type": media_type}
-        with self._told("put"):
-            # In one request: the parts of an upload in several would stay after a crash, and no listing has them.
-            self._obstore.put(self._store, name, content, attributes=attributes or None, use_multipart=False)
+        if found is None:
+            raise ValueError(f"{name[:_SHOWN]!r} is no name of audio; accepted: JOB-EXECUTION.FORMAT")
+        self._put(name, content, None if self._local else _MEDIA_TYPES.get(found[2]))
 
     def get(self, address: str) -> bytes:
         """The audio at an address.
@@ -169,10 +173,13 @@ class AudioStore:
             StoreError: An address is not of this store, or not all of them are known to be removed.
         """
         names = [self._name(address) for address in addresses]
-        # A folder's first missing file would keep the others from being removed; the others are asked in bulk.
-        for batch in names if self._local else [names]:
-            with self._told("delete"), suppress(*self._missing):
-                self._obstore.delete(self._store, batch)
+        with self._told("delete"):
+            try:
+                self._obstore.delete(self._store, names)
+            except self._missing:  # where that is an error, it has kept others from being removed
+                for name in names:
+                    with suppress(*self._missing):
+                        self._obstore.delete(self._store, name)
 
     def pages(self) -> Iterator[list[Stored]]:
         """All audio, some hundred objects at a time, in no particular order.
@@ -185,15 +192,38 @@ class AudioStore:
                 found = [(meta["path"], _NAME.fullmatch(meta["path"]), meta["last_modified"]) for meta in page]
                 yield [Stored(name, match[1], modified) for name, match, modified in found if match]
 
+    def remove_partial(self, seconds: float) -> int:
+        """Remove what a writer that died has left of a file, if nobody has written to it for so long.
+
+        Returns:
+            How many; none but a folder has such.
+
+        Raises:
+            StoreError: The folder is away.
+        """
+        removed, until = 0, time.time() - seconds
+        with self._told("list"):
+            for path in self._local.iterdir() if self._local else ():
+                if _PARTIAL.fullmatch(path.name) and path.lstat().st_mtime < until:
+                    path.unlink(missing_ok=True)
+                    removed += 1
+        return removed
+
     def check(self) -> None:
-        """Find out whether audio can be stored here.
+        """Find out whether audio can be stored here; whoever may not delete leaves an empty object.
 
         Raises:
             StoreError: It cannot, at present or at all.
         """
-        self.put(_PROBE, b"")
-        with self._told("delete"), suppress(*self._missing):
+        self._put(_PROBE, b"", None)
+        with suppress(StoreError), self._told("delete"):
             self._obstore.delete(self._store, _PROBE)
+
+    def _put(self, name: str, content: bytes, media_type: str | None) -> None:
+        attributes = {"Content-Type": media_type} if media_type else None
+        with self._told("put"):
+            # In one request: the parts of an upload in several would stay after a crash, and no listing has them.
+            self._obstore.put(self._store, name, content, attributes=attributes, use_multipart=False)
 
     def _name(self, address: str) -> str:
         """The name in an address, which must be one that a worker gives, directly under the store's URL."""

@@ -136,9 +136,7 @@ class TTSClient:
         """
         check_voice_id(name)
         self.voices.check_free(name)
-        said = {} if transcript is None else {"reference_text": transcript}
-        recorded = {"reference": base64.b64encode(recording).decode(), **said}
-        return self.submit(preview, **{"max_seconds": _PREVIEW_SECONDS, **fields, **recorded})
+        return self.submit(preview, **_preview_fields(recording, transcript, fields))
 
     def add_voice(
         self, name: str, recording: bytes, transcript: str | None = None, *, timeout: float | None = None
@@ -212,7 +210,7 @@ class TTSClient:
     def audio_url(self, job_id: str, expires: float = 3600.0) -> str:
         """A URL under which anybody can fetch the audio of a finished job for ``expires`` seconds.
 
-        Raises as ``result``; ``StoreError`` also when there is no URL: for audio in Redis or in a folder.
+        Raises as ``result``; StoreError also when there is no URL: for audio in Redis or in a folder.
         """
         return signed_url(fetch_job(self.connection, job_id), self.store, expires)
 
@@ -229,3 +227,9 @@ class TTSClient:
             redis.exceptions.RedisError: Redis is away or refuses to write: the job goes on.
         """
         return cancel(fetch_job(self.connection, job_id))
+
+
+def _preview_fields(recording: bytes, transcript: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the request that makes a voice from a recording."""
+    request = {"max_seconds": _PREVIEW_SECONDS, **fields, "reference": base64.b64encode(recording).decode()}
+    return request if transcript is None else {**request, "reference_text": transcript}

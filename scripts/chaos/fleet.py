@@ -110,6 +110,7 @@ class Fleet:
             self.producer_networks.append(proxy)
             arguments = [proxy.url, QUEUE, f"producer{i}", ledger, jobs, jobs / o.seconds, o.seed + i]
             arguments += ["--real"] if o.model else []
+            arguments += self._results()
             started.append((self._start("chaos.producer", arguments, proxy, None), ledger))
         return started
 
@@ -159,6 +160,9 @@ class Fleet:
         self._log.close()
         self._events.close()
 
+    def _results(self) -> list[str]:
+        return ["--results", self._store.url] if self._store else []
+
     def _next_name(self, number: int) -> str:
         return f"chaos-{self._options.seed}-{number}-{next(self._names)}"
 
@@ -166,7 +170,7 @@ class Fleet:
         o = self._options
         arguments = [proxy.url, QUEUE, name, self._folder / "events", o.rows, o.lease]
         arguments += ["--model", o.model] if o.model else []
-        arguments += ["--results", self._store.url] if self._store else []
+        arguments += self._results()
         return self._start("chaos.victim", arguments, proxy, clock)
 
     def _start(

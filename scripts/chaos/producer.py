@@ -25,6 +25,7 @@ from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
+from rwkv_tts.audio_store import REDIS, StoreError
 from rwkv_tts.client import TTSClient
 from rwkv_tts.keys import FUNCTION
 from rwkv_tts.results import JobFailedError, fetch_job
@@ -51,7 +52,7 @@ WAITERS = 3
 
 
 class Attempt:
-    """Repeats what Redis did not do, and remembers what it said.
+    """Repeats what Redis or the store of audio did not do, and remembers what it said.
 
     Attributes:
         at: When it began, monotonic seconds.
@@ -66,7 +67,7 @@ class Attempt:
         while True:
             try:
                 act()
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, StoreError) as error:
                 if (name := _name(error)) not in self.errors:
                     self.errors.append(name)
                 time.sleep(AGAIN_SECONDS)
@@ -97,9 +98,9 @@ class Ledger:
 class Producer:
     """Submits jobs of all kinds."""
 
-    def __init__(self, url: str, queue: str, real: bool, random: Random, ledger: Ledger) -> None:
+    def __init__(self, url: str, queue: str, results: str, real: bool, random: Random, ledger: Ledger) -> None:
         self.connection = Redis.from_url(url, socket_timeout=SOCKET_SECONDS)
-        self.client = TTSClient(self.connection, queue)
+        self.client = TTSClient(self.connection, queue, results=results)
         self.queue = Queue(queue, connection=self.connection, serializer=JSONSerializer)
         self.random, self.ledger = random, ledger
         self._real = real
@@ -195,13 +196,21 @@ class Producer:
 
 
 def main(
-    url: str, queue: str, prefix: str, ledger: Path, jobs: int, rate: float, seed: int, real: bool = False
+    url: str,
+    queue: str,
+    prefix: str,
+    ledger: Path,
+    jobs: int,
+    rate: float,
+    seed: int,
+    real: bool = False,
+    results: str = REDIS,
 ) -> None:
     """Submit ``jobs`` jobs in bursts, ``rate`` of them a second."""
     random = Random(seed)  # noqa: S311 - a plan, no secret
     with ledger.open("w", buffering=1) as file:
         lines = Ledger(file)
-        producer = Producer(url, queue, real, random, lines)
+        producer = Producer(url, queue, results, real, random, lines)
         for _ in range(WAITERS):
             threading.Thread(target=producer.wait_for_results, daemon=True).start()
         start, done, pause_after = time.monotonic(), 0, 0

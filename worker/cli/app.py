@@ -8,7 +8,15 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from rich.markup import escape
 
-from rwkv_tts import JobFailedError, NoWorkerError, QueueFullError, RequestError, UnconfirmedError, VoiceError
+from rwkv_tts import (
+    JobFailedError,
+    NoWorkerError,
+    QueueFullError,
+    RequestError,
+    StoreError,
+    UnconfirmedError,
+    VoiceError,
+)
 from worker import __version__
 from worker.cli.common import CommandError
 from worker.cli.console import errors
@@ -25,7 +33,8 @@ for command in (worker, say, load, enqueue, dashboard, top, tune):
 app.add_typer(model_app, name="model")
 app.add_typer(voices_app, name="voices")
 
-_OF_CLIENT = (RequestError, JobFailedError, QueueFullError, UnconfirmedError, VoiceError, NoWorkerError)
+_REFUSED = (RequestError, QueueFullError, UnconfirmedError, VoiceError, NoWorkerError)
+_OF_CLIENT = (*_REFUSED, JobFailedError, StoreError)
 _EXPECTED = (*_OF_CLIENT, CommandError, WorkerDiedError, RedisError, OSError)
 
 

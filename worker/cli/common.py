@@ -9,7 +9,6 @@ import typer
 from pydantic import ValidationError
 from redis import Redis
 
-from rwkv_tts.audio_store import StoreError
 from rwkv_tts.client import TTSClient
 from rwkv_tts.connection import connect
 from rwkv_tts.schema import FORMATS, MAX_REFERENCE_BYTES
@@ -54,17 +53,8 @@ def client_of(redis: str | None, queue: str | None) -> TTSClient:
 
 
 def client_for(settings: Settings, url: str) -> TTSClient:
-    """For the workers of some settings, which put audio where these say.
-
-    Raises:
-        CommandError: Where that is cannot be opened.
-    """
-    try:
-        return TTSClient(
-            url, settings.queue[0], commit_replicas=settings.commit_replicas, results=settings.results
-        )
-    except StoreError as error:
-        raise CommandError(str(error)) from None
+    """For the workers of some settings, which put audio where these say."""
+    return TTSClient(url, settings.queue[0], commit_replicas=settings.commit_replicas, results=settings.results)
 
 
 def _check_redis(url: str | None) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from rwkv_tts import JobFailedError, Speech
+from rwkv_tts import JobFailedError, Speech, StoreError
 
 # A pipe or a log file has no width of its own; tables there must not be folded to 80 columns.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
@@ -21,7 +21,7 @@ class Line:
     """One job as it is shown: where its audio went, or why there is none."""
 
     label: str
-    outcome: Speech | JobFailedError
+    outcome: Speech | JobFailedError | StoreError
     path: Path | None = None
 
     @property

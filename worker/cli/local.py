@@ -12,7 +12,7 @@ from pathlib import Path
 from redis import Redis
 from rq.worker import BaseWorker, Worker
 
-from rwkv_tts import JobFailedError, Speech, TTSClient
+from rwkv_tts import JobFailedError, Speech, StoreError, TTSClient
 from rwkv_tts.connection import connect
 from worker.cli.embedded import embedded_redis
 from worker.settings import PREFIX, Settings
@@ -104,11 +104,11 @@ def workers_on(connection: Redis, queue: str) -> list[BaseWorker]:
     return [worker for worker in Worker.all(connection=connection) if queue in worker.queue_names()]
 
 
-def outcome(client: TTSClient, job_id: str, worker: LocalWorker | None) -> Speech | JobFailedError:
-    """As ``wait``, with the error of a failed job as a value; nothing of the speech stays in Redis."""
+def outcome(client: TTSClient, job_id: str, worker: LocalWorker | None) -> Speech | JobFailedError | StoreError:
+    """As ``wait``, with the reason why there is no speech as a value; nothing of the speech is kept."""
     try:
         return wait(client, job_id, worker, keep=False)
-    except JobFailedError as error:
+    except (JobFailedError, StoreError) as error:
         return error
 
 
@@ -117,6 +117,7 @@ def wait(client: TTSClient, job_id: str, worker: LocalWorker | None, *, keep: bo
 
     Raises:
         JobFailedError: There is none; the message is the reason.
+        StoreError: The audio lies in a store that is away, or is another one.
         WorkerDiedError: The worker that this command started is gone.
     """
     while True:

@@ -76,18 +76,23 @@ class Sweeper:
             for i in range(0, len(page), _JOBS_AT_ONCE):
                 orphans += self._orphans(page[i : i + _JOBS_AT_ONCE])
         self.store.delete([self.store.address(name) for name in orphans])
-        self.removed += len(orphans)
-        if orphans:
-            logger.info("results: {}: {} objects that no result names are removed", self.store.url, len(orphans))
-        return len(orphans)
+        removed = len(orphans) + self.store.remove_partial(self._orphan_seconds)
+        self.removed += removed
+        if removed:
+            logger.info("results: {}: {} objects that no result names are removed", self.store.url, removed)
+        return removed
 
     def _run(self) -> None:
+        said = ""
         while True:
             time.sleep(self._interval)
             try:
                 self.run()
+                said = ""
             except (StoreError, RedisError) as error:
-                logger.warning("results: nothing is swept at present: {}", error)
+                if said != str(error):  # a store that lets us put but not delete would be told of for ever
+                    said = str(error)
+                    logger.warning("results: nothing is swept at present: {}", said)
 
     def _leads(self) -> bool:
         """Whether this worker sweeps; another takes over when it has not for some time."""

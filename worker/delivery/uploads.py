@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from loguru import logger
 
@@ -14,6 +15,9 @@ _THREADS = 8
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 2.0
 _SILENCE_SECONDS = 5.0
 """Between two lines of the log about a store that is away."""
+
+STALLED_SECONDS = 10.0
+"""Without anything stored while something waits: a store that is as slow as this counts as away."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,17 @@ class Uploads:
         store: Where it goes.
 
     Attributes:
-        trouble: Why the store took nothing the last time; None while it does.
-        failures: Tries that failed.
+        store: The store.
+        trouble: Why nothing more should be made for the store at present; None while it takes audio.
+        failures: Tries that failed, and times that it kept silent for too long.
     """
 
     def __init__(self, store: AudioStore) -> None:
         self.store = store
         self.trouble: str | None = None
         self.failures = 0
+        self._stored_at = 0.0
+        self._closed = threading.Event()
         self._inbox: queue.SimpleQueue[Upload | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._waiting: dict[str, Upload] = {}
@@ -57,8 +64,16 @@ class Uploads:
 
     def put(self, upload: Upload) -> None:
         """Have audio stored; a job has one upload at a time."""
+        if not self._waiting:
+            self._stored_at = time.monotonic()
         self._waiting[upload.job_id] = upload
         self._inbox.put(upload)
+
+    def look(self) -> None:
+        """Find out whether the store keeps silent; to be called now and then."""
+        silent = time.monotonic() - self._stored_at
+        if self.trouble is None and self._waiting and silent > STALLED_SECONDS:
+            self._met(f"results: {self.store.url}: has taken nothing for {STALLED_SECONDS:g} s")
 
     def cancel(self, job_id: str) -> None:
         """Wait no longer for the store with this job's audio; unknown ids are ignored."""
@@ -67,6 +82,7 @@ class Uploads:
 
     def close(self) -> None:
         """Let what is inside finish and end the threads."""
+        self._closed.set()
         for _ in self._threads:
             self._inbox.put(None)
         for thread in self._threads:
@@ -77,31 +93,38 @@ class Uploads:
             self._deliver(upload)
             del self._waiting[upload.job_id]
             upload.done()
+            if self.trouble and not self._waiting:  # nobody else finds out when the store is back
+                self._insist(self.store.check, self._closed)
 
     def _deliver(self, upload: Upload) -> None:
+        self._insist(partial(self.store.put, upload.name, upload.content), upload.given_up)
+
+    def _insist(self, ask: Callable[[], None], given_up: threading.Event) -> None:
+        """Ask something of the store until it does it, or that is given up."""
         pause = _FIRST_PAUSE_SECONDS
-        while not upload.given_up.is_set():
+        while not given_up.is_set():
             try:
-                self.store.put(upload.name, upload.content)
+                ask()
             except StoreError as error:
-                self._met(error)
-                upload.given_up.wait(pause)
+                self._met(str(error))
+                given_up.wait(pause)
                 pause = min(_LONGEST_PAUSE_SECONDS, 2 * pause)
             else:
                 self._over()
                 return
 
-    def _met(self, error: StoreError) -> None:
+    def _met(self, trouble: str) -> None:
         with self._lock:
             self.failures += 1
             speaks = self.trouble is None or time.monotonic() >= self._may_speak_at
-            self.trouble = str(error)
+            self.trouble = trouble
             if speaks:
                 self._may_speak_at = time.monotonic() + _SILENCE_SECONDS
-                logger.warning("{}; {} results wait", error, self.waiting)
+                logger.warning("{}; {} results wait", trouble, self.waiting)
 
     def _over(self) -> None:
         with self._lock:
+            self._stored_at = time.monotonic()
             if self.trouble is not None:
                 self.trouble = None
                 logger.info("results: {}: takes audio again", self.store.url)
