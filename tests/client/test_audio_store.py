@@ -1,5 +1,8 @@
 """Audio outside Redis, in a folder: what goes in comes out, and nothing else is ever touched."""
 
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +86,55 @@ def test_a_folder_that_is_missing_is_not_made(tmp_path: Path) -> None:
         AudioStore(f"file://{tmp_path}/mount")
     assert raised.value.permanent
     assert not (tmp_path / "mount").exists()
+
+
+@pytest.mark.parametrize("job_id", ["../up", "a/b", "", ".", "a.b", "日本", "x" * 129])
+def test_no_job_id_leads_out_of_a_folder(job_id: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(ValueError, match="is no name of audio; accepted: JOB-EXECUTION"):
+        AudioStore(f"file://{tmp_path}/in").put(new_name(job_id, "wav"), b"audio")
+    assert [path.name for path in tmp_path.rglob("*")] == ["in"]
+
+
+def test_what_is_missing_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(StoreError, match=r"^results: .*: obstore is missing; accepted: with the extra 'store'"):
+        AudioStore(f"file://{tmp_path}")
+
+
+class MayNotDelete(BaseHTTPRequestHandler):
+    """An S3 whose policy lets us put objects only."""
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(200)
+
+    def do_POST(self) -> None:
+        self._answer(403)
+
+    do_DELETE = do_POST  # noqa: N815 - as http.server calls it
+
+    def _answer(self, status: int) -> None:
+        self.send_response(status)
+        self.send_header("ETag", '"etag"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Keep silent."""
+
+
+def test_a_store_that_lets_us_put_only_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), MayNotDelete) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        variables = {"ENDPOINT": f"http://127.0.0.1:{server.server_port}", "ALLOW_HTTP": "true", "REGION": "here"}
+        for name, value in {**variables, "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        store = AudioStore("s3://bucket")
+        store.check()
+        with pytest.raises(StoreError, match="results: s3://bucket: delete: "):
+            store.delete([store.address(new_name("job", "wav"))])
+        server.shutdown()
 
 
 def test_a_folder_cannot_sign(tmp_path: Path) -> None:

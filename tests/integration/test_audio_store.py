@@ -1,6 +1,7 @@
 """Results outside Redis, with a worker process: in a folder, and in an S3 server that comes and goes."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -64,6 +65,39 @@ def test_audio_in_a_folder_is_fetched_like_any_other(
     Path(str(wav.result.address).removeprefix("file://")).unlink()
     with pytest.raises(JobFailedError, match="its audio has expired"):
         client.result(jobs[0], timeout=1)
+
+
+@pytest.mark.slow
+def test_enqueue_fetches_from_the_store_or_says_why_not(
+    random_model: Path, redis_url: str, tmp_path: Path
+) -> None:
+    for name in ("audio", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "jobs.jsonl").write_text(2 * f"{json.dumps(SHORT)}\n")
+    chosen = settings(random_model, f"file://{tmp_path}/audio")
+    with local_worker(chosen, redis_url) as local:
+        local.wait_until_ready()
+        where = ["--redis", redis_url, "--queue", chosen.queue[0]]
+        right, wrong = (
+            command("enqueue", str(tmp_path / "jobs.jsonl"), "--out", str(tmp_path / out), *where, results=results)
+            for out, results in (("right", chosen.results), ("wrong", f"file://{tmp_path}/elsewhere"))
+        )
+    assert right.returncode == 0, right.stderr
+    assert len(list((tmp_path / "right").iterdir())) == 2
+    assert wrong.returncode == 1
+    assert wrong.stdout.count("is not in this store; accepted: ") == 2
+    assert "Traceback" not in wrong.stderr
+    assert len(list((tmp_path / "audio").iterdir())) == 2
+
+
+def command(*arguments: str, results: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "worker.cli", *arguments],
+        env={**os.environ, "RWKV_TTS_RESULTS": results, "COLUMNS": "500"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 @pytest.mark.slow

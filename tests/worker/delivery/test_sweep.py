@@ -116,6 +116,17 @@ def test_files_of_others_are_left_alone(store: AudioStore, connection: Redis, tm
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_what_a_dead_writer_has_left_of_a_file_goes(store: AudioStore, connection: Redis, tmp_path: Path) -> None:
+    """No listing has it: obstore renames a file when it is whole."""
+    old, young = (tmp_path / f"{new_name('a-job', 'wav')}#{i}" for i in (1, 2))
+    for path in (old, young, tmp_path / "notes#1"):
+        path.touch()
+    os.utime(old, (0, 0))
+    os.utime(tmp_path / "notes#1", (0, 0))
+    assert sweep(store, connection) == 1
+    assert sorted(tmp_path.iterdir()) == [young, tmp_path / "notes#1"]
+
+
 def test_one_worker_sweeps_for_all(store: AudioStore, connection: Redis, queue: Queue) -> None:
     first, second = Sweeper(store, connection, TTL), Sweeper(store, connection, TTL)
     first.run()

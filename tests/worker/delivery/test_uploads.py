@@ -1,6 +1,8 @@
 """Audio on its way to a store that comes and goes: it waits, says so, and gets there."""
 
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -83,6 +85,39 @@ def test_a_cancelled_job_waits_no_longer(folder: Folder, uploads: Uploads) -> No
     uploads.cancel("job")
     assert done.wait(5)
     assert uploads.waiting == 0
+
+
+def test_a_store_that_is_back_with_nothing_waiting_is_noticed(folder: Folder, uploads: Uploads) -> None:
+    """Its jobs were cancelled, and no other is claimed while it is away."""
+    folder.take_away()
+    uploads.put(Upload("job", new_name("job", "wav"), b"x", lambda: None))
+    until(lambda: uploads.failures >= 2)
+    uploads.cancel("job")
+    until(lambda: uploads.waiting == 0)
+    time.sleep(0.3)
+    assert uploads.trouble is not None
+
+    folder.bring_back()
+    until(lambda: uploads.trouble is None)
+    assert list(folder.path.iterdir()) == []
+
+
+def test_a_store_that_keeps_silent_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.delivery.uploads.STALLED_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        variables = {"ENDPOINT": endpoint, "ALLOW_HTTP": "true", "TIMEOUT": "1s", "REGION": "here"}
+        for name, value in {**variables, "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        uploads = Uploads(AudioStore("s3://bucket"))
+        uploads.put(Upload("job", new_name("job", "wav"), b"x", lambda: None))
+        uploads.look()
+        assert uploads.trouble is None
+        time.sleep(0.3)
+        uploads.look()
+        assert uploads.trouble == "results: s3://bucket: has taken nothing for 0.2 s"
+        uploads.cancel("job")
+        uploads.close()
 
 
 def test_a_start_waits_for_a_store_for_so_long(folder: Folder) -> None:
