@@ -138,7 +138,7 @@ class AudioStore:
             raise StoreError(f"results: {url}: no such folder; accepted: one that is there", permanent=True)
         with self._told("open"):
             options = {} if self._local else _options(parts.scheme)
-            self._store: ObjectStore = from_url(url, **options)  # type: ignore[call-overload]  # by scheme
+            self._store: ObjectStore = from_url(url, **options)
 
     def address(self, name: str) -> str:
         """The address of an object."""

@@ -25,6 +25,7 @@ from rwkv_tts.keys import audio_key, tokens_key
 from rwkv_tts.results import JobFailedError, Speech
 from scraping import ask, scrape
 from waiting import until
+from worker.broker.batch_worker import ExitCode
 from worker.cli.local import local_worker
 from worker.settings import Settings
 
@@ -152,6 +153,28 @@ def test_a_store_that_is_away_fails_no_job(random_model: Path, redis_url: str, t
     assert client.store is not None
     assert objects(client.store) >= addresses
     assert len(addresses) == 43
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_a_worker_ends_while_its_store_keeps_silent(random_model: Path, redis_url: str, network: Network) -> None:
+    """What waits goes back to its queue, and is done by whoever comes next."""
+    chosen = settings(random_model, f"s3://{BUCKET}/silent", drain_timeout=1)
+    client = TTSClient(redis_url, chosen.queue[0], results=chosen.results)
+    with local_worker(chosen, redis_url) as local:
+        local.wait_until_ready()
+        network.set("deaf")
+        jobs = [client.submit(**SHORT) for _ in range(4)]
+        until(lambda: client.load().running == 4)
+        time.sleep(1.0)
+        start = time.monotonic()
+        local.stop()
+        assert time.monotonic() - start < 10
+        assert local.exit_code == ExitCode.PUT_BACK
+    assert client.load().depth == 4
+    network.set("open")
+    with local_worker(chosen, redis_url):
+        assert all(client.result(job, timeout=60).audio.startswith(b"RIFF") for job in jobs)
 
 
 @pytest.mark.slow
