@@ -16,6 +16,7 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 2.0
 _SILENCE_SECONDS = 5.0
 """Between two lines of the log about a store that is away."""
 
+_CLOSING_SECONDS = 1.0
 STALLED_SECONDS = 10.0
 """Without anything stored while something waits: a store that is as slow as this counts as away."""
 
@@ -63,10 +64,10 @@ class Uploads:
         return len(self._waiting)
 
     def put(self, upload: Upload) -> None:
-        """Have audio stored; a job has one upload at a time."""
+        """Have audio stored."""
         if not self._waiting:
             self._stored_at = time.monotonic()
-        self._waiting[upload.job_id] = upload
+        self._waiting[upload.name] = upload
         self._inbox.put(upload)
 
     def look(self) -> None:
@@ -77,22 +78,27 @@ class Uploads:
 
     def cancel(self, job_id: str) -> None:
         """Wait no longer for the store with this job's audio; unknown ids are ignored."""
-        if (upload := self._waiting.get(job_id)) is not None:
-            upload.given_up.set()
+        for upload in list(self._waiting.values()):
+            if upload.job_id == job_id:
+                upload.given_up.set()
+                self._leave(upload)
 
     def close(self) -> None:
-        """Let what is inside finish and end the threads."""
+        """End the threads, after what waits; one that hears nothing from the store is left behind."""
         self._closed.set()
         for _ in self._threads:
             self._inbox.put(None)
         for thread in self._threads:
-            thread.join()
+            thread.join(None if self._waiting else _CLOSING_SECONDS)
+
+    def _leave(self, upload: Upload) -> None:
+        if self._waiting.pop(upload.name, None) is not None:
+            upload.done()
 
     def _run(self) -> None:
         while (upload := self._inbox.get()) is not None:
             self._deliver(upload)
-            del self._waiting[upload.job_id]
-            upload.done()
+            self._leave(upload)
             if self.trouble and not self._waiting:  # nobody else finds out when the store is back
                 self._insist(self.store.check, self._closed)
 

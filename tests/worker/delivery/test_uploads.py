@@ -106,17 +106,19 @@ def test_a_store_that_keeps_silent_is_away(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("worker.delivery.uploads.STALLED_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        variables = {"ENDPOINT": endpoint, "ALLOW_HTTP": "true", "TIMEOUT": "1s", "REGION": "here"}
+        variables = {"ENDPOINT": endpoint, "ALLOW_HTTP": "true", "TIMEOUT": "30s", "REGION": "here"}
         for name, value in {**variables, "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}.items():
             monkeypatch.setenv(f"AWS_{name}", value)
-        uploads = Uploads(AudioStore("s3://bucket"))
-        uploads.put(Upload("job", new_name("job", "wav"), b"x", lambda: None))
+        uploads, done = Uploads(AudioStore("s3://bucket")), threading.Event()
+        uploads.put(Upload("job", new_name("job", "wav"), b"x", done.set))
         uploads.look()
         assert uploads.trouble is None
         time.sleep(0.3)
         uploads.look()
         assert uploads.trouble == "results: s3://bucket: has taken nothing for 0.2 s"
+        assert not done.is_set()
         uploads.cancel("job")
+        assert done.is_set()
         uploads.close()
 
 
