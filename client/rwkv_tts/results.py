@@ -8,7 +8,8 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from redis import Redis
-from redis.exceptions import ConnectionError, TimeoutError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq.exceptions import InvalidJobOperation
 from rq.job import Job, JobStatus
 from rq.registry import FinishedJobRegistry
@@ -175,7 +176,9 @@ def drop(job: Job, found: Found, store: AudioStore | None) -> None:
     beside = (audio_key(job.id), chunks_key(job.id), tokens_key(job.id), job.dependents_key)
     arguments = (results_key(job.id), found.entry, registry, job.id, *beside)
     dropped = False
-    with suppress(ConnectionError, TimeoutError):  # it may be done; if not, the time to live is still there
+    with suppress(
+        RedisConnectionError, RedisTimeoutError
+    ):  # it may be done; if not, the time to live is still there
         dropped = bool(job.connection.eval(_DROP, 1, job.key, *arguments))
     if dropped and (address := found.speech.result.address) is not None:
         with suppress(StoreError):

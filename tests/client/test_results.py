@@ -83,6 +83,13 @@ def traces(connection: Redis, queue: Queue, job_id: str) -> list[bytes]:
     return [*keys, *([b"finished"] if listed is not None else [])]
 
 
+def test_a_job_that_has_not_ended_in_time(fetch: Fetch, client: TTSClient) -> None:
+    job_id = client.submit("Hello.")
+    with pytest.raises(TimeoutError, match=rf"job {job_id} has not ended within 0\.1 s") as raised:
+        fetch(job_id, timeout=0.1)
+    assert raised.type is TimeoutError
+
+
 def test_what_is_not_kept_leaves_nothing(connection: Redis, hand: Hand, queue: Queue, fetch: Fetch) -> None:
     job_id = finished(hand, queue)
     assert fetch(job_id, 5).audio == AUDIO

@@ -82,9 +82,10 @@ FINE = 22
 class Watched:
     """A worker process and the port on which it tells how it is."""
 
-    def __init__(self, local: LocalWorker, port: int, url: str, queue: str) -> None:
+    def __init__(self, local: LocalWorker, port: int, url: str, settings: Settings) -> None:
         self.local, self.port = local, port
-        self.client = TTSClient(url, queue)
+        queue = settings.queue[0]
+        self.client = TTSClient(url, queue, results=settings.results)
         self.queue = Queue(queue, connection=self.client.connection, serializer=JSONSerializer)
 
     def until_ready(self) -> list[tuple[int, str]]:
@@ -112,8 +113,9 @@ class Watched:
 def watched(url: str, queue: str, **settings: Any) -> Iterator[Watched]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with local_worker(Settings(queue=(queue,), metrics_port=port, **settings), url) as local:
-        yield Watched(local, port, url, queue)
+    chosen = Settings(queue=(queue,), metrics_port=port, **settings)
+    with local_worker(chosen, url) as local:
+        yield Watched(local, port, url, chosen)
 
 
 def claim_elsewhere(queue: Queue) -> str:
@@ -137,12 +139,13 @@ class Load:
 
 
 @pytest.fixture(scope="module")
-def loaded(redis_url: str, endless_model: Path) -> Iterator[Load]:
-    """A worker through which jobs went that ended in every way."""
+def loaded(redis_url: str, endless_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
+    """A worker through which jobs went that ended in every way, with audio in a folder."""
     queue = "metrics-load"
     TTSClient(redis_url, queue).submit("left behind", max_seconds=0.2)
     lease = claim_elsewhere(Queue(queue, connection=Redis.from_url(redis_url), serializer=JSONSerializer))
-    with watched(redis_url, queue, model=endless_model, max_rows=ROWS, lease_timeout=0.5) as one:
+    folder = f"file://{tmp_path_factory.mktemp('audio')}"
+    with watched(redis_url, queue, model=endless_model, max_rows=ROWS, lease_timeout=0.5, results=folder) as one:
         one.until_ready()
         before = scrape(one.port)
         client = one.client
