@@ -50,6 +50,7 @@ _MEDIA_TYPES = {
     "ogg": "audio/ogg",
     "opus": "audio/ogg",
     "mp3": "audio/mpeg",
+    "aac": "audio/aac",
     "pcm": "application/octet-stream",
 }
 _SHOWN = 300
