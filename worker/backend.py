@@ -25,7 +25,7 @@ from worker.speech.loading import open_model
 from worker.speech.model import SpeechModel
 from worker.speech.pipeline import Pipeline, StageBrokenError
 from worker.speech.preparation import make_utterance
-from worker.speech.summary import kept_tokens, make_result
+from worker.speech.summary import kept_tokens, make_result, progress_of
 from worker.speech.utterance import Step, Utterance
 
 _LATELY_SECONDS = 10.0
@@ -210,7 +210,8 @@ class SpeechBackend:
 
     def _made(self, step: Step) -> None:
         kept = step.entry.model_dump_json().encode()
-        self._post(Made(step.utterance.id, step.entry.number, heard(step), kept))
+        shown = progress_of(step.utterance, step.seconds).model_dump() if step.seconds else {}
+        self._post(Made(step.utterance.id, step.entry.number, heard(step), kept, shown))
 
     def _done(self, utterance: Utterance) -> None:
         if utterance.id == _WARM_UP_ID:

@@ -15,6 +15,7 @@ from rwkv_tts.client import TTSClient
 from rwkv_tts.connection import connect_async
 from rwkv_tts.listening import AsyncSpeechStream
 from rwkv_tts.load import Busyness, QueueLoad
+from rwkv_tts.progress import SpeechProgress
 from rwkv_tts.results import BLOCK_SECONDS, Found, Speech, drop, fetch_job, look, results_key
 from rwkv_tts.tuner import Tuned
 from rwkv_tts.voices import Voice
@@ -150,6 +151,10 @@ class AsyncTTSClient:
     async def audio_url(self, job_id: str, expires: float = 3600.0) -> str:
         """A URL of a finished job's audio, as ``TTSClient.audio_url``."""
         return await asyncio.to_thread(self._client.audio_url, job_id, expires)
+
+    async def progress(self, job_id: str) -> SpeechProgress | None:
+        """How far a stream or a long text has come, as of a second ago; None before, and of all other jobs."""
+        return await asyncio.to_thread(self._client.progress, job_id)
 
     async def cancel(self, job_id: str) -> bool:
         """Take a queued job off its queue, or have it stopped where it runs; False when it had ended."""

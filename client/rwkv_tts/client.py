@@ -13,6 +13,7 @@ from rwkv_tts.cancellation import cancel
 from rwkv_tts.connection import connect
 from rwkv_tts.listening import SpeechStream
 from rwkv_tts.load import Busyness, QueueLoad, busyness
+from rwkv_tts.progress import SpeechProgress, fetch_progress
 from rwkv_tts.results import Speech, drop, fetch_job, signed_url, wait_for
 from rwkv_tts.schema import SynthesisRequest, parse_request
 from rwkv_tts.submission import Submission
@@ -213,6 +214,10 @@ class TTSClient:
         Raises as ``result``; StoreError also when there is no URL: for audio in Redis or in a folder.
         """
         return signed_url(fetch_job(self.connection, job_id), self.store, expires)
+
+    def progress(self, job_id: str) -> SpeechProgress | None:
+        """How far a stream or a long text has come, as of a second ago; None before, and of all other jobs."""
+        return fetch_progress(self.connection, job_id)
 
     def cancel(self, job_id: str) -> bool:
         """Take a queued job off its queue, or have it stopped where it runs; one that has ended is left as it is.

@@ -21,6 +21,9 @@ SCHEMA = 4
 SCHEMA_META = "rwkv_tts_schema"
 """In the ``meta`` of a job: the schema that its request was written for."""
 
+PROGRESS_META = "rwkv_tts_progress"
+"""In the ``meta`` of a running job: how far it has come, an object that its worker writes now and then."""
+
 AUDIO_PREFIX = _PREFIX + "audio:"
 """``rwkv-tts:audio:<job id>``: the bytes of the finished audio, with the result's time to live."""
 

@@ -55,12 +55,14 @@ class HeldJob(Job):
 
     Attributes:
         unreadable: What is wrong with the hash; None when nothing is.
+        meta_is_whole: Whether ``meta`` is what the hash has, and not too large for that.
         heavy: Its data takes as much room in Redis as audio does.
     """
 
     success_callback = failure_callback = stopped_callback = None
     func_name = FUNCTION
     unreadable: str | None = None
+    meta_is_whole = True
     heavy = False
     made = 0
     """The number of what it has made last, before its end."""
@@ -84,6 +86,7 @@ class HeldJob(Job):
             self.postponed_at = float(raw_data[POSTPONED.encode()]) if POSTPONED.encode() in raw_data else None
         if len(raw.get(b"meta", b"")) > _LARGEST_META:
             del raw[b"meta"]
+            self.meta_is_whole = False
         webhooks = raw.pop(b"webhooks", b"")
         try:
             super().restore(raw)

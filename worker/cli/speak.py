@@ -19,7 +19,7 @@ from worker.cli.common import (
     warn_without_workers,
     write_audio,
 )
-from worker.cli.console import Line, console, errors, jobs_table, progress_bar, save, summary
+from worker.cli.console import Line, console, errors, jobs_table, progress_bar, save, speech_bar, summary
 from worker.cli.hearing import STANDARD_OUTPUT, check_subtitles, hear, write_subtitles
 from worker.cli.local import LocalWorker, local_worker, outcome, redis_server, wait
 from worker.cli.options import with_request, with_settings
@@ -60,8 +60,9 @@ def say(
         if play or output == STANDARD_OUTPUT:
             speech = hear(client, text, request, local, play=play)
         else:
-            with errors.status("speaking"):
-                speech = wait(client, client.submit(text, **request), local, keep=False)
+            job_id = client.submit(text, **request)
+            with speech_bar(client, job_id) as look:
+                speech = wait(client, job_id, local, keep=False, idle=look)
         path = None if output == STANDARD_OUTPUT else output or Path(f"speech.{speech.result.format}")
         if path is not None:
             write_audio(path, speech.audio)

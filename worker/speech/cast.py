@@ -65,7 +65,7 @@ class Cast:
 
     def enter(self, utterance: Utterance) -> Role:
         """Take an utterance in."""
-        over = utterance.reading is None
+        over = utterance.read = utterance.reading is None
         role = self._roles[utterance] = Role(utterance, deque(utterance.parts), over=over)
         self._unstarted.append(role)
         self._stock(role)
@@ -86,7 +86,7 @@ class Cast:
         if not role.over:
             role.ready.extend(read.parts)
             role.utterance.parts.extend(read.parts)
-            role.over = read.over
+            role.over = role.utterance.read = read.over
         return role
 
     def begin(self, piece: Piece) -> None:

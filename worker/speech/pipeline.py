@@ -160,6 +160,10 @@ class Pipeline:
             stage.name: stage.busy_seconds for stage in (self._cloner, self._reader, self._vocoder, self._encoder)
         }
 
+    def streams(self) -> int:
+        """Utterances inside that are heard while they are made."""
+        return self._inside.listeners
+
     def free_rows(self) -> int:
         """Utterances that could start at once; negative when more are inside than may run.
 

@@ -15,7 +15,7 @@ from rq.queue import Queue
 from hands import Hand, enqueue, fetch, leftovers
 from results import result_of
 from rwkv_tts import AsyncTTSClient, JobFailedError, TTSClient
-from rwkv_tts.keys import chunks_key, kept_key
+from rwkv_tts.keys import SCHEMA_META, chunks_key, kept_key
 from rwkv_tts.refusal import Cause, Refusal
 from scripted import Script, ScriptedBackend
 from threads import in_thread
@@ -152,6 +152,38 @@ def test_what_is_written_twice_is_there_once(hand: Hand, connection: Redis, queu
     assert [fields[b"audio"] for _, fields in entries] == [b"1", b"2", b"3"]
     assert Progress(connection, jobs).before(claimed) == [b"k1", b"k2", b"k3"]
     assert (claimed.job.made, claimed.job.heard) == (3, True)
+
+
+def test_how_far_a_job_has_come_is_in_its_meta_once_a_second(
+    hand: Hand, connection: Redis, queue: Queue, redis_url: str
+) -> None:
+    client = TTSClient(redis_url, queue.name)
+    job_id = client.submit("hello", job_options={"meta": {"mine": [1, {}]}})
+    jobs = RunningJobs({})
+    (claimed,) = hand.claimer.claim(1).claimed
+    running = jobs.enter(claimed)
+    progress = Progress(connection, jobs)
+
+    def show(parts: int) -> None:
+        shown = {"parts": parts, "of": None, "share": 0.5, "seconds": 3.2, "rtf": 0.1}
+        progress.add(Made(job_id, parts, kept=b"k", shown=shown))
+        progress.write()
+
+    show(1)
+    assert client.progress(job_id) is None  # short jobs show nothing
+    running.shown_at -= 1
+    show(2)
+    show(3)
+    found = client.progress(job_id)
+    assert found is not None
+    assert (found.parts, found.of, found.seconds) == (2, None, 3.2)
+    meta = fetch(queue, job_id).meta
+    assert meta["mine"] == [1, {}]
+    assert meta[SCHEMA_META] >= 1
+    running.shown_at -= 1
+    connection.delete(f"rq:job:{job_id}")
+    show(4)
+    assert not connection.exists(f"rq:job:{job_id}")
 
 
 def test_who_has_lost_a_job_writes_nothing_more(hand: Hand, connection: Redis, queue: Queue) -> None:

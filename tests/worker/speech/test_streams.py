@@ -16,6 +16,7 @@ import pytest
 
 from codec.streaming import reach
 from codec.vocoder import Vocoder
+from rwkv_tts.progress import SpeechProgress
 from rwkv_tts.schema import FORMATS, AudioFormat, parse_request
 from sampler.decoding import FinishReason
 from worker.speech.admission import heard_at_once
@@ -26,7 +27,7 @@ from worker.speech.model import SpeechModel
 from worker.speech.pipeline import Pipeline
 from worker.speech.preparation import make_utterance
 from worker.speech.schedule import FIRST_TOKENS, MOST_TOKENS, marks, piece_size
-from worker.speech.summary import make_result
+from worker.speech.summary import make_result, progress_of
 from worker.speech.utterance import Step, Utterance, derived_seed
 
 RATE = 16_000
@@ -239,6 +240,28 @@ def test_a_long_text_goes_on_when_its_audio_has_caught_up(
         request = parse_request({"text": BOOK * 2, "seed": 3, "stream": stream, "max_seconds": 20})
         one.submit(make_utterance(speech, "book", request))
         assert ended.get(timeout=PATIENCE).refusal is None
+
+
+def test_how_far_a_text_has_come_is_told_step_by_step(speech: SpeechModel) -> None:
+    shown: list[SpeechProgress] = []
+    ended: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
+    one = Pipeline(
+        speech,
+        max_rows=4,
+        token_chunk_size=64,
+        done=ended.put,
+        made=lambda step: shown.append(progress_of(step.utterance, step.seconds)),
+    )
+    one.submit(make_utterance(speech, "book", parse_request({"text": BOOK, "stream": True, "seed": 3, **FLAT})))
+    account = ended.get(timeout=PATIENCE).account
+    one.close()
+    assert account is not None
+    assert (shown[0].parts, shown[0].share) == (0, 0)
+    assert shown[-1] == SpeechProgress(
+        parts=4, of=4, share=1, seconds=round(account.seconds, 2), rtf=shown[-1].rtf
+    )
+    assert all(before.share <= after.share for before, after in pairwise(shown))
+    assert all(before.seconds <= after.seconds for before, after in pairwise(shown))
 
 
 def test_pieces_grow_and_all_tokens_have_one() -> None:
