@@ -1,8 +1,11 @@
 """Hears a job's audio while it is made: the bytes of one file, piece by piece, in order."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
+from redis.exceptions import ConnectionError, TimeoutError
 from rq.job import Job
 
 from rwkv_tts.keys import chunks_key
@@ -13,6 +16,9 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis as AsyncRedis
 
 _READ: dict[str, Any] = {"count": 100, "block": round(1000 * BLOCK_SECONDS)}
+
+_AWAY_SECONDS, _AGAIN_SECONDS = 60.0, 0.2
+"""For how long a listener waits for a Redis that is away, and how often it looks."""
 
 
 class _Listener:
@@ -53,6 +59,18 @@ class _Listener:
             except JobFailedError as error:
                 self.failure = error
         return self.result is not None or self.failure is not None
+
+
+class _Patience:
+    """Bears with a Redis that is away: a listener knows from where to go on."""
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + _AWAY_SECONDS
+
+    def bear(self, error: ConnectionError | TimeoutError) -> None:
+        """Raise the error once it was borne for long enough."""
+        if time.monotonic() > self._until:
+            raise error
 
 
 class _Stream:
@@ -118,15 +136,25 @@ class SpeechStream(_Stream, Iterator[bytes]):
     def _listen(self) -> Generator[bytes, None, None]:
         listener, connection = self._listener, self._job.connection
         found: Any = None
-        while not listener.over(found):
-            found = connection.xread(listener.keys, **_READ)
+        while not self._ask(listener.over, found):
+            found = self._ask(connection.xread, listener.keys, **_READ)
             if not found:
                 self._idle()
             yield from listener.audio(found)
-        rest: Any = connection.xrange(*listener.rest)
-        yield from listener.pieces(rest)
+        yield from listener.pieces(self._ask(connection.xrange, *listener.rest))
         if listener.failure is not None:
             raise listener.failure
+
+    def _ask(self, read: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """What Redis answers, once it is there."""
+        patience = _Patience()
+        while True:
+            try:
+                return read(*arguments, **options)
+            except (ConnectionError, TimeoutError) as error:
+                patience.bear(error)
+            self._idle()
+            time.sleep(_AGAIN_SECONDS)
 
 
 class AsyncSpeechStream(_Stream, AsyncIterator[bytes]):
@@ -135,7 +163,7 @@ class AsyncSpeechStream(_Stream, AsyncIterator[bytes]):
     Args:
         job: A job whose request has ``stream``.
         connection: Redis, of the event loop.
-        ask: Runs what takes a round trip in a thread.
+        in_thread: Runs what takes a round trip in a thread.
         cancel: Cancels a job.
 
     Attributes:
@@ -146,11 +174,11 @@ class AsyncSpeechStream(_Stream, AsyncIterator[bytes]):
         self,
         job: Job,
         connection: "AsyncRedis",
-        ask: Callable[..., Coroutine[Any, Any, Any]],
+        in_thread: Callable[..., Coroutine[Any, Any, Any]],
         cancel: Callable[[str], Coroutine[Any, Any, object]],
     ) -> None:
         super().__init__(job)
-        self._connection, self._ask, self._cancel = connection, ask, cancel
+        self._connection, self._in_thread, self._cancel = connection, in_thread, cancel
         self._pieces = self._listen()
 
     async def __anext__(self) -> bytes:
@@ -171,11 +199,21 @@ class AsyncSpeechStream(_Stream, AsyncIterator[bytes]):
 
     async def _listen(self) -> AsyncGenerator[bytes, None]:
         listener, found = self._listener, None
-        while not await self._ask(listener.over, found):
-            found = await self._connection.xread(listener.keys, **_READ)
+        while not await self._ask(self._in_thread, listener.over, found):
+            found = await self._ask(self._connection.xread, listener.keys, **_READ)
             for piece in listener.audio(found):
                 yield piece
-        for piece in listener.pieces(await self._connection.xrange(*listener.rest)):
+        for piece in listener.pieces(await self._ask(self._connection.xrange, *listener.rest)):
             yield piece
         if listener.failure is not None:
             raise listener.failure
+
+    async def _ask(self, read: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
+        """What Redis answers, once it is there."""
+        patience = _Patience()
+        while True:
+            try:
+                return await read(*arguments, **options)
+            except (ConnectionError, TimeoutError) as error:
+                patience.bear(error)
+            await asyncio.sleep(_AGAIN_SECONDS)
