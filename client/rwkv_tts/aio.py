@@ -104,12 +104,14 @@ class AsyncTTSClient:
 
     async def stream(self, text: str, **options: Any) -> AsyncSpeechStream:
         """Queue a request and hear it while it is made; takes what ``TTSClient.stream`` takes."""
+        bind = self._client.presence.bind
+        options["job_options"] = await asyncio.to_thread(bind, options.get("job_options"))
         return await self.listen(await self.submit(text, stream=True, **options))
 
     async def listen(self, job_id: str) -> AsyncSpeechStream:
         """Hear a job whose request has ``stream``, from its beginning."""
         job = await asyncio.to_thread(fetch_job, self._client.connection, job_id)
-        return AsyncSpeechStream(job, self._waiting, asyncio.to_thread, self.cancel)
+        return AsyncSpeechStream(job, self._client.presence, self._waiting, asyncio.to_thread, self.cancel)
 
     async def submit_voice(
         self, name: str, recording: bytes, transcript: str | None = None, **options: Any

@@ -13,6 +13,7 @@ from rwkv_tts.cancellation import cancel
 from rwkv_tts.connection import connect
 from rwkv_tts.listening import SpeechStream
 from rwkv_tts.load import Busyness, QueueLoad, busyness
+from rwkv_tts.presence import Presence
 from rwkv_tts.progress import SpeechProgress, fetch_progress
 from rwkv_tts.results import Speech, drop, fetch_job, signed_url, wait_for
 from rwkv_tts.schema import SynthesisRequest, parse_request
@@ -43,6 +44,7 @@ class TTSClient:
         queue: Queue name.
         store: Where audio is that lies outside Redis; None without one.
         voices: The voices kept in this Redis: add, get, list, rename and remove them, keep a job's.
+        presence: Lets jobs end with this client.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class TTSClient:
         self._queue = Queue(queue, connection=self.connection, serializer=JSONSerializer)
         self.queue = queue
         self.voices = VoiceStore(self.connection)
+        self.presence = Presence(self.connection)
         self._submission = Submission(self._queue, max_queue, commit_replicas)
 
     def submit(
@@ -92,8 +95,7 @@ class TTSClient:
         """Queue a request, a ``SynthesisRequest`` or JSON for the worker to judge, and return its job id.
 
         Raises:
-            QueueFullError: Too many jobs wait already; nothing was queued.
-            UnconfirmedError: ``commit_replicas`` have not confirmed the job; it may or may not be queued.
+            QueueFullError, UnconfirmedError: As from ``submit``.
         """
         if isinstance(request, SynthesisRequest):
             request = request.model_dump(mode="json", exclude_unset=True)
@@ -102,8 +104,9 @@ class TTSClient:
     def stream(self, text: str, **options: Any) -> SpeechStream:
         """Queue a request and hear it while it is made; takes what ``submit`` takes and raises the same.
 
-        Closing what is returned before its end cancels the job.
+        Closing what is returned before its end cancels the job, and so does the end of this process.
         """
+        options["job_options"] = self.presence.bind(options.get("job_options"))
         return self.listen(self.submit(text, stream=True, **options))
 
     def listen(self, job_id: str, idle: Callable[[], object] = lambda: None) -> SpeechStream:
@@ -116,7 +119,7 @@ class TTSClient:
         Raises:
             rq.exceptions.NoSuchJobError: There is no such job.
         """
-        return SpeechStream(fetch_job(self.connection, job_id), self.cancel, idle)
+        return SpeechStream(fetch_job(self.connection, job_id), self.presence, self.cancel, idle)
 
     def submit_voice(
         self, name: str, recording: bytes, transcript: str | None = None, *, preview: str = PREVIEW, **fields: Any
@@ -142,12 +145,9 @@ class TTSClient:
     def add_voice(
         self, name: str, recording: bytes, transcript: str | None = None, *, timeout: float | None = None
     ) -> Voice:
-        """Have a worker make a voice from a recording, and keep it.
+        """Have a worker make a voice from a recording, and keep it; takes what ``submit_voice`` takes.
 
         Args:
-            name: The id that the voice gets.
-            recording: An audio file of any usual format.
-            transcript: The words spoken in it; the voice can then be used with ``use_transcript``.
             timeout: Seconds to wait for a worker at most; None waits for ever.
 
         Raises:

@@ -9,6 +9,7 @@ from redis.exceptions import ConnectionError, TimeoutError
 from rq.job import Job
 
 from rwkv_tts.keys import chunks_key
+from rwkv_tts.presence import Presence
 from rwkv_tts.results import BLOCK_SECONDS, JobFailedError, ended, results_key
 from rwkv_tts.schema import SynthesisResult
 
@@ -24,7 +25,8 @@ _AWAY_SECONDS, _AGAIN_SECONDS = 60.0, 0.2
 class _Listener:
     """How far somebody has come who listens to a job."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, presence: Presence) -> None:
+        self._presence = presence
         self._job, self._chunks, self._results = job, chunks_key(job.id), results_key(job.id)
         self._last = b"0-0"
         self.result: SynthesisResult | None = None
@@ -52,6 +54,7 @@ class _Listener:
 
     def over(self, found: Any) -> bool:
         """Whether the job has ended, which is asked where its results or nothing at all has come."""
+        self._presence.keep()
         if not found or self._results.encode() in dict(found):
             try:
                 outcome = ended(self._job)
@@ -76,8 +79,8 @@ class _Patience:
 class _Stream:
     """What both streams have."""
 
-    def __init__(self, job: Job) -> None:
-        self._listener = _Listener(job)
+    def __init__(self, job: Job, presence: Presence) -> None:
+        self._listener = _Listener(job, presence)
         self.job_id = job.id
 
     @property
@@ -98,6 +101,7 @@ class SpeechStream(_Stream, Iterator[bytes]):
 
     Args:
         job: A job whose request has ``stream``.
+        presence: Of the client.
         cancel: Cancels it.
         idle: Called when nothing has come for a while; what it raises ends the listening.
 
@@ -105,8 +109,10 @@ class SpeechStream(_Stream, Iterator[bytes]):
         job_id: Its id.
     """
 
-    def __init__(self, job: Job, cancel: Callable[[str], object], idle: Callable[[], object]) -> None:
-        super().__init__(job)
+    def __init__(
+        self, job: Job, presence: Presence, cancel: Callable[[str], object], idle: Callable[[], object]
+    ) -> None:
+        super().__init__(job, presence)
         self._job, self._cancel, self._idle = job, cancel, idle
         self._pieces = self._listen()
 
@@ -162,6 +168,7 @@ class AsyncSpeechStream(_Stream, AsyncIterator[bytes]):
 
     Args:
         job: A job whose request has ``stream``.
+        presence: Of the client.
         connection: Redis, of the event loop.
         in_thread: Runs what takes a round trip in a thread.
         cancel: Cancels a job.
@@ -173,11 +180,12 @@ class AsyncSpeechStream(_Stream, AsyncIterator[bytes]):
     def __init__(
         self,
         job: Job,
+        presence: Presence,
         connection: "AsyncRedis",
         in_thread: Callable[..., Coroutine[Any, Any, Any]],
         cancel: Callable[[str], Coroutine[Any, Any, object]],
     ) -> None:
-        super().__init__(job)
+        super().__init__(job, presence)
         self._connection, self._in_thread, self._cancel = connection, in_thread, cancel
         self._pieces = self._listen()
 

@@ -335,7 +335,7 @@ HDEL k f|HINCRBY k f 1|HINCRBYFLOAT k f 1|EXISTS k|EXPIRE k 1|PEXPIRE k 1|PERSIS
 ZREM k m|ZSCORE k m|ZMSCORE k m|ZCARD k|ZCOUNT k 0 1|ZRANGE k 0 1|ZRANGEBYSCORE k 0 1|ZREMRANGEBYSCORE k 0 1
 ZPOPMIN k|SADD k m|SREM k m|SMEMBERS k|SCARD k|XADD k * f v|XLEN k|XREVRANGE k + -|SET k v|GET k|MGET k k
 BLMOVE k k LEFT LEFT 1|LMOVE k k LEFT RIGHT|EVALSHA sha 1 k|SCRIPT LOAD x|SCRIPT EXISTS sha|SUBSCRIBE rq:pubsub:x
-SUBSCRIBE rwkv-tts:tune:x|HSTRLEN k f|EVAL_RO x 1 k|WAIT 1 1
+SUBSCRIBE rwkv-tts:tune:x|PUBSUB NUMSUB rwkv-tts:listener:x|HSTRLEN k f|EVAL_RO x 1 k|WAIT 1 1
 """
 """What the worker and its scripts call, with ``k`` for a key."""
 

@@ -35,7 +35,7 @@ def hear(
     player = _player(request["format"]) if play else None
     take: Callable[[bytes], object] = sys.stdout.buffer.write if player is None else player.stdin.write  # type: ignore[union-attr]
     flush = sys.stdout.buffer.flush if player is None else player.stdin.flush  # type: ignore[union-attr]
-    job_id = client.submit(text, stream=True, **request)
+    job_id = client.submit(text, stream=True, job_options=client.presence.bind({}), **request)
 
     def idle() -> None:
         look()

