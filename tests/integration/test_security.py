@@ -182,6 +182,10 @@ def test_a_round_trip_needs_no_more_than_the_roles_have(
         assert done.audio.startswith(b"RIFF")
         dropped = client.result(client.submit(TEXT, seed=1), timeout=60, keep=False)
         assert dropped.audio == done.audio
+        with client.stream(TEXT, seed=1, format="pcm") as speech:
+            assert admin.pubsub_channels("rwkv-tts:listener:*")
+            assert b"".join(speech)
+        client.result(speech.job_id, keep=False)
         assert list(admin.scan_iter(f"*{dropped.result.job_id}*", count=10_000)) == []
         after = rq_queue(client.connection, queue).enqueue(
             FUNCTION, kwargs={ARGUMENT: {"text": TEXT}}, depends_on=done.result.job_id
