@@ -102,10 +102,7 @@ class TTSClient:
         return self._submission.enqueue(request, result_ttl, job_options or {})
 
     def stream(self, text: str, **options: Any) -> SpeechStream:
-        """Queue a request and hear it while it is made; takes what ``submit`` takes and raises the same.
-
-        Closing what is returned before its end cancels the job, and so does the end of this process.
-        """
+        """As ``submit``, and hear it while it is made; closing it early or ending the process cancels the job."""
         options["job_options"] = self.presence.bind(options.get("job_options"))
         return self.listen(self.submit(text, stream=True, **options))
 
@@ -151,9 +148,7 @@ class TTSClient:
             timeout: Seconds to wait for a worker at most; None waits for ever.
 
         Raises:
-            VoiceError: ``name`` cannot be an id or is taken.
-            RequestError: The recording or the transcript is not accepted.
-            QueueFullError: Too many jobs wait already.
+            VoiceError, RequestError, QueueFullError: As from ``submit_voice``.
             JobFailedError: The worker could not use the recording; the message is its reason.
             TimeoutError: No worker has made it in time.
         """
