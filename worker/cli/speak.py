@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +25,8 @@ from worker.cli.hearing import STANDARD_OUTPUT, check_subtitles, hear, write_sub
 from worker.cli.local import LocalWorker, local_worker, outcome, redis_server, wait
 from worker.cli.options import with_request, with_settings
 from worker.settings import Settings
+
+_LINE_END = re.compile("\r\n|\n|\r")
 
 
 @with_settings
@@ -106,18 +109,38 @@ def enqueue(
 def _submit_lines(client: TTSClient, file: Path) -> tuple[list[tuple[str, str]], int]:
     """Queue each line; returns (line number, job id) pairs and how many lines were refused."""
     jobs, refused = [], 0
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
+    for number, line in enumerate(_lines(file), start=1):
+        if not line:
             continue
         try:
             fields = json.loads(line)
             if not isinstance(fields, dict):
                 raise CommandError("request: accepted is a JSON object")
             jobs.append((str(number), client.submit(fields.pop("text", ""), **fields)))
-        except (RequestError, CommandError, json.JSONDecodeError, TypeError) as error:
+        except (RequestError, CommandError, json.JSONDecodeError, TypeError, RecursionError) as error:
             refused += 1
             errors.print(f"[red]line {number}:[/] {error}")
     return jobs, refused
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines of a file in UTF-8, UTF-16 or UTF-32, each without blanks and a byte order mark around it.
+
+    Only what ends a line in JSON does so here: U+2028 and U+0085 may stand in a text.
+
+    Raises:
+        CommandError: It is in another encoding.
+    """
+    content = file.read_bytes()
+    encoding = json.detect_encoding(content)
+    try:
+        lines = _LINE_END.split(content.decode(encoding))
+    except UnicodeDecodeError as error:
+        name = encoding.removesuffix("-sig").upper()
+        raise CommandError(
+            f"{file}: byte {error.start} is not {name} ({error.reason}); accepted: UTF-8, UTF-16 or UTF-32"
+        ) from None
+    return [line.strip().strip("\ufeff").strip() for line in lines]
 
 
 def _collect(client: TTSClient, jobs: list[tuple[str, str]], out: Path, local: LocalWorker | None) -> list[Line]:
