@@ -116,7 +116,7 @@ def liveliness(bands: Frames, loud: Mask) -> Frames:
     for begin in range(0, len(bands), EVERY):
         near = change[max(0, begin + (EVERY - AROUND) // 2) : begin + (EVERY + AROUND) // 2]
         near = near[~np.isnan(near)]
-        found[begin : begin + EVERY] = np.percentile(near, PERCENTILE) if len(near) else 0.0
+        found[begin : begin + EVERY] = np.sort(near)[len(near) * PERCENTILE // 100] if len(near) else 0.0
     return found
 
 
