@@ -15,7 +15,7 @@ RUN python -c 'import tomllib; \
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 extras = project["optional-dependencies"]; \
 others = [one for one in project["dependencies"] if not one.startswith("rwkv-tts-")]; \
-print(*others, *extras["clone"], *extras["dashboard"], *extras["media"], *extras["store"], sep="\n")' > requirements.txt
+print(*others, *extras["chinese"], *extras["clone"], *extras["dashboard"], *extras["media"], *extras["store"], sep="\n")' > requirements.txt
 
 FROM requirements AS installed-cpu
 RUN pip install --no-cache-dir -c constraints.txt -r requirements.txt \

@@ -51,7 +51,7 @@ $(BIN)/.base: pyproject.toml client/pyproject.toml constraints.txt | $(BIN)/pyth
 	touch $@
 
 $(BIN)/.dev: $(BIN)/.base
-	$(PIP) -e ./client -e '.[clone,dashboard,media,store,dev]'
+	$(PIP) -e ./client -e '.[chinese,clone,dashboard,media,store,dev]'
 	touch $@
 
 .venv/triton: | $(BIN)/.dev
