@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
-from worker.text import english
-from worker.text.chinese import reading as chinese
+from worker.text import chinese, english
 from worker.text.chinese.addresses import ADDRESS
 from worker.text.chinese.characters import HAN
 from worker.text.chinese.counters import COUNTER
@@ -66,7 +65,7 @@ def read_aloud(text: str, language: Language = "auto") -> Spoken:
         last = end
     pieces.append(chinese.in_words(text[last:]))
     return Spoken(
-        chinese.spoken("".join(piece.text for piece in pieces)),
+        chinese.joined("".join(piece.text for piece in pieces)),
         "".join(dict.fromkeys(char for piece in pieces for char in piece.dropped)),
         tuple(dict.fromkeys(word for piece in pieces for word in piece.transliterated)),
     )

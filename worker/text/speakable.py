@@ -6,9 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from worker.text import auto, english
+from worker.text import auto, chinese, english
 from worker.text.auto import Language
-from worker.text.chinese import reading as chinese
 from worker.text.edits import Edited
 from worker.text.english.letters import check_script
 from worker.text.markup import without_markup

@@ -1,9 +1,10 @@
-"""Addresses of pages, mail and files: where they are, and their marks as Chinese words."""
+"""Addresses of pages, mail and files, their marks as Chinese words."""
 
 import re
 from collections.abc import Mapping
 
-from worker.text.chinese.numerals import Match, digits
+from worker.text.chinese.characters import HAN
+from worker.text.chinese.numerals import Match, digits, rules
 
 _TLD = "com|org|net|edu|gov|io|dev|ai|cn|tv|cc|me|app|info|uk|de|fr|eu|us|jp|hk|tw"
 _FILE = (
@@ -36,7 +37,15 @@ _MARKS: Mapping[str, str] = {
 }
 
 
-def spell(match: Match) -> str:
+def _spelt(match: Match) -> str:
     """The address with its marks as words; "https" and a final slash are not read."""
     address = re.sub(r"^(?:https?|ftp)://", "", match[0], flags=re.IGNORECASE).rstrip("/")
     return "".join(digits(char) if char.isdecimal() else _MARKS.get(char, char) for char in address)
+
+
+ADDRESSES = rules(
+    (ADDRESS.pattern, lambda m: f" {_spelt(m)} "),
+    # The figures of all numbers
+    (rf"(?<=[{HAN}]) +(?=\d)|(?<=\d) +(?=[{HAN}])", ""),
+    (r"(?<![\d.,])\d{1,3}(?:,\d{3}){1,6}(?![\d,])", lambda m: m[0].replace(",", "")),
+)

@@ -1,6 +1,6 @@
-"""Signs with a meaning: scores, ratios, ranges, arithmetic, minus; then the marks that are left."""
+"""Signs with a meaning: scores, ratios, ranges, arithmetic, minus."""
 
-from worker.text.chinese.characters import GREEK, HAN
+from worker.text.chinese.characters import HAN
 from worker.text.chinese.numerals import Match, cardinal, decimal, digits, rules
 
 _N = r"\d{1,16}(?:\.\d{1,16})?"
@@ -77,23 +77,4 @@ SIGNS = rules(
     (rf"(?<=[{_MODELS}风])-(?=\d)|(?<=[A-Za-z])-(?=\d)", ""),
     (r"(?<![\dA-Za-z])[-–](?=\d)(?=\d{1,3}(?:\.\d)?度)", "零下"),
     (r"(?<![\dA-Za-z])[-–] ?(?=\d)", "负"),
-)
-
-MARKS = rules(
-    (r"#([^#\s]{1,40})#", r"\1，"),
-    (r"#(\d{1,4})", lambda m: f"{cardinal(m[1])}号"),
-    (r"(?<=\S) ?& ?(?=\S)", "和"),
-    (rf"@(?=[{HAN}A-Za-z])", "艾特"),
-    (rf"(?<=[{HAN}]) ?\+ ?(?=[{HAN}])", "加"),
-    (rf"(?<=[{HAN}])/(?=[{HAN}])", "、"),
-    (rf"(?<=[{HAN}])[-–](?=[{HAN}])| ?--+ ?| [-–] ", "，"),
-    (r"%", "百分号"),
-    (r"‰", "千分号"),
-    (r"°", "度"),
-    (r"¥", "元"),
-    (r"\$", "美元"),
-    (r"€", "欧元"),
-    (r"£", "英镑"),
-    *((f"{letter}-?", name) for letter, name in GREEK.items()),
-    (r"(?<![A-Za-z])[-']|[-'](?![A-Za-z])|[–\"@#&*_^|\\/<>~～\[\]{}`=+₩₹¢∶÷′″]+", " "),
 )
