@@ -26,6 +26,8 @@ _SIGNS: Mapping[str, str] = {
     **dict.fromkeys("•●‣▪", "·"),
     **dict.fromkeys("´`ʼ＇", "'"),
     **dict.fromkeys("｡．", "。"),
+    **dict.fromkeys("〔［【", "【"),
+    **dict.fromkeys("〕］】", "】"),
     "\u3000": " ",
     "²": "^2",
     "³": "^3",
@@ -69,7 +71,7 @@ def fold(text: str) -> Spoken:
     text = _OTHER_WORD.sub(lambda match: _latin(match[0], words), _POSSESSIVE.sub("的", text))
     parts = [_character(char) for char in text]
     dropped = dict.fromkeys(char for char, part in zip(text, parts, strict=True) if part is None)
-    return Spoken("".join(part or "" for part in parts), "".join(dropped), tuple(words))
+    return Spoken("".join(" " if part is None else part for part in parts), "".join(dropped), tuple(words))
 
 
 def _latin(word: str, words: dict[str, None]) -> str:

@@ -28,6 +28,7 @@ def _number(match: Match) -> str:
 
 
 IDIOMS = rules(
+    (r"(?<!\d)([13])([举言])2(?=[得语])", lambda m: f"{digits(m[1])}{m[2]}两"),
     (
         r"(?<!\d)([1-9])(?=[心清干石颜面上模刀草鸣推])([\u4e00-\u9fff])([1-9])(?=[意楚净鸟色刻下样断木人箭鼓])",
         _idiom,
