@@ -58,6 +58,7 @@ GREEK: Mapping[str, str] = {
 _POSSESSIVE = re.compile(rf"(?<=[{HAN}])の(?=[{HAN}])")
 """Chinese signs use it for what it means."""
 
+_BELOW = re.compile(r"([₀-₉])(?=\d)")
 _OTHER_WORD = re.compile(
     rf"[^\W\d_A-Za-z\u00a1-\u036f\u0370-\u03ff\u1d00-\u1eff\u2070-\u2bff\u3005-\u3007\ufb00-\ufb06\uff00-\uff5f"
     rf"\U0001d400-\U0001f9ff{HAN}]+"
@@ -68,7 +69,8 @@ _WIDE_MARKS = frozenset("！（），：；？～．－＇｡")
 def fold(text: str) -> Spoken:
     """A text in Han and Latin letters, digits and marks; words in other letters are written in Latin ones."""
     words: dict[str, None] = {}
-    text = _OTHER_WORD.sub(lambda match: _latin(match[0], words), _POSSESSIVE.sub("的", text))
+    text = _BELOW.sub(r"\1 ", _POSSESSIVE.sub("的", text))
+    text = _OTHER_WORD.sub(lambda match: _latin(match[0], words), text)
     parts = [_character(char) for char in text]
     dropped = dict.fromkeys(char for char, part in zip(text, parts, strict=True) if part is None)
     return Spoken("".join(" " if part is None else part for part in parts), "".join(dropped), tuple(words))

@@ -79,6 +79,10 @@ DATES = rules(
         lambda m: f"{digits(m[1])}到{digits(m[2])}",
     ),
     (rf"(?<![\d.])({_YEAR}){_DASH}({_YEAR})(?!\d|\.\d|{COUNTER})", lambda m: f"{digits(m[1])}到{digits(m[2])}"),
+    (
+        rf"(?<![\d.])({_YEAR})[-–/](\d\d)(?={_OF_YEAR})",
+        lambda m: f"{digits(m[1])}到{digits(m[2])}",
+    ),
     (r"(?<![\d.])([12]\d{3})(?=年(?!前|的?历史|的?歷史|来|來|以来|多))", lambda m: _year(m[1])),
     (rf"(?<![\d.])({_YEAR})(?={_OF_YEAR})", lambda m: digits(m[1])),
     (

@@ -31,7 +31,7 @@ _RUN = re.compile(r"[，。！？；：、][ ，。！？；：、,.!?;:]*[，�
 def tidy(text: str) -> str:
     """One blank between words and none beside ideographs' marks; marks after an ideograph are full-width."""
     text = re.sub(rf"\((?=[^()]{{0,80}}[{HAN}])", "（", text)
-    text = re.sub(rf"(?<=[{HAN}。！？])\)", "）", text)
+    text = re.sub(rf"(?<=[{HAN}。！？]) ?\)", "）", text)
     text = re.sub(rf"(?<=[{HAN}）”》」』]) ?[,?!;:]+", lambda match: match[0].strip().translate(_FULL_WIDTH), text)
     text = re.sub(rf"(?<=[{HAN}）”])\.(?![\w.])", "。", text)
     text = re.sub(r"[^\S\n]+", " ", text)

@@ -59,11 +59,9 @@ def _group(number: int) -> str:
 
 
 def decimal(number: str) -> str:
-    """``3.14`` as 三点一四, ``1.2.3`` as 一点二点三, ``15`` as a cardinal."""
+    """``3.14`` as 三点一四, ``1.12.3`` as 一点一二点三, ``15`` as a cardinal."""
     whole, *parts = number.split(".")
-    if len(parts) == 1:
-        return f"{cardinal(whole or '0')}点{digits(parts[0])}"
-    return "点".join(map(cardinal, (whole, *parts)))
+    return "点".join((cardinal(whole), *map(digits, parts)))
 
 
 def fraction(top: str, bottom: str) -> str:
