@@ -15,6 +15,7 @@ from worker.text.chinese.names import IDIOMS, NAMES, NUMBERS
 from worker.text.chinese.phones import PHONES
 from worker.text.chinese.quantities import QUANTITIES
 from worker.text.chinese.signs import SCORES, SIGNS
+from worker.text.rules import apply
 from worker.text.spoken import Spoken, UnreadableError
 
 
@@ -31,10 +32,7 @@ def read_aloud(text: str) -> Spoken:
 def in_words(text: str) -> Spoken:
     """The same for a piece of a text, its blanks and marks as they come."""
     folded = fold(text)
-    words = folded.text
-    for pattern, written in RULES:
-        words = pattern.sub(written, words)
-    return replace(folded, text=as_written(words, text))
+    return replace(folded, text=as_written(apply(RULES, folded.text), text))
 
 
 def joined(words: str) -> str:

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 
 from worker.text.chinese.characters import HAN
-from worker.text.chinese.numerals import Match, digits, rules
+from worker.text.chinese.numerals import digits
+from worker.text.rules import Match, rules
 
 _TLD = "com|org|net|edu|gov|io|dev|ai|cn|tv|cc|me|app|info|uk|de|fr|eu|us|jp|hk|tw"
 _FILE = (
@@ -44,8 +45,10 @@ def _spelt(match: Match) -> str:
 
 
 ADDRESSES = rules(
-    (ADDRESS.pattern, lambda m: f" {_spelt(m)} "),
-    # The figures of all numbers
-    (rf"(?<=[{HAN}]) +(?=\d)|(?<=\d) +(?=[{HAN}])", ""),
-    (r"(?<![\d.,])\d{1,3}(?:,\d{3}){1,6}(?![\d,])", lambda m: m[0].replace(",", "")),
+    (
+        (ADDRESS.pattern, lambda m: f" {_spelt(m)} "),
+        # The figures of all numbers
+        (rf"(?<=[{HAN}]) +(?=\d)|(?<=\d) +(?=[{HAN}])", ""),
+        (r"(?<![\d.,])\d{1,3}(?:,\d{3}){1,6}(?![\d,])", lambda m: m[0].replace(",", "")),
+    )
 )

@@ -1,7 +1,8 @@
 """Years, dates and times of day."""
 
 from worker.text.chinese.counters import COUNTER
-from worker.text.chinese.numerals import Match, cardinal, digits, rules
+from worker.text.chinese.numerals import cardinal, digits
+from worker.text.rules import Match, rules
 
 _DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _DASH = r" ?[-–—~～] ?"
@@ -50,62 +51,67 @@ def _half_day(match: Match) -> str:
 
 
 DATES = rules(
-    # Dates in numbers
-    (r"(?<![\d.-])(\d{4})-(\d\d?)-(\d\d?)(?![\d-])[T ]?", _day),
-    (r"(?<![\d./])(\d{4})/(\d\d?)/(\d\d?)(?![\d/])", _day),
-    (r"(?<![\d.])(\d{4})\.(\d\d?)\.(\d\d?)(?![\d.]\d)", _day),
-    (rf"(?<![\d./-])({_YEAR})[-/](0[1-9]|1[0-2])(?![\d./-])", _month),
     (
-        rf"(?<![\d.])({_YEAR})\.(1[0-2]|0?[1-9]){_DASH}({_YEAR})\.(1[0-2]|0?[1-9])(?![\d.])",
-        lambda m: f"{digits(m[1])}年{_number(m[2])}月到{digits(m[3])}年{_number(m[4])}月",
-    ),
-    (rf"(?<![\d./])()(\d\d?)/(\d\d?)(?={_WEEKDAY})", _day),
-    (
-        rf"(?<![\d./])()(1[0-2]|0?[1-9])/(1[3-9]|2\d|3[01])(?![\d/.%层樓楼]|{COUNTER})(?=[\u4e00-\u9fff（(，。]|$)",
-        _day,
-    ),
-    (
-        r"(?<![\d.])(\d{1,2})\.(\d{1,2})(?=劳动节|妇女节|儿童节|青年节|国庆|黄金周|大促|消费者)",
-        lambda m: digits(m[1] + m[2]) if m[1] != "10" else f"十{digits(m[2])}",
-    ),
-    (r"(?<!\d)(\d{1,2})[·•](\d{1,2})(?!\d)", lambda m: digits(m[1] + m[2])),
-    (
-        rf"(?<![\d.])(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?!\d|\.\d|[多余]|{COUNTER})",
-        lambda m: digits(m[0]),
-    ),
-    # Years
-    (
-        rf"(?<![\d.])({_YEAR})年?(?:{_DASH}|至|到)({_YEAR})(?=年|{_OF_YEAR})",
-        lambda m: f"{digits(m[1])}到{digits(m[2])}",
-    ),
-    (rf"(?<![\d.])({_YEAR}){_DASH}({_YEAR})(?!\d|\.\d|{COUNTER})", lambda m: f"{digits(m[1])}到{digits(m[2])}"),
-    (
-        rf"(?<![\d.])({_YEAR})[-–/](\d\d)(?={_OF_YEAR})",
-        lambda m: f"{digits(m[1])}到{digits(m[2])}",
-    ),
-    (r"(?<![\d.])([12]\d{3})(?=年(?!前|的?历史|的?歷史|来|來|以来|多))", lambda m: _year(m[1])),
-    (rf"(?<![\d.])({_YEAR})(?={_OF_YEAR})", lambda m: digits(m[1])),
-    (
-        r"(?<![\d.了过過满滿近约約共])(0\d|[6-9][1-9])(?=年(?!的?历史|前|后|後|来|來|以|多|级|級|代|间|間))",
-        lambda m: digits(m[1]),
-    ),
-    (
-        r"(?<!\d[:：])(?<![\d.])((?:[05-9][05]|10))(?=[后後](?!天|面|来|續|续|期)|、\d\d[后後])",
-        lambda m: digits(m[1]),
-    ),
-    # Times of day
-    (rf"(?<=[:：]\d\d){_DASH}(?={_CLOCK})", "到"),
-    (
-        r"(?<!\d[:：])(?<![\d.])([01]?\d|2[0-4])[:：]([0-5]\d)(?:[:：]([0-5]\d))?"
-        r"(?: ?([AaPp])\.?[Mm](?![A-Za-z])\.?)?(?!\d|[:：.]\d)",
-        _time,
-    ),
-    (r"(?<!\d:)(?<![\d.])(1[0-2]|0?[1-9]) ?([AaPp])\.?[Mm](?![A-Za-z])\.?", _half_day),
-    (r"(?<=[日月年号])[-–—~～](?=[零一二三四五六七八九十])", "到"),
-    (
-        r"(?<!\d)(\d{1,2})分(0\d)(?=秒)",
-        lambda m: f"{m[1]}分{digits(m[2])}",
-    ),
+        # Dates in numbers
+        (r"(?<![\d.-])(\d{4})-(\d\d?)-(\d\d?)(?![\d-])[T ]?", _day),
+        (r"(?<![\d./])(\d{4})/(\d\d?)/(\d\d?)(?![\d/])", _day),
+        (r"(?<![\d.])(\d{4})\.(\d\d?)\.(\d\d?)(?![\d.]\d)", _day),
+        (rf"(?<![\d./-])({_YEAR})[-/](0[1-9]|1[0-2])(?![\d./-])", _month),
+        (
+            rf"(?<![\d.])({_YEAR})\.(1[0-2]|0?[1-9]){_DASH}({_YEAR})\.(1[0-2]|0?[1-9])(?![\d.])",
+            lambda m: f"{digits(m[1])}年{_number(m[2])}月到{digits(m[3])}年{_number(m[4])}月",
+        ),
+        (rf"(?<![\d./])()(\d\d?)/(\d\d?)(?={_WEEKDAY})", _day),
+        (
+            rf"(?<![\d./])()(1[0-2]|0?[1-9])/(1[3-9]|2\d|3[01])(?![\d/.%层樓楼]|{COUNTER})(?=[\u4e00-\u9fff（(，。]|$)",
+            _day,
+        ),
+        (
+            r"(?<![\d.])(\d{1,2})\.(\d{1,2})(?=劳动节|妇女节|儿童节|青年节|国庆|黄金周|大促|消费者)",
+            lambda m: digits(m[1] + m[2]) if m[1] != "10" else f"十{digits(m[2])}",
+        ),
+        (r"(?<!\d)(\d{1,2})[·•](\d{1,2})(?!\d)", lambda m: digits(m[1] + m[2])),
+        (
+            rf"(?<![\d.])(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?!\d|\.\d|[多余]|{COUNTER})",
+            lambda m: digits(m[0]),
+        ),
+        # Years
+        (
+            rf"(?<![\d.])({_YEAR})年?(?:{_DASH}|至|到)({_YEAR})(?=年|{_OF_YEAR})",
+            lambda m: f"{digits(m[1])}到{digits(m[2])}",
+        ),
+        (
+            rf"(?<![\d.])({_YEAR}){_DASH}({_YEAR})(?!\d|\.\d|{COUNTER})",
+            lambda m: f"{digits(m[1])}到{digits(m[2])}",
+        ),
+        (
+            rf"(?<![\d.])({_YEAR})[-–/](\d\d)(?={_OF_YEAR})",
+            lambda m: f"{digits(m[1])}到{digits(m[2])}",
+        ),
+        (r"(?<![\d.])([12]\d{3})(?=年(?!前|的?历史|的?歷史|来|來|以来|多))", lambda m: _year(m[1])),
+        (rf"(?<![\d.])({_YEAR})(?={_OF_YEAR})", lambda m: digits(m[1])),
+        (
+            r"(?<![\d.了过過满滿近约約共])(0\d|[6-9][1-9])(?=年(?!的?历史|前|后|後|来|來|以|多|级|級|代|间|間))",
+            lambda m: digits(m[1]),
+        ),
+        (
+            r"(?<!\d[:：])(?<![\d.])((?:[05-9][05]|10))(?=[后後](?!天|面|来|續|续|期)|、\d\d[后後])",
+            lambda m: digits(m[1]),
+        ),
+        # Times of day
+        (rf"(?<=[:：]\d\d){_DASH}(?={_CLOCK})", "到"),
+        (
+            r"(?<!\d[:：])(?<![\d.])([01]?\d|2[0-4])[:：]([0-5]\d)(?:[:：]([0-5]\d))?"
+            r"(?: ?([AaPp])\.?[Mm](?![A-Za-z])\.?)?(?!\d|[:：.]\d)",
+            _time,
+        ),
+        (r"(?<!\d:)(?<![\d.])(1[0-2]|0?[1-9]) ?([AaPp])\.?[Mm](?![A-Za-z])\.?", _half_day),
+        (r"(?<=[日月年号])[-–—~～](?=[零一二三四五六七八九十])", "到"),
+        (
+            r"(?<!\d)(\d{1,2})分(0\d)(?=秒)",
+            lambda m: f"{m[1]}分{digits(m[2])}",
+        ),
+    )
 )
 
 

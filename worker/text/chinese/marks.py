@@ -3,25 +3,28 @@
 import re
 
 from worker.text.chinese.characters import GREEK, HAN
-from worker.text.chinese.numerals import Match, cardinal, rules
+from worker.text.chinese.numerals import cardinal
+from worker.text.rules import Match, rules
 
 MARKS = rules(
-    (r"#([^#\s]{1,40})#", r"\1，"),
-    (r"#(\d{1,4})", lambda m: f"{cardinal(m[1])}号"),
-    (r"(?<=\S) ?& ?(?=\S)", "和"),
-    (rf"@(?=[{HAN}A-Za-z])", "艾特"),
-    (rf"(?<=[{HAN}]) ?\+ ?(?=[{HAN}])", "加"),
-    (rf"(?<=[{HAN}])/(?=[{HAN}])", "、"),
-    (rf"(?<=[{HAN}])[-–](?=[{HAN}])| ?--+ ?| [-–] ", "，"),
-    (r"%", "百分号"),
-    (r"‰", "千分号"),
-    (r"°", "度"),
-    (r"¥", "元"),
-    (r"\$", "美元"),
-    (r"€", "欧元"),
-    (r"£", "英镑"),
-    *((f"{letter}-?", name) for letter, name in GREEK.items()),
-    (r"(?<![A-Za-z])[-']|[-'](?![A-Za-z])|[–\"@#&*_^|\\/<>~～\[\]{}`=+₩₹¢∶÷′″]+", " "),
+    (
+        (r"#([^#\s]{1,40})#", r"\1，"),
+        (r"#(\d{1,4})", lambda m: f"{cardinal(m[1])}号"),
+        (r"(?<=\S) ?& ?(?=\S)", "和"),
+        (rf"@(?=[{HAN}A-Za-z])", "艾特"),
+        (rf"(?<=[{HAN}]) ?\+ ?(?=[{HAN}])", "加"),
+        (rf"(?<=[{HAN}])/(?=[{HAN}])", "、"),
+        (rf"(?<=[{HAN}])[-–](?=[{HAN}])| ?--+ ?| [-–] ", "，"),
+        (r"%", "百分号"),
+        (r"‰", "千分号"),
+        (r"°", "度"),
+        (r"¥", "元"),
+        (r"\$", "美元"),
+        (r"€", "欧元"),
+        (r"£", "英镑"),
+        *((f"{letter}-?", name) for letter, name in GREEK.items()),
+        (r"(?<![A-Za-z])[-']|[-'](?![A-Za-z])|[–\"@#&*_^|\\/<>~～\[\]{}`=+₩₹¢∶÷′″]+", " "),
+    )
 )
 
 _FULL_WIDTH = str.maketrans(",.?!;:", "，。？！；：")

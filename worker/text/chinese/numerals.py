@@ -1,11 +1,6 @@
 """Numbers as Mandarin words."""
 
 import re
-from collections.abc import Callable
-
-Match = re.Match[str]
-Words = str | Callable[[Match], str]
-Rule = tuple[re.Pattern[str], Words]
 
 _DIGITS = "零一二三四五六七八九"
 _TELEPHONE = str.maketrans("一", "幺")
@@ -13,11 +8,6 @@ _TENS = ("", "十", "百", "千")
 _SCALES = ("", "万", "亿", "万亿")
 _LONGEST = 16
 """Numbers of more digits are read digit by digit."""
-
-
-def rules(*table: tuple[str, Words]) -> tuple[Rule, ...]:
-    """A table of patterns and their words, compiled."""
-    return tuple((re.compile(pattern), words) for pattern, words in table)
 
 
 def digits(number: str) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from worker.text.chinese.characters import HAN
-from worker.text.chinese.numerals import Match, cardinal, decimal, digits, fraction, percent, rules
+from worker.text.chinese.numerals import cardinal, decimal, digits, fraction, percent
+from worker.text.rules import Match, rules
 
 _N = r"\d{1,16}(?:\.\d{1,16})?"
 _DASH = r" ?[-–—~～到至] ?"
@@ -171,45 +172,47 @@ def _mixed(match: Match) -> str:
 
 QUANTITIES = rules(
     (
-        rf"({_SIGN}|(?<![A-Za-z])(?:{_CODE})) ?({_N})"
-        rf"(?: ?(k|K|m|M|bn|b|B|million|billion)(?![A-Za-z]))?({_SCALE}?)(?: ?[元圆])?",
-        _money,
-    ),
-    (rf"({_N})({_SCALE}?) ?({_CODE})(?![A-Za-z])", lambda m: f"{m[1]}{m[2]}{_CODES[m[3]]}"),
-    (rf"({_N})[%‰]?{_DASH}({_N})([%‰])", _percents),
-    (rf"((?<![\dA-Za-z%])[-+])?({_N}) ?([%‰])", _percent),
-    (r"(\d{2,3})/(\d{2,3}) ?(?=mmHg)", r"\1、\2"),
-    (r"(?<![\d./])(-?\d{1,2})/(?=-?\d{1,2} ?°)", r"\1~"),
-    (r"(?<![\d./])24/7(?![\d/])", "二十四七"),
-    (r"(?<![\d./])(\d{1,4}) (\d{1,3})/(\d{1,3})(?![\d/])", _mixed),
-    (r"(?<![\d./]) ?(\d{1,4})/(\d{1,4})(?![\d/])", lambda m: fraction(m[1], m[2])),
-    (r"(?<![\d.])(\d)(\d)(?=折)", lambda m: digits(m[0])),
-    (r"(?<=\d[米块塊秒])(\d\d)(?![\d.米厘公分毫])", lambda m: digits(m[1])),
-    # Signs of temperatures
-    (r"\+(?=\d{1,3}(?:\.\d{1,3})? ?°)", "零上"),
-    (rf"{_BELOW_ZERO}(?=\d{{1,3}}(?:\.\d{{1,3}})?(?:{_DASH}-?\d{{1,3}}(?:\.\d{{1,3}})?)? ?°)", "零下"),
-    # Units
-    (
-        r"(?<=°)( ?\d{1,2}(?:\.\d{1,4})?) ?['′](?: ?(\d{1,2}(?:\.\d{1,4})?) ?[\"″])?",
-        lambda m: f"{m[1]}分{m[2]}秒" if m[2] else f"{m[1]}分",
-    ),
-    (r"(?<![\d.])(\d{1,2}) ?['′] ?(\d{1,2}) ?[\"″]", _minutes_or_feet),
-    (r"(?<=\d) ?h(?=\d{1,2} ?m)", "小时"),
-    (r"(?<=\d) ?″|(?<=\d)\"(?=电视|屏|显示|液晶|轮|蛋糕|披萨)", "英寸"),
-    (r"(?<![A-Za-z\d.])(?<![A-Za-z] )(\d{1,4}(?:\.\d{1,2})?)w(?![A-Za-z\d])(?!快充)", r"\1万"),
-    (r"(?<![A-Za-z\d.])(?<![A-Za-z] )(\d{1,4}(?:\.\d{1,2})?)W(?=\+|人|粉)", r"\1万"),
-    (
-        r"(?<![A-Za-z\d.])(?<![A-Za-z] )(\d{1,4}(?:\.\d{1,2})?)k(?![A-Za-z\d])"
-        r"(?! ?(?:视频|屏|画质|分辨率|高清|电视))",
-        _thousands,
-    ),
-    (rf"(?<![A-Za-z])(?<![A-Za-z] )({_N}) ?({_UNIT})(?![A-Za-z\d°])(?!\^)", lambda m: m[1] + UNITS[m[2]]),
-    (
-        rf"(?<=[{HAN}])/(?:(kg|g|L|l|mL|dL|m\^3|m3|m\^2|m2|km|h|s|min)(?![A-Za-z\d])|(?=平方米))",
-        lambda m: "每" + UNITS.get(m[1] or "", ""),
-    ),
-    (r"(?<=\d)/(?=[月天年日次人周斤个件位片晚桌])", "每"),
-    (rf"({_N}[多余几]?[万亿]?[{HAN}]{{1,3}})/(?=[{HAN}])", r"\1每"),
-    (r"(?<![\d.])(\d{3,4})(?=[pP](?![A-Za-z\d]))", lambda m: digits(m[1])),
-    (rf"(?<=分之)({_N})", lambda m: decimal(m[1])),
+        (
+            rf"({_SIGN}|(?<![A-Za-z])(?:{_CODE})) ?({_N})"
+            rf"(?: ?(k|K|m|M|bn|b|B|million|billion)(?![A-Za-z]))?({_SCALE}?)(?: ?[元圆])?",
+            _money,
+        ),
+        (rf"({_N})({_SCALE}?) ?({_CODE})(?![A-Za-z])", lambda m: f"{m[1]}{m[2]}{_CODES[m[3]]}"),
+        (rf"({_N})[%‰]?{_DASH}({_N})([%‰])", _percents),
+        (rf"((?<![\dA-Za-z%])[-+])?({_N}) ?([%‰])", _percent),
+        (r"(\d{2,3})/(\d{2,3}) ?(?=mmHg)", r"\1、\2"),
+        (r"(?<![\d./])(-?\d{1,2})/(?=-?\d{1,2} ?°)", r"\1~"),
+        (r"(?<![\d./])24/7(?![\d/])", "二十四七"),
+        (r"(?<![\d./])(\d{1,4}) (\d{1,3})/(\d{1,3})(?![\d/])", _mixed),
+        (r"(?<![\d./]) ?(\d{1,4})/(\d{1,4})(?![\d/])", lambda m: fraction(m[1], m[2])),
+        (r"(?<![\d.])(\d)(\d)(?=折)", lambda m: digits(m[0])),
+        (r"(?<=\d[米块塊秒])(\d\d)(?![\d.米厘公分毫])", lambda m: digits(m[1])),
+        # Signs of temperatures
+        (r"\+(?=\d{1,3}(?:\.\d{1,3})? ?°)", "零上"),
+        (rf"{_BELOW_ZERO}(?=\d{{1,3}}(?:\.\d{{1,3}})?(?:{_DASH}-?\d{{1,3}}(?:\.\d{{1,3}})?)? ?°)", "零下"),
+        # Units
+        (
+            r"(?<=°)( ?\d{1,2}(?:\.\d{1,4})?) ?['′](?: ?(\d{1,2}(?:\.\d{1,4})?) ?[\"″])?",
+            lambda m: f"{m[1]}分{m[2]}秒" if m[2] else f"{m[1]}分",
+        ),
+        (r"(?<![\d.])(\d{1,2}) ?['′] ?(\d{1,2}) ?[\"″]", _minutes_or_feet),
+        (r"(?<=\d) ?h(?=\d{1,2} ?m)", "小时"),
+        (r"(?<=\d) ?″|(?<=\d)\"(?=电视|屏|显示|液晶|轮|蛋糕|披萨)", "英寸"),
+        (r"(?<![A-Za-z\d.])(?<![A-Za-z] )(\d{1,4}(?:\.\d{1,2})?)w(?![A-Za-z\d])(?!快充)", r"\1万"),
+        (r"(?<![A-Za-z\d.])(?<![A-Za-z] )(\d{1,4}(?:\.\d{1,2})?)W(?=\+|人|粉)", r"\1万"),
+        (
+            r"(?<![A-Za-z\d.])(?<![A-Za-z] )(\d{1,4}(?:\.\d{1,2})?)k(?![A-Za-z\d])"
+            r"(?! ?(?:视频|屏|画质|分辨率|高清|电视))",
+            _thousands,
+        ),
+        (rf"(?<![A-Za-z])(?<![A-Za-z] )({_N}) ?({_UNIT})(?![A-Za-z\d°])(?!\^)", lambda m: m[1] + UNITS[m[2]]),
+        (
+            rf"(?<=[{HAN}])/(?:(kg|g|L|l|mL|dL|m\^3|m3|m\^2|m2|km|h|s|min)(?![A-Za-z\d])|(?=平方米))",
+            lambda m: "每" + UNITS.get(m[1] or "", ""),
+        ),
+        (r"(?<=\d)/(?=[月天年日次人周斤个件位片晚桌])", "每"),
+        (rf"({_N}[多余几]?[万亿]?[{HAN}]{{1,3}})/(?=[{HAN}])", r"\1每"),
+        (r"(?<![\d.])(\d{3,4})(?=[pP](?![A-Za-z\d]))", lambda m: digits(m[1])),
+        (rf"(?<=分之)({_N})", lambda m: decimal(m[1])),
+    )
 )

@@ -17,7 +17,7 @@ from worker.text.english import (
     units,
 )
 from worker.text.english.letters import fold
-from worker.text.english.patterns import Match, Rule, apply, rules
+from worker.text.rules import Match, Rule, apply, rules
 from worker.text.spoken import Spoken, UnreadableError
 
 
