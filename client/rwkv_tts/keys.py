@@ -21,6 +21,9 @@ SCHEMA = 4
 SCHEMA_META = "rwkv_tts_schema"
 """In the ``meta`` of a job: the schema that its request was written for."""
 
+REFUSAL_FIELD = "rwkv_tts_refusal"
+"""Of the hash of a job that has failed: why, as JSON: field, cause and message."""
+
 AUDIO_PREFIX = _PREFIX + "audio:"
 """``rwkv-tts:audio:<job id>``: the bytes of the finished audio, with the result's time to live."""
 

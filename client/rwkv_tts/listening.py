@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rq.job import Job
 
 from rwkv_tts.keys import chunks_key
-from rwkv_tts.results import BLOCK_SECONDS, JobFailedError, ended, results_key
+from rwkv_tts.results import BLOCK_SECONDS, JobFailedError, drop, ended, results_key
 from rwkv_tts.schema import SynthesisResult
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class _Listener:
         self._last = b"0-0"
         self.result: SynthesisResult | None = None
         self.failure: JobFailedError | None = None
+        self._entry: str | None = None
 
     @property
     def keys(self) -> dict[Any, Any]:
@@ -49,10 +50,17 @@ class _Listener:
         if not found or self._results.encode() in dict(found):
             try:
                 outcome = ended(self._job)
-                self.result = SynthesisResult.model_validate(outcome.return_value) if outcome else None
+                if outcome is not None:
+                    self.result = SynthesisResult.model_validate(outcome.return_value)
+                    self._entry = str(outcome.id)
             except JobFailedError as error:
                 self.failure = error
         return self.result is not None or self.failure is not None
+
+    def forget(self) -> None:
+        """Delete what is left of the job, if it has a result."""
+        if self._entry is not None:
+            drop(self._job, self._entry)
 
 
 class _Stream:
@@ -115,6 +123,10 @@ class SpeechStream(_Stream, Iterator[bytes]):
         if self._runs:
             self._cancel(self.job_id)
 
+    def forget(self) -> None:
+        """Once all was heard: delete the job, its result and its audio, as ``TTSClient.result`` does."""
+        self._listener.forget()
+
     def _listen(self) -> Generator[bytes, None, None]:
         listener, connection = self._listener, self._job.connection
         found: Any = None
@@ -168,6 +180,10 @@ class AsyncSpeechStream(_Stream, AsyncIterator[bytes]):
         await self._pieces.aclose()
         if self._runs:
             await self._cancel(self.job_id)
+
+    async def forget(self) -> None:
+        """As ``SpeechStream.forget``."""
+        await self._ask(self._listener.forget)
 
     async def _listen(self) -> AsyncGenerator[bytes, None]:
         listener, found = self._listener, None

@@ -17,7 +17,8 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from rwkv_tts.audio_store import AudioStore, NotStoredError, StoreError
-from rwkv_tts.keys import audio_key, chunks_key, tokens_key
+from rwkv_tts.keys import REFUSAL_FIELD, audio_key, chunks_key, tokens_key
+from rwkv_tts.refusal import Cause, Refusal
 from rwkv_tts.schema import SynthesisResult
 
 ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
@@ -30,7 +31,15 @@ _DROP = files(__package__).joinpath("lua/drop.lua").read_text()
 
 
 class JobFailedError(RuntimeError):
-    """The job ended without audio; the message is the worker's reason."""
+    """The job ended without audio; the message is the worker's reason.
+
+    Attributes:
+        refusal: The same as a value; None where it has expired, or was written by a stock RQ worker.
+    """
+
+    def __init__(self, reason: str, refusal: Refusal | None = None) -> None:
+        super().__init__(reason)
+        self.refusal = refusal
 
 
 @dataclass(frozen=True)
@@ -74,12 +83,12 @@ def ended(job: Job) -> Result | None:
     if outcome is not None and outcome.type == outcome.Type.SUCCESSFUL:
         return outcome
     if outcome is not None and outcome.type == outcome.Type.FAILED:
-        raise JobFailedError(outcome.exc_string or "failed without a reason")
+        raise _failed(job, outcome.exc_string or "failed without a reason")
     if status == JobStatus.CANCELED:
-        raise JobFailedError("cancelled on request")
+        raise JobFailedError("cancelled on request", Refusal("", Cause.CANCELLED, "cancelled on request"))
     if status in (JobStatus.FAILED, JobStatus.STOPPED):
         job.refresh()
-        raise JobFailedError(job._exc_info or f"{status.value} without a reason")
+        raise _failed(job, job._exc_info or f"{status.value} without a reason")
     return None
 
 
@@ -205,6 +214,11 @@ def _status(job: Job) -> JobStatus:
         return job.get_status()
     except InvalidJobOperation:
         raise _expired(job) from None
+
+
+def _failed(job: Job, reason: str) -> JobFailedError:
+    told: Any = job.connection.hget(job.key, REFUSAL_FIELD)
+    return JobFailedError(reason, Refusal.load(told) if told else None)
 
 
 def _expired(job: Job) -> JobFailedError:

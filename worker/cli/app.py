@@ -20,6 +20,7 @@ from rwkv_tts import (
 from worker import __version__
 from worker.cli.common import CommandError
 from worker.cli.console import errors
+from worker.cli.gateway import serve
 from worker.cli.local import WorkerDiedError
 from worker.cli.model import model_app
 from worker.cli.operate import load, top, tune
@@ -28,7 +29,7 @@ from worker.cli.speak import enqueue, say
 from worker.cli.voices import voices_app
 
 app = typer.Typer(help="Text to speech behind a Redis queue.", no_args_is_help=True)
-for command in (worker, say, load, enqueue, dashboard, top, tune):
+for command in (worker, serve, say, load, enqueue, dashboard, top, tune):
     app.command()(command)
 app.add_typer(model_app, name="model")
 app.add_typer(voices_app, name="voices")
