@@ -15,7 +15,7 @@ from rwkv_tts.client import TTSClient
 from rwkv_tts.connection import connect_async
 from rwkv_tts.listening import AsyncSpeechStream
 from rwkv_tts.load import Busyness, QueueLoad
-from rwkv_tts.results import BLOCK_SECONDS, Found, Speech, drop, fetch_job, look, results_key
+from rwkv_tts.results import BLOCK_SECONDS, Found, Speech, drop, fetch_job, fresh_job, look, results_key
 from rwkv_tts.tuner import Tuned
 from rwkv_tts.voices import Voice
 
@@ -103,12 +103,15 @@ class AsyncTTSClient:
 
     async def stream(self, text: str, **options: Any) -> AsyncSpeechStream:
         """Queue a request and hear it while it is made; takes what ``TTSClient.stream`` takes."""
-        return await self.listen(await self.submit(text, stream=True, **options))
+        job_id = await self.submit(text, stream=True, **options)
+        return self._listen(fresh_job(self._client.connection, job_id), is_fresh=True)
 
     async def listen(self, job_id: str) -> AsyncSpeechStream:
         """Hear a job whose request has ``stream``, from its beginning."""
-        job = await asyncio.to_thread(fetch_job, self._client.connection, job_id)
-        return AsyncSpeechStream(job, self._waiting, asyncio.to_thread, self.cancel)
+        return self._listen(await asyncio.to_thread(fetch_job, self._client.connection, job_id), is_fresh=False)
+
+    def _listen(self, job: Job, *, is_fresh: bool) -> AsyncSpeechStream:
+        return AsyncSpeechStream(job, self._waiting, asyncio.to_thread, self.cancel, is_fresh=is_fresh)
 
     async def submit_voice(
         self, name: str, recording: bytes, transcript: str | None = None, **options: Any

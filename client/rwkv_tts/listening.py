@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 from rq.job import Job
 
 from rwkv_tts.keys import chunks_key
-from rwkv_tts.results import BLOCK_SECONDS, JobFailedError, drop, ended, results_key
+from rwkv_tts.results import BLOCK_SECONDS, JobFailedError, drop, ended, expired, results_key
 from rwkv_tts.schema import SynthesisResult
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis as AsyncRedis
 
-_READ: dict[str, Any] = {"count": 100, "block": round(1000 * BLOCK_SECONDS)}
+_AT_ONCE = 8
+"""Entries of one answer: whoever takes them slowly holds no more in memory, which is half a megabyte of PCM."""
+
+_READ: dict[str, Any] = {"count": _AT_ONCE, "block": round(1000 * BLOCK_SECONDS)}
 
 
 class _Listener:
@@ -24,6 +27,7 @@ class _Listener:
         self.result: SynthesisResult | None = None
         self.failure: JobFailedError | None = None
         self._entry: str | None = None
+        self._complete = False
 
     @property
     def keys(self) -> dict[Any, Any]:
@@ -31,9 +35,9 @@ class _Listener:
         return {self._chunks: self._last, self._results: b"0-0"}
 
     @property
-    def rest(self) -> tuple[str, str]:
-        """The chunks, and after which entry what is left of them begins."""
-        return self._chunks, f"({self._last.decode()}"
+    def rest(self) -> tuple[Any, ...]:
+        """The next of the chunks, once no more of them are made: key, after which entry, to which, how many."""
+        return self._chunks, f"({self._last.decode()}", "+", _AT_ONCE
 
     def audio(self, found: Any) -> list[bytes]:
         """The audio that was found."""
@@ -43,19 +47,34 @@ class _Listener:
         """The audio of entries of the chunks."""
         if entries:
             self._last = entries[-1][0]
+            self._complete = b"end" in entries[-1][1]
         return [fields[b"audio"] for _, fields in entries if b"audio" in fields]
 
-    def over(self, found: Any) -> bool:
-        """Whether the job has ended, which is asked where its results or nothing at all has come."""
-        if not found or self._results.encode() in dict(found):
-            try:
-                outcome = ended(self._job)
-                if outcome is not None:
-                    self.result = SynthesisResult.model_validate(outcome.return_value)
-                    self._entry = str(outcome.id)
-            except JobFailedError as error:
-                self.failure = error
+    def hints(self, found: Any) -> bool:
+        """Whether the job may have ended: its results have come, or nothing at all."""
+        return not found or self._results.encode() in dict(found)
+
+    def over(self) -> bool:
+        """Ask whether the job has ended."""
+        try:
+            outcome = ended(self._job)
+            if outcome is not None:
+                self.result = SynthesisResult.model_validate(outcome.return_value)
+                self._entry = str(outcome.id)
+        except JobFailedError as error:
+            self.failure = error
         return self.result is not None or self.failure is not None
+
+    def conclude(self) -> None:
+        """Tell a listener who has heard all there is how it ended.
+
+        Raises:
+            JobFailedError: The job failed, or what was to be heard has expired meanwhile.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if not self._complete and self.result is not None and self.result.seconds:
+            raise expired(self._job)
 
     def forget(self) -> None:
         """Delete what is left of the job, if it has a result."""
@@ -130,15 +149,14 @@ class SpeechStream(_Stream, Iterator[bytes]):
     def _listen(self) -> Generator[bytes, None, None]:
         listener, connection = self._listener, self._job.connection
         found: Any = None
-        while not listener.over(found):
+        while not (listener.hints(found) and listener.over()):
             found = connection.xread(listener.keys, **_READ)
             if not found:
                 self._idle()
             yield from listener.audio(found)
-        rest: Any = connection.xrange(*listener.rest)
-        yield from listener.pieces(rest)
-        if listener.failure is not None:
-            raise listener.failure
+        while pieces := listener.pieces(connection.xrange(*listener.rest)):
+            yield from pieces
+        listener.conclude()
 
 
 class AsyncSpeechStream(_Stream, AsyncIterator[bytes]):
@@ -149,6 +167,7 @@ class AsyncSpeechStream(_Stream, AsyncIterator[bytes]):
         connection: Redis, of the event loop.
         ask: Runs what takes a round trip in a thread.
         cancel: Cancels a job.
+        is_fresh: Whether it was just queued, and need not be asked whether it has ended.
 
     Attributes:
         job_id: Its id.
@@ -160,8 +179,11 @@ class AsyncSpeechStream(_Stream, AsyncIterator[bytes]):
         connection: "AsyncRedis",
         ask: Callable[..., Coroutine[Any, Any, Any]],
         cancel: Callable[[str], Coroutine[Any, Any, object]],
+        *,
+        is_fresh: bool = False,
     ) -> None:
         super().__init__(job)
+        self._is_fresh = is_fresh
         self._connection, self._ask, self._cancel = connection, ask, cancel
         self._pieces = self._listen()
 
@@ -186,12 +208,13 @@ class AsyncSpeechStream(_Stream, AsyncIterator[bytes]):
         await self._ask(self._listener.forget)
 
     async def _listen(self) -> AsyncGenerator[bytes, None]:
-        listener, found = self._listener, None
-        while not await self._ask(listener.over, found):
+        listener, asks = self._listener, not self._is_fresh
+        while not (asks and await self._ask(listener.over)):
             found = await self._connection.xread(listener.keys, **_READ)
+            asks = listener.hints(found)
             for piece in listener.audio(found):
                 yield piece
-        for piece in listener.pieces(await self._connection.xrange(*listener.rest)):
-            yield piece
-        if listener.failure is not None:
-            raise listener.failure
+        while pieces := listener.pieces(await self._connection.xrange(*listener.rest)):
+            for piece in pieces:
+                yield piece
+        listener.conclude()

@@ -67,6 +67,11 @@ def fetch_job(connection: Redis, job_id: str) -> Job:
     return Job.fetch(job_id, connection=connection, serializer=JSONSerializer)
 
 
+def fresh_job(connection: Redis, job_id: str) -> Job:
+    """The same of one that was just queued, without asking for it."""
+    return Job(job_id, connection=connection, serializer=JSONSerializer)
+
+
 def results_key(job_id: str) -> str:
     """The stream that gets an entry when the job ends; a reader can block on it."""
     return str(Result.get_key(job_id))
@@ -109,7 +114,7 @@ def look(job: Job, store: AudioStore | None) -> Found | None:
     result = SynthesisResult.model_validate(outcome.return_value)
     audio = _audio(job, result, store)
     if not isinstance(audio, bytes):
-        raise _expired(job)
+        raise expired(job)
     return Found(Speech(result, audio, outcome.worker_name or ""), str(outcome.id))
 
 
@@ -213,7 +218,7 @@ def _status(job: Job) -> JobStatus:
     try:
         return job.get_status()
     except InvalidJobOperation:
-        raise _expired(job) from None
+        raise expired(job) from None
 
 
 def _failed(job: Job, reason: str) -> JobFailedError:
@@ -221,5 +226,6 @@ def _failed(job: Job, reason: str) -> JobFailedError:
     return JobFailedError(reason, Refusal.load(told) if told else None)
 
 
-def _expired(job: Job) -> JobFailedError:
+def expired(job: Job) -> JobFailedError:
+    """The error for a job of which something is gone."""
     return JobFailedError(f"job {job.id}: its audio has expired, or was dropped when it was fetched")

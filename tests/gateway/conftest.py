@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -40,3 +41,9 @@ def http(url: str) -> Iterator[httpx.Client]:
 def openai(url: str) -> Iterator[OpenAI]:
     with OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=30) as client:
         yield client
+
+
+@pytest.fixture
+def deserted() -> str:
+    """The name of a queue that no worker serves."""
+    return f"deserted-{uuid4().hex}"

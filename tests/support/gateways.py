@@ -17,9 +17,12 @@ def serving(redis: str, **settings: Any) -> Iterator[str]:
     chosen = Settings(redis=redis, port=0, **settings)
     with listen(chosen) as listening:
         server = make_server(make_app(chosen), chosen)
-        thread = Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread = Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
-        until(lambda: server.started)
-        yield address(listening)
-        server.should_exit = True
-        thread.join()
+        try:
+            until(lambda: server.started)
+            yield address(listening)
+        finally:
+            server.should_exit = True
+            thread.join(20)
+            assert not thread.is_alive()
