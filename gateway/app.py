@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -18,17 +18,22 @@ from gateway.context import Context
 from gateway.keys import read_keys
 from gateway.ledger import Ledger
 from gateway.limits import Turns
+from gateway.models import model, models
 from gateway.pulse import Pulse
 from gateway.settings import Settings
 from gateway.speech import Speech
 from gateway.status import healthz, readyz, status
-from gateway.voices import audio_voices, models
+from gateway.voices import add_voice, audio_voices, remove_voice, voices
 from rwkv_tts import AsyncTTSClient
 
 ROUTES = [
     Route("/v1/audio/speech", Speech(), methods=["POST"]),
+    Route("/v1/models/{model}", model),
     *(Route(path, models) for path in ("/v1/models", "/v1/audio/models", "/audio/models")),
     *(Route(path, audio_voices) for path in ("/v1/audio/voices", "/audio/voices")),
+    Route("/v1/voices", voices),
+    Route("/v1/voices", add_voice, methods=["POST"]),
+    Route("/v1/voices/{voice}", remove_voice, methods=["DELETE"]),
     Route("/v1/status", status),
     Route("/healthz", healthz),
     Route("/readyz", readyz),
@@ -54,6 +59,7 @@ def make_app(settings: Settings) -> ASGIApp:
         errors.ApiError: errors.of_api,
         Exception: errors.of_anything,
         HTTPException: errors.of_http,
+        NoPermissionError: errors.of_rights,
         RedisError: errors.of_redis,
     }
     middleware = _middleware(settings)

@@ -5,8 +5,9 @@ import json
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from starlette.datastructures import FormData
 from starlette.requests import Request
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from gateway.errors import ApiError, bad_request
 from gateway.settings import Settings
@@ -41,8 +42,24 @@ async def read_body(request: Request, limit: int, seconds: float) -> bytes:
                 if len(body) > limit:
                     raise too_long
     except TimeoutError:
-        raise ApiError(408, f"body: it has not come within {seconds:g} s", code="timeout") from None
+        told, headers = f"body: it has not come within {seconds:g} s", {"connection": "close"}
+        raise ApiError(408, told, code="timeout", headers=headers) from None
     return bytes(body)
+
+
+async def read_form(request: Request, settings: Settings) -> FormData:
+    """The form that a request brings, with one file at most.
+
+    Raises:
+        ApiError: It brings none, or too much, or not in time.
+        ClientGoneError: It broke off.
+    """
+    body = await read_body(request, settings.max_body_bytes, settings.read_timeout)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return await Request(request.scope, receive).form(max_files=1, max_fields=8)
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, Value]) -> Value:

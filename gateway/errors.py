@@ -66,14 +66,21 @@ async def of_http(_: Request, error: Exception) -> JSONResponse:
     """Answer one of Starlette's: no such path, or no such method there."""
     assert isinstance(error, HTTPException)
     phrase = HTTPStatus(error.status_code).phrase.lower()
-    code = phrase.replace(" ", "_")
-    return ApiError(error.status_code, phrase, code=code, headers=dict(error.headers or {})).response()
+    is_form = error.status_code == HTTPStatus.BAD_REQUEST  # that is none
+    told = f"body: {error.detail}" if is_form else phrase
+    code, headers = phrase.replace(" ", "_"), dict(error.headers or {})
+    return ApiError(error.status_code, told, code=code, headers=headers).response()
 
 
 async def of_anything(_: Request, __: Exception) -> JSONResponse:
     """Answer where we are at fault; what it is is for the log."""
     told = "something went wrong; the operator finds it by the id of the request"
     return ApiError(500, told, SERVER, code="internal").response()
+
+
+async def of_rights(_: Request, __: Exception) -> JSONResponse:
+    """Answer where the gateway's own user of Redis lacks a right."""
+    return ApiError(403, "this gateway may not do that", code="forbidden").response()
 
 
 async def of_redis(_: Request, __: Exception) -> JSONResponse:

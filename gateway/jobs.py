@@ -1,15 +1,27 @@
 """Jobs of one request: nothing of them runs on, or stays, once nobody waits for it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 from uuid import uuid4
 
 from rq.exceptions import NoSuchJobError
 
 from gateway.failures import failed
 from gateway.pulse import Pulse
-from rwkv_tts import AsyncSpeechStream, AsyncTTSClient, JobFailedError, QueueFullError, Speech, SynthesisRequest
+from rwkv_tts import (
+    AsyncSpeechStream,
+    AsyncTTSClient,
+    JobFailedError,
+    QueueFullError,
+    Speech,
+    SynthesisRequest,
+    Voice,
+)
+
+_KEPT_SECONDS = 60
+"""What a voice is made of, until it is kept."""
 
 
 class Jobs:
@@ -29,11 +41,27 @@ class Jobs:
         Raises:
             ApiError: There is none.
         """
-        async with self._queued(request) as job_id:
-            try:
-                return await self._client.result(job_id, keep=False)
-            except JobFailedError as error:
-                raise failed(error) from None
+        async with self._queued(self._client.enqueue, request) as job_id:
+            return await self._ended(job_id, keep=False)
+
+    async def voice(self, name: str, recording: bytes, transcript: str | None) -> Voice:
+        """A voice, made from a recording and kept.
+
+        Raises:
+            ApiError: There is none.
+            VoiceError: The name cannot be an id, or is taken.
+            RequestError: Recording or transcript are not accepted.
+        """
+        arguments = name, recording, transcript
+        async with self._queued(self._client.submit_voice, *arguments, result_ttl=_KEPT_SECONDS) as job_id:
+            await self._ended(job_id, keep=True)
+            return await self._client.voices.keep(job_id, name)
+
+    async def _ended(self, job_id: str, *, keep: bool) -> Speech:
+        try:
+            return await self._client.result(job_id, keep=keep)
+        except JobFailedError as error:
+            raise failed(error) from None
 
     @asynccontextmanager
     async def stream(self, request: SynthesisRequest) -> AsyncIterator[AsyncSpeechStream]:
@@ -42,17 +70,19 @@ class Jobs:
         Raises:
             ApiError: It is not queued.
         """
-        async with self._queued(request) as job_id:
+        async with self._queued(self._client.enqueue, request) as job_id:
             stream = await self._client.listen(job_id)
             yield stream
             await stream.forget()
 
     @asynccontextmanager
-    async def _queued(self, request: SynthesisRequest) -> AsyncIterator[str]:
+    async def _queued(
+        self, queue: Callable[..., Coroutine[Any, Any, str]], *arguments: Any, **options: Any
+    ) -> AsyncIterator[str]:
         """A job, which is cancelled when it is left by an exception, also while it is being queued."""
         await self._pulse.check_workers()
         job_id = str(uuid4())
-        queueing = asyncio.ensure_future(self._client.enqueue(request, job_options={"job_id": job_id}))
+        queueing = asyncio.ensure_future(queue(*arguments, job_options={"job_id": job_id}, **options))
         try:
             await asyncio.shield(queueing)
             yield job_id

@@ -1,6 +1,7 @@
 """Listens: uvicorn, with limits of its own on what a connection may take before it has asked for anything."""
 
 import asyncio
+import math
 import socket
 import sys
 from typing import Any
@@ -12,7 +13,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from gateway.settings import Settings
 
 _HEAD_BYTES = 16 << 10
-_KEEP_ALIVE_SECONDS = 30
 _DRAIN_SECONDS = 25
 _SWITCH_SECONDS = 0.0005
 """Threads that ask Redis are done in less, and would wait ten times as long for the loop to let them go on."""
@@ -80,7 +80,7 @@ def make_server(app: ASGIApp, settings: Settings) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         h11_max_incomplete_event_size=_HEAD_BYTES,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=math.ceil(settings.read_timeout),
         timeout_graceful_shutdown=_DRAIN_SECONDS,
         limit_concurrency=settings.max_connections,
     )

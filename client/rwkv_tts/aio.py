@@ -34,6 +34,10 @@ class AsyncVoiceStore:
         """As ``VoiceStore.get``."""
         return await asyncio.to_thread(self._voices.get, voice_id)
 
+    async def ids(self) -> "list[str]":
+        """As ``VoiceStore.ids``."""
+        return await asyncio.to_thread(self._voices.ids)
+
     async def list(self) -> "list[Voice]":
         """As ``VoiceStore.list``."""
         return await asyncio.to_thread(self._voices.list)

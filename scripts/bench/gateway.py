@@ -49,24 +49,25 @@ PIECE = bytes(9_600)
 """0.2 s of PCM at 24 kHz."""
 
 PIECE_SECONDS = 0.2
-SHORT, LONG = "short", "long"
-"""Texts: a second of speech at its own pace, and minutes of it at once."""
+SHORT, LONG, ENDLESS = "short", "long", "endless"
+"""Texts: a second of speech at its own pace, minutes of it at once, and what nobody hears to its end."""
 
-PIECES = {SHORT: 5, LONG: 1_000}
+PIECES = {SHORT: 5, LONG: 1_000, ENDLESS: 100_000}
 WARM_UP = 10
 
 
 class SpeakingBackend(Backend):
     """Rows that make silence."""
 
-    def __init__(self, post: Callable[[Ended | Made], None]) -> None:
-        self._post = post
+    def __init__(self, post: Callable[[Ended | Made], None], rows: int) -> None:
+        self._post, self._free = post, rows
         self._cancelled: set[str] = set()
         self._loop = asyncio.new_event_loop()
         Thread(target=self._loop.run_forever, daemon=True).start()
 
     def submit(self, job_id: str, request: Any, queued: float, before: Sequence[bytes]) -> None:  # noqa: ARG002
-        pause = PIECE_SECONDS if request["text"] == SHORT else 0.0
+        pause = 0.0 if request["text"] == LONG else PIECE_SECONDS
+        self._free -= 1
         asyncio.run_coroutine_threadsafe(self._speak(job_id, PIECES[request["text"]], pause), self._loop)
 
     async def _speak(self, job_id: str, pieces: int, pause: float) -> None:
@@ -75,14 +76,18 @@ class SpeakingBackend(Backend):
                 return
             self._post(Made(job_id, number, {"audio": PIECE}))
             await asyncio.sleep(pause)
-        self._post(Ended(job_id, _result(job_id, pieces)))
+        self._end(Ended(job_id, _result(job_id, pieces)))
 
     def cancel(self, job_id: str, refusal: Refusal) -> None:
         self._cancelled.add(job_id)
-        self._post(Ended(job_id, refusal=refusal))
+        self._end(Ended(job_id, refusal=refusal))
+
+    def _end(self, ended: Ended) -> None:
+        self._free += 1
+        self._post(ended)
 
     def room(self) -> int:
-        return ROWS
+        return self._free
 
     def progress(self) -> int | None:
         return None
@@ -103,10 +108,12 @@ def _result(job_id: str, pieces: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def speak(pipe: Connection, url: str) -> None:
+def speak(pipe: Connection, url: str, queue: str, rows: int, max_queue: int | None) -> None:
     """The worker's process; it ends by a signal."""
-    rules = Rules(queue=(QUEUE,))
-    worker = BatchWorker(worker_connection(url), lambda post, _: SpeakingBackend(post), rules, max_jobs=ROWS)
+    rules = Rules(queue=(queue,), max_queue=max_queue)
+    worker = BatchWorker(
+        worker_connection(url), lambda post, _: SpeakingBackend(post, rows), rules, max_jobs=2 * rows
+    )
     pipe.send(None)
     worker.work(logging_level="ERROR")
 
@@ -244,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about = machine()
     print(told(about))
     with embedded_redis() as url:
-        worker, pipe = start(speak, url)
+        worker, pipe = start(speak, url, QUEUE, ROWS, None)
         pipe.recv()
         with gateway(url) as (address, process):
             found: dict[str, Any] = {"lone": lone(url, address, options.lone)}

@@ -68,7 +68,7 @@ class Recorder:
         reason = f"storage: {error}; the job's keys in Redis are not what RQ writes"
         with self._connection.pipeline() as pipeline:
             told = Refusal("storage", Cause.INTERNAL, reason).dump()
-            failure = {"status": JobStatus.FAILED.value, "exc_info": reason, REFUSAL_FIELD: told}
+            failure: dict[Any, Any] = {"status": JobStatus.FAILED.value, "exc_info": reason, REFUSAL_FIELD: told}
             pipeline.hset(job.key, mapping=failure)
             job.cleanup(ttl, pipeline=pipeline, remove_from_queue=False)
             pipeline.zadd(registry.key, {job.id: ttl if ttl < 0 else now().timestamp() + ttl})
