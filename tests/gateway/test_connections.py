@@ -65,7 +65,7 @@ def test_a_client_that_goes_away_takes_its_job_along(
         raw.sendall(post(json.dumps(request).encode()))
         time.sleep(after)
         assert client.get("/healthz").status_code == 200
-    until(lambda: not jobs(connection, queue), timeout=1)
+    until(lambda: not jobs(connection, queue), timeout=2)  # a second more where its worker was just claiming it
     time.sleep(0.1)
     assert not jobs(connection, queue)
 
@@ -113,9 +113,9 @@ def test_one_key_has_so_many_turns_and_openais_client_waits_for_one(redis_url: s
     request = {"input": SHORT, "response_format": "pcm"}
     with serving(redis_url, queue=queue, max_concurrent=1) as url, httpx.Client(base_url=url) as client:
         with client.stream("POST", SPEECH, json=request) as first:
-            assert next(first.iter_raw())
+            pieces = first.iter_raw()
+            assert next(pieces)
             refused = httpx.post(f"{url}{SPEECH}", json=request)
-            assert refused.status_code == 429, refused.text
             assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
             with (
                 OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) as once,
@@ -123,7 +123,8 @@ def test_one_key_has_so_many_turns_and_openais_client_waits_for_one(redis_url: s
             ):
                 once.audio.speech.create(model="tts-1", voice="alloy", input=SHORT)
         with client.stream("POST", SPEECH, json=request) as second:
-            assert next(second.iter_raw())
+            pieces = second.iter_raw()
+            assert next(pieces)
             with OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=5) as patient:
                 assert patient.audio.speech.create(model="tts-1", voice="alloy", input=SHORT).content
 
