@@ -18,7 +18,9 @@ from gateway.context import Context
 from gateway.keys import read_keys
 from gateway.ledger import Ledger
 from gateway.limits import Turns
+from gateway.metrics import Metrics, shown
 from gateway.models import model, models
+from gateway.openapi import openapi
 from gateway.pulse import Pulse
 from gateway.settings import Settings
 from gateway.speech import Speech
@@ -35,6 +37,7 @@ ROUTES = [
     Route("/v1/voices", add_voice, methods=["POST"]),
     Route("/v1/voices/{voice}", remove_voice, methods=["DELETE"]),
     Route("/v1/status", status),
+    Route("/openapi.json", openapi),
     Route("/healthz", healthz),
     Route("/readyz", readyz),
 ]
@@ -47,13 +50,14 @@ def make_app(settings: Settings) -> ASGIApp:
         ValueError: Its settings cannot be used.
     """
     door = Door(read_keys(settings.keys) if settings.keys else None, settings.cors_origins)
-    url = settings.redis_url()
+    url, metrics = settings.redis_url(), Metrics()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncTTSClient(url, settings.queue) as client:
-            app.state.context = Context(settings, client, door, Turns(settings.max_concurrent), Pulse(client))
-            yield
+            with shown(metrics, settings):
+                app.state.context = Context(settings, client, door, Turns(settings.max_concurrent), Pulse(client))
+                yield
 
     handlers: dict[Any, Any] = {
         errors.ApiError: errors.of_api,
@@ -63,7 +67,8 @@ def make_app(settings: Settings) -> ASGIApp:
         RedisError: errors.of_redis,
     }
     middleware = _middleware(settings)
-    return Ledger(Starlette(routes=ROUTES, middleware=middleware, exception_handlers=handlers, lifespan=lifespan))
+    app = Starlette(routes=ROUTES, middleware=middleware, exception_handlers=handlers, lifespan=lifespan)
+    return Ledger(app, metrics)
 
 
 def _middleware(settings: Settings) -> list[Middleware]:

@@ -5,9 +5,11 @@ import time
 from uuid import uuid4
 
 from starlette.datastructures import MutableHeaders
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.connection import ClientGoneError
+from gateway.metrics import LEFT, Metrics
 
 logger = logging.getLogger("gateway")
 
@@ -17,10 +19,11 @@ class Ledger:
 
     Args:
         app: It.
+        metrics: Count the requests.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -28,14 +31,16 @@ class Ledger:
             await self._app(scope, receive, send)
             return
         entry = _Entry(scope, send)
+        self._metrics.begin()
         try:
             await self._app(scope, receive, entry.send)
         except ClientGoneError:
-            entry.outcome = "left"
+            entry.outcome = LEFT
         except Exception:
             logger.exception("request %s", entry.id)
         finally:
-            entry.close()
+            entry.log()
+            self._metrics.end(entry.path, entry.outcome, entry.first)
 
 
 class _Entry:
@@ -52,21 +57,27 @@ class _Entry:
         self._scope, self._send = scope, send
         self._began = time.monotonic()
         self._bytes = 0
-        self._first: float | None = None
+        self.first: float | None = None
 
     async def send(self, message: Message) -> None:
         """Hand a part of the answer on."""
         if message["type"] == "http.response.start":
             self.outcome = str(message["status"])
             MutableHeaders(scope=message)["x-request-id"] = self.id
-        elif self._first is None:
-            self._first = time.monotonic() - self._began
+        elif self.first is None:
+            self.first = time.monotonic() - self._began
         self._bytes += len(message.get("body", b""))
         await self._send(message)
 
-    def close(self) -> None:
+    @property
+    def path(self) -> str:
+        """That of the route, so that there are few."""
+        route = self._scope.get("route")
+        return route.path if isinstance(route, Route) else "other"
+
+    def log(self) -> None:
         """Write the line."""
         seconds = time.monotonic() - self._began
         method, path = self._scope["method"], self._scope["path"]
-        told = (self.id, method, path, self.outcome, self._bytes, 1000 * (self._first or 0.0), 1000 * seconds)
+        told = (self.id, method, path, self.outcome, self._bytes, 1000 * (self.first or 0.0), 1000 * seconds)
         logger.info("%s %s %r %s, %d bytes, first after %.0f ms, all after %.0f ms", *told)

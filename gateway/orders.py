@@ -79,6 +79,7 @@ def parse_order(body: Any, aliases: Mapping[str, Mapping[str, Any]]) -> Order:
         "text": given.get("input"),
         "format": audio_format,
         "stream": stream_format is not None,
+        **({"sample_rate": PCM_SAMPLE_RATE} if audio_format == "pcm" else {}),
         **_instructed(given.get("instructions")),
         **_voice(given.get("voice"), aliases),
         **{name: value for name, value in given.items() if name in _OWN - {"voice", "speed"}},

@@ -79,6 +79,10 @@ class Settings(BaseSettings):
     )
     max_concurrent: int = Field(default=64, ge=1, description="requests of one key that are spoken at once")
     max_connections: int = Field(default=2048, ge=1, description="connections at once; beyond that, 503")
+    metrics_host: str = Field(default="127.0.0.1", description="address for metrics, open to all there")
+    metrics_port: int | None = Field(
+        default=None, ge=0, le=65535, description="its port; 0 takes a free one; no metrics when unset"
+    )
 
     @model_validator(mode="after")
     def _closed_beyond_this_machine(self) -> "Settings":
