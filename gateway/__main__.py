@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from gateway.app import make_app
 from gateway.keys import new_key
 from gateway.server import address, listen, make_server
-from gateway.settings import PREFIX, Settings
+from gateway.settings import PREFIX, Settings, unknown_variables
 
 
 def main() -> None:
@@ -19,6 +19,8 @@ def main() -> None:
         key, line = new_key(arguments["name"], voices=arguments["voices"])
         print(f"key:  {key}\nline: {line}")  # noqa: T201
         return
+    for line in unknown_variables():
+        print(f"warning: {line}", file=sys.stderr)  # noqa: T201
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         run(Settings(**{name: value for name, value in arguments.items() if value is not None}))

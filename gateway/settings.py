@@ -106,6 +106,13 @@ class Settings(BaseSettings):
         return with_password(url, read_secret("redis_password_file", self.redis_password_file))
 
 
+def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """One line for each ``RWKV_TTS_GATEWAY_`` variable that means nothing."""
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    return [f"{name}: unknown setting; known: {', '.join(known)}" for name in unknown]
+
+
 def is_loopback(host: str) -> bool:
     """Whether an address or name is that of this machine, which no other can reach."""
     try:

@@ -4,17 +4,17 @@ import signal
 import sys
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING
 
-import uvicorn
-
-from gateway.app import make_app
-from gateway.server import address, listen, make_server
 from gateway.settings import Settings as GatewaySettings
 from worker.cli.common import CommandError
 from worker.cli.console import errors
 from worker.cli.local import LocalWorker, local_worker, redis_server
 from worker.cli.options import with_gateway, with_settings
 from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from uvicorn import Server
 
 
 @with_settings
@@ -28,6 +28,9 @@ def serve(*, gateway: GatewaySettings, settings: Settings) -> None:
 
 
 def _serve(settings: GatewaySettings, worker: LocalWorker) -> None:
+    from gateway.app import make_app
+    from gateway.server import address, listen, make_server
+
     try:
         app = make_app(settings)
     except ValueError as error:
@@ -43,6 +46,6 @@ def _serve(settings: GatewaySettings, worker: LocalWorker) -> None:
     worker.check()
 
 
-def _end_with(worker: LocalWorker, server: uvicorn.Server) -> None:
+def _end_with(worker: LocalWorker, server: "Server") -> None:
     worker.wait()
     server.should_exit = True
