@@ -35,9 +35,9 @@ SPEEDS = {"very_slow": 0.5, "slow": 0.75, "medium": 1.0, "fast": 1.5, "very_fast
 _TRANSLATED = {"text": "input", "format": "response_format"}
 """The workers' names of fields that have another one here."""
 
-_OPENAI = {"input", "model", "voice", "instructions", "response_format", "speed", "stream_format", "stream"}
+OPENAI = {"input", "model", "voice", "instructions", "response_format", "speed", "stream_format", "stream"}
 _OWN = set(SynthesisRequest.model_fields) - {*_TRANSLATED, "stream"}
-KNOWN = sorted(_OPENAI | _OWN)
+KNOWN = sorted(OPENAI | _OWN)
 _ALIKE = 0.8
 
 

@@ -52,7 +52,8 @@ def test_every_target_that_compose_builds_is_a_stage_without_tools_it_does_not_n
     parents = {stage: parent for parent, stage in re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, re.MULTILINE)}
     targets = {service["build"]["target"] for service in services().values() if "build" in service}
     assert targets == {"gateway", "cpu", "cuda"}
-    assert {target: parents[target] for target in targets} == {"gateway": "user", "cpu": "runtime", "cuda": "runtime"}
+    found = {target: parents[target] for target in targets}
+    assert found == {"gateway": "user", "cpu": "runtime", "cuda": "runtime"}
     assert (parents["runtime"], parents["user"]) == ("user", "base")
     stages = {stage.partition(" AS ")[2].split()[0]: stage for stage in DOCKERFILE.split("FROM ")[1:]}
     assert re.findall(r"install -y --no-install-recommends ([a-z0-9 -]+)", stages["cuda"]) == ["gcc libc6-dev "]
