@@ -54,7 +54,8 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(path, source / name, ignore=LEFT_OUT)
         else:
             shutil.copy(path, source)
-    pip(sys.executable, "wheel", "--no-deps", "--wheel-dir", folder, *(source / room for room in ("client", "gateway", ".")))
+    rooms = (source / room for room in ("client", "gateway", "."))
+    pip(sys.executable, "wheel", "--no-deps", "--wheel-dir", folder, *rooms)
     return folder
 
 

@@ -87,7 +87,8 @@ def test_the_page_of_options_has_every_setting_with_its_default() -> None:
 
 def test_the_page_of_the_gateway_has_every_setting_with_its_default_and_every_field_of_openais() -> None:
     table = rows("docs/gateway.md", "Settings")
-    told = {re.findall(rf"`{GATEWAY_PREFIX}(\w+)`", variable)[0].lower(): default for _, variable, default, _ in table}
+    found = ((re.findall(rf"`{GATEWAY_PREFIX}(\w+)`", variable)[0], default) for _, variable, default, _ in table)
+    told = {name.lower(): default for name, default in found}
     expected = {name: _shown(field.default) for name, field in GatewaySettings.model_fields.items()}
     assert told == expected | {"aliases": "OpenAI's names"}
     assert names(rows("docs/gateway.md", "Speech")[:7]) == OPENAI - {"stream"}

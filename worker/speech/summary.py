@@ -48,7 +48,7 @@ def make_result(utterance: Utterance, sample_rate: int) -> SynthesisResult:
         trace_sha256=account.trace,
         timings=_timings(utterance, account, total),
         mean_batch=account.mean_batch,
-        rtf=total / account.seconds if account.seconds else 0.0,
+        rtf=total / account.seconds,
         attempts=account.attempts,
         parts=_parts(account) if utterance.request.timestamps else None,
         warnings=[*utterance.warnings, *_warnings(account)],
