@@ -37,6 +37,7 @@ COPY gateway/pyproject.toml gateway/
 RUN python -c 'import tomllib; \
 projects = [tomllib.load(open(name + "/pyproject.toml", "rb"))["project"] for name in ("client", "gateway")]; \
 needed = [one for project in projects for one in project["dependencies"]]; \
+needed += projects[0]["optional-dependencies"]["store"]; \
 print(*(one for one in needed if not one.startswith("rwkv-tts-")), sep="\n")' > gateway.txt \
     && pip install --no-cache-dir -c constraints.txt -r gateway.txt
 

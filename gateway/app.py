@@ -27,6 +27,7 @@ from gateway.speech import Speech
 from gateway.status import healthz, readyz, status
 from gateway.voices import add_voice, audio_voices, remove_voice, voices
 from rwkv_tts import AsyncTTSClient
+from rwkv_tts.audio_store import StoreError
 
 ROUTES = [
     Route("/v1/audio/speech", Speech(), methods=["POST"]),
@@ -54,7 +55,7 @@ def make_app(settings: Settings) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with AsyncTTSClient(url, settings.queue) as client:
+        async with AsyncTTSClient(url, settings.queue, results=settings.results) as client:
             with shown(metrics, settings):
                 app.state.context = Context(settings, client, door, Turns(settings.max_concurrent), Pulse(client))
                 yield
@@ -65,6 +66,7 @@ def make_app(settings: Settings) -> ASGIApp:
         HTTPException: errors.of_http,
         NoPermissionError: errors.of_rights,
         RedisError: errors.of_redis,
+        StoreError: errors.of_store,
     }
     middleware = _middleware(settings)
     app = Starlette(routes=ROUTES, middleware=middleware, exception_handlers=handlers, lifespan=lifespan)

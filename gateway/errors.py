@@ -86,3 +86,8 @@ async def of_rights(_: Request, __: Exception) -> JSONResponse:
 async def of_redis(_: Request, __: Exception) -> JSONResponse:
     """Answer where Redis is away or refuses; what it said is for the log."""
     return unavailable("the queue cannot be reached; try again", "queue_unavailable").response()
+
+
+async def of_store(_: Request, __: Exception) -> JSONResponse:
+    """Answer where audio lies that cannot be fetched."""
+    return unavailable("the audio cannot be fetched; try again", "store_unavailable").response()

@@ -6,9 +6,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from rwkv_tts.audio_store import REDIS, check_results
 from rwkv_tts.secrets import read_secret, with_password
 
 PREFIX = "RWKV_TTS_GATEWAY_"
@@ -61,6 +62,9 @@ class Settings(BaseSettings):
         description="file with the password of the Redis URL, which then needs none",
     )
     queue: str = Field(default="tts", validation_alias=_shared("QUEUE"), description="queue of the workers")
+    results: Annotated[str, AfterValidator(check_results)] = Field(
+        default=REDIS, validation_alias=_shared("RESULTS"), description="where the workers put audio, as theirs"
+    )
     keys: Path | None = Field(default=None, description="file of API keys, a line each; without it everybody may")
     cors_origins: Names = Field(
         default=(), description="web pages, by origin, that may call it from a browser; * for all"

@@ -130,7 +130,8 @@ def test_there_is_no_circle(of: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "needs"), [("rwkv_tts", CLIENT_NEEDS | CLIENT_EXTRAS), ("gateway", {"gateway", "rwkv_tts", *GATEWAY_NEEDS})]
+    ("package", "needs"),
+    [("rwkv_tts", CLIENT_NEEDS | CLIENT_EXTRAS), ("gateway", {"gateway", "rwkv_tts", *GATEWAY_NEEDS})],
 )
 def test_what_others_install_needs_little(package: str, needs: set[str]) -> None:
     against = {

@@ -108,7 +108,7 @@ class AsyncTTSClient:
     async def stream(self, text: str, **options: Any) -> AsyncSpeechStream:
         """Queue a request and hear it while it is made; takes what ``TTSClient.stream`` takes."""
         job_id = await self.submit(text, stream=True, **options)
-        return self._listen(fresh_job(self._client.connection, job_id), is_fresh=True)
+        return self._listen(fresh_job(self._client.connection, job_id, self.queue), is_fresh=True)
 
     async def listen(self, job_id: str) -> AsyncSpeechStream:
         """Hear a job whose request has ``stream``, from its beginning."""

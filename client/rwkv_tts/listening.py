@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rq.job import Job
 
 from rwkv_tts.keys import chunks_key
-from rwkv_tts.results import BLOCK_SECONDS, JobFailedError, drop, ended, expired, results_key
+from rwkv_tts.results import BLOCK_SECONDS, JobFailedError, ended, expired, forget, results_key
 from rwkv_tts.schema import SynthesisResult
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class _Listener:
     def forget(self) -> None:
         """Delete what is left of the job, if it has a result."""
         if self._entry is not None:
-            drop(self._job, self._entry)
+            forget(self._job, self._entry)
 
 
 class _Stream:

@@ -67,9 +67,11 @@ def fetch_job(connection: Redis, job_id: str) -> Job:
     return Job.fetch(job_id, connection=connection, serializer=JSONSerializer)
 
 
-def fresh_job(connection: Redis, job_id: str) -> Job:
+def fresh_job(connection: Redis, job_id: str, queue: str) -> Job:
     """The same of one that was just queued, without asking for it."""
-    return Job(job_id, connection=connection, serializer=JSONSerializer)
+    job = Job(job_id, connection=connection, serializer=JSONSerializer)
+    job.origin = queue
+    return job
 
 
 def results_key(job_id: str) -> str:
@@ -186,17 +188,28 @@ def drop(job: Job, found: Found, store: AudioStore | None) -> None:
     Raises:
         redis.exceptions.ResponseError: Redis does not let us; nothing was deleted.
     """
-    registry = FinishedJobRegistry(job.origin, connection=job.connection).key
-    beside = (audio_key(job.id), chunks_key(job.id), tokens_key(job.id), job.dependents_key)
-    arguments = (results_key(job.id), found.entry, registry, job.id, *beside)
-    dropped = False
-    with suppress(
-        RedisConnectionError, RedisTimeoutError
-    ):  # it may be done; if not, the time to live is still there
-        dropped = bool(job.connection.eval(_DROP, 1, job.key, *arguments))
-    if dropped and (address := found.speech.result.address) is not None:
+    if forget(job, found.entry) and (address := found.speech.result.address) is not None:
         with suppress(StoreError):
             _opened(store, job, address).delete([address])
+
+
+def forget(job: Job, entry: str) -> bool:
+    """Delete what Redis has of a job that has ended, and whether that was done.
+
+    Args:
+        job: One whose origin is known.
+        entry: Its newest result; nothing is deleted when there is a newer one.
+
+    Raises:
+        redis.exceptions.ResponseError: Redis does not let us; nothing was deleted.
+    """
+    registry = FinishedJobRegistry(job.origin, connection=job.connection).key
+    beside = (audio_key(job.id), chunks_key(job.id), tokens_key(job.id), job.dependents_key)
+    arguments = (results_key(job.id), entry, registry, job.id, *beside)
+    # It may be done although the answer is lost; if not, the time to live is still there.
+    with suppress(RedisConnectionError, RedisTimeoutError):
+        return bool(job.connection.eval(_DROP, 1, job.key, *arguments))
+    return False
 
 
 def _opened(store: AudioStore | None, job: Job, address: str) -> AudioStore:

@@ -23,7 +23,12 @@ def serve(*, gateway: GatewaySettings, settings: Settings) -> None:
     """Speak to programs that know OpenAI's speech API: gateway, worker and Redis in one."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # what is started here is stopped on the way out
     with redis_server(settings, data=Path("redis-data")) as url, local_worker(settings, url) as worker:
-        shared = {"redis": url, "redis_password_file": None, "queue": settings.queue[0]}
+        shared = {
+            "redis": url,
+            "redis_password_file": None,
+            "queue": settings.queue[0],
+            "results": settings.results,
+        }
         _serve(gateway.model_copy(update=shared), worker)
 
 

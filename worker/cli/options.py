@@ -20,7 +20,7 @@ from worker.settings import PREFIX, Settings
 RedisOption = Annotated[
     str | None, typer.Option("--redis", help="Redis URL (env RWKV_TTS_REDIS or REDIS_URL)", show_default=False)
 ]
-_OF_BOTH = ("redis", "redis_password_file", "queue", "aliases", "metrics_host", "metrics_port")
+_OF_BOTH = ("redis", "redis_password_file", "queue", "results", "aliases", "metrics_host", "metrics_port")
 """Settings of a gateway that are named as those of the worker beside it, or too long for a command line."""
 
 QueueOption = Annotated[str | None, typer.Option("--queue", help="queue of the workers (env RWKV_TTS_QUEUE)")]
