@@ -24,7 +24,7 @@ from livekit.agents import utils
 from livekit.plugins import openai
 
 async def main():
-    found = {}
+    found: dict[str, list[int]] = {}
     async with utils.http_context.open():
         for model in ("tts-1", "gpt-4o-mini-tts"):  # raw audio, and events
             tts = openai.TTS(base_url=sys.argv[1], api_key="none", model=model, voice="alloy")
@@ -79,7 +79,7 @@ def test_the_plugins_of_livekit_and_pipecat(url: str, tmp_path: Path) -> None:
     python = str(tmp_path / "venv" / "bin" / "python")
     wanted = ("livekit-plugins-openai", "pipecat-ai[openai]")
     installed(python, "-m", "pip", "install", "--quiet", *wanted, folder=tmp_path)
-    found = {}
+    found: dict[str, list[int]] = {}
     for code in (LIVEKIT, PIPECAT):
         found |= told(python, "-c", code, f"{url}/v1", folder=tmp_path)
     for name, (samples, rate) in found.items():
