@@ -3,9 +3,9 @@
     python scripts/bench gateway [--lone 100] [--together 200] [--slow 50] [--dropped 1000]
 
 Everything but the model is real: Redis, a worker process and a gateway process. The worker's rows make a piece of
-audio at once and others at the pace of speech. Lone streams go in turn through ``TTSClient.stream`` and through
-HTTP, and the time runs from the request to the first audio. Then many begin at once, through ``AsyncTTSClient``
-and through HTTP, in turn.
+audio at once and others at the pace of speech. Lone streams go in turn through ``TTSClient.stream`` and
+through HTTP, and the time runs from the request to the first audio. Then many are open at once, through
+``AsyncTTSClient`` and through HTTP, in turn: they begin within two seconds, and then all in one moment.
 
 Slow readers take nothing of a long stream that is made at once: the figure is by how much the gateway's memory
 grows, divided by their number. Dropped connections close at random moments; the figure is how long after the last
@@ -49,10 +49,17 @@ PIECE = bytes(9_600)
 """0.2 s of PCM at 24 kHz."""
 
 PIECE_SECONDS = 0.2
-SHORT, LONG, ENDLESS = "short", "long", "endless"
-"""Texts: a second of speech at its own pace, minutes of it at once, and what nobody hears to its end."""
+SHORT, TALK, LONG, ENDLESS = "short", "talk", "long", "endless"
+"""Texts: a second of speech at its own pace, three in pieces that grow, minutes of it at once, and what nobody hears
+to its end."""
 
-PIECES = {SHORT: 5, LONG: 1_000, ENDLESS: 100_000}
+PAUSES: dict[str, Sequence[float]] = {
+    SHORT: 5 * [PIECE_SECONDS],
+    TALK: [PIECE_SECONDS * 2**number for number in range(4)],
+    LONG: 1_000 * [0.0],
+    ENDLESS: 100_000 * [PIECE_SECONDS],
+}
+"""Seconds after each piece of a text."""
 WARM_UP = 10
 
 
@@ -66,17 +73,16 @@ class SpeakingBackend(Backend):
         Thread(target=self._loop.run_forever, daemon=True).start()
 
     def submit(self, job_id: str, request: Any, queued: float, before: Sequence[bytes]) -> None:  # noqa: ARG002
-        pause = 0.0 if request["text"] == LONG else PIECE_SECONDS
         self._free -= 1
-        asyncio.run_coroutine_threadsafe(self._speak(job_id, PIECES[request["text"]], pause), self._loop)
+        asyncio.run_coroutine_threadsafe(self._speak(job_id, PAUSES[request["text"]]), self._loop)
 
-    async def _speak(self, job_id: str, pieces: int, pause: float) -> None:
-        for number in range(1, pieces + 1):
+    async def _speak(self, job_id: str, pauses: Sequence[float]) -> None:
+        for number, pause in enumerate(pauses, start=1):
             if job_id in self._cancelled:
                 return
             self._post(Made(job_id, number, {"audio": PIECE}))
             await asyncio.sleep(pause)
-        self._end(Ended(job_id, _result(job_id, pieces)))
+        self._end(Ended(job_id, _result(job_id, len(pauses))))
 
     def cancel(self, job_id: str, refusal: Refusal) -> None:
         self._cancelled.add(job_id)
@@ -143,10 +149,10 @@ async def ask(address: str, text: str) -> tuple[asyncio.StreamReader, asyncio.St
     return reader, writer
 
 
-async def over_http(address: str, *, whole: bool = True) -> tuple[float, int]:
+async def over_http(address: str, text: str = SHORT, *, whole: bool = True) -> tuple[float, int]:
     """Hear a stream, or its beginning; seconds until its first audio, and bytes of all of it."""
     begin = time.perf_counter()
-    reader, writer = await ask(address, SHORT)
+    reader, writer = await ask(address, text)
     head = await reader.readuntil(b"\r\n\r\n")
     if b" 200 " not in head.split(b"\r\n")[0]:
         raise RuntimeError(head.decode())
@@ -160,10 +166,10 @@ async def over_http(address: str, *, whole: bool = True) -> tuple[float, int]:
     return first, size
 
 
-async def through(client: AsyncTTSClient) -> tuple[float, int]:
+async def through(client: AsyncTTSClient, text: str) -> tuple[float, int]:
     """As ``over_http``, without the gateway."""
     begin, first, size = time.perf_counter(), 0.0, 0
-    async with await client.stream(SHORT, format="pcm") as pieces:
+    async with await client.stream(text, format="pcm") as pieces:
         async for piece in pieces:
             first, size = first or time.perf_counter() - begin, size + len(piece)
     return first, size
@@ -187,17 +193,22 @@ def lone(url: str, address: str, count: int) -> dict[str, Any]:
     return {way: percentiles([1000 * one for one in times[WARM_UP:]]) for way, times in found.items()}
 
 
-async def crowd(url: str, address: str, count: int) -> dict[str, Any]:
-    """Milliseconds to the first audio of streams that begin at once, both ways in turn."""
+async def crowd(url: str, address: str, count: int, within: float) -> dict[str, Any]:
+    """Milliseconds to the first audio of streams that begin within so many seconds, both ways in turn."""
     found: dict[str, list[float]] = {"client": [], "http": []}
     async with AsyncTTSClient(url, QUEUE) as client:
         ways: dict[str, Callable[[], Awaitable[tuple[float, int]]]] = {
-            "client": lambda: through(client),
-            "http": lambda: over_http(address),
+            "client": lambda: through(client, TALK),
+            "http": lambda: over_http(address, TALK),
         }
+
+        async def begin(way: str, number: int) -> tuple[float, int]:
+            await asyncio.sleep(within * number / count)
+            return await ways[way]()
+
         for way in there_and_back(("client", "http"), 4):
-            heard = await asyncio.gather(*(ways[way]() for _ in range(count)))
-            lost = sum(size != PIECES[SHORT] * len(PIECE) for _, size in heard)
+            heard = await asyncio.gather(*(begin(way, number) for number in range(count)))
+            lost = sum(size != len(PAUSES[TALK]) * len(PIECE) for _, size in heard)
             if lost:
                 raise RuntimeError(f"{lost} of {count} streams are not whole")
             found[way] += [first for first, _ in heard]
@@ -217,7 +228,7 @@ async def slow(address: str, process: psutil.Process, count: int) -> dict[str, f
     return {
         "readers": count,
         "mb_each": (most - before) / count / 1e6,
-        "mb_of_stream": PIECES[LONG] * len(PIECE) / 1e6,
+        "mb_of_stream": len(PAUSES[LONG]) * len(PIECE) / 1e6,
     }
 
 
@@ -258,8 +269,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"lone, first audio in ms: {found['lone']}")
             found["slow"] = asyncio.run(slow(address, process, options.slow))
             print(f"slow readers: {found['slow']}")
-            found["together"] = asyncio.run(crowd(url, address, options.together))
-            print(f"{options.together} at once, first audio in ms: {found['together']}")
+            for name, within in (("open", 2.0), ("together", 0.0)):
+                found[name] = asyncio.run(crowd(url, address, options.together, within))
+                print(f"{options.together} within {within:g} s, first audio in ms: {found[name]}")
             found["dropped"] = asyncio.run(dropped(url, address, options.dropped))
             print(f"dropped: {found['dropped']}")
         worker.kill()
