@@ -50,7 +50,7 @@ PIECE = bytes(9_600)
 
 PIECE_SECONDS = 0.2
 SHORT, TALK, LONG, ENDLESS = "short", "talk", "long", "endless"
-"""Texts: a second of speech at its own pace, three in pieces that grow, minutes of it at once, and what nobody hears
+"""Texts: a second of speech at its own pace, three in pieces that grow, minutes at once, and what nobody hears
 to its end."""
 
 PAUSES: dict[str, Sequence[float]] = {
