@@ -14,7 +14,9 @@ import soxr
 from numpy.typing import NDArray
 
 from codec import media
+from codec.activity import activity, speech_spans
 from codec.clip import Audio, normalize_volume, trim_silence
+from codec.faults import ends_in_speech, faults
 from codec.mp3 import only_frames
 from codec.ogg import only_pages
 from codec.wav import only_audio
@@ -27,6 +29,8 @@ LOUDEST = 1e6
 """Floating-point samples may exceed full scale, but those beyond this are no audio."""
 FLATTEST = 2e-4
 """Peak to peak, for silence with an offset: a tenth of what 8 bits can hold."""
+LEAST_CUT = 0.3
+"""Seconds; a recording with less of what is no speech stays as it is."""
 UNKNOWN_FRAMES = (1 << 63) - 1
 """libsndfile's number of a FLAC stream whose encoder could not go back to write its length."""
 
@@ -89,6 +93,20 @@ class RecordingLimits:
 DEFAULT_LIMITS = RecordingLimits()
 
 
+class Recorded(NamedTuple):
+    """What a recording is to the codec.
+
+    Attributes:
+        speech: Samples float64 [N] in [-1, 1].
+        faults: Why its voice may not be the speaker's.
+        cut_off: Whether it ends within a word.
+    """
+
+    speech: Audio
+    faults: tuple[str, ...]
+    cut_off: bool
+
+
 class Content(BytesIO):
     """A file for libsndfile, which may seek where a hostile one sends it."""
 
@@ -121,7 +139,8 @@ def read_recording(
     """Decode a file to speech as the codec's encoder expects it.
 
     The mean of the channels, resampled by soxr at its best quality, of normalised volume, and without what is
-    below 1 % of full scale at its ends, as rwkv-tts-rs prepares recordings.
+    below 1 % of full scale at its ends, as rwkv-tts-rs prepares recordings. Where more of it is no speech (long
+    pauses, clicks by themselves, music, hum), that is left out first.
 
     Headers are not trusted: whatever a file claims, memory is a few MB and what ``max_seconds`` at ``sample_rate``
     need.
@@ -137,15 +156,26 @@ def read_recording(
     Raises:
         RecordingError: The file is refused.
     """
-    if len(data) > limits.max_bytes:
-        raise RecordingError(f"recording of {len(data)} bytes, expected at most {limits.max_bytes}")
-    audio = decode(data, limits, sample_rate)
+    return recorded(decode(data, limits, sample_rate), limits, sample_rate).speech
+
+
+def recorded(audio: Audio, limits: RecordingLimits, sample_rate: int) -> Recorded:
+    """What is spoken in samples float64 [N].
+
+    Raises:
+        RecordingError: Nothing is, or too little.
+    """
     check_shortest(audio, sample_rate, limits)
-    speech = trim_silence(normalize_volume(audio)) if np.ptp(audio) > FLATTEST else audio[:0]
-    if not len(speech):
+    if np.ptp(audio) <= FLATTEST:
         raise RecordingError("recording is silent, expected speech")
+    heard = activity(audio, sample_rate)
+    spans = speech_spans(heard.spoken, sample_rate)
+    pieces = [audio[begin:end] for begin, end in spans]
+    if sum(map(len, pieces)) > len(audio) - LEAST_CUT * sample_rate or not pieces:
+        pieces = [audio]
+    speech = trim_silence(normalize_volume(np.concatenate(pieces)))
     check_shortest(speech, sample_rate, limits, " without the silence at its ends")
-    return speech
+    return Recorded(speech, tuple(faults(audio, heard)), ends_in_speech(heard))
 
 
 def decode(data: bytes, limits: RecordingLimits, sample_rate: int) -> Audio:
@@ -154,6 +184,8 @@ def decode(data: bytes, limits: RecordingLimits, sample_rate: int) -> Audio:
     Raises:
         RecordingError: The file is not read, or beyond a limit.
     """
+    if len(data) > limits.max_bytes:
+        raise RecordingError(f"recording of {len(data)} bytes, expected at most {limits.max_bytes}")
     container = starts_as(data)
     if container is None:
         raise RecordingError(f"recording in an unknown format, {ACCEPTED}")

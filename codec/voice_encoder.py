@@ -26,11 +26,15 @@ class EncodedVoice:
         globals_: The voice, ``BiCodec.globals_per_voice`` ids.
         semantic: What is said and how, 50 ids a second.
         seconds: Length of the recording as encoded, without the silence at its ends.
+        faults: Why the voice may not be the speaker's, one line each.
+        cut_off: Whether the recording ends within a word.
     """
 
     globals_: list[int]
     semantic: list[int]
     seconds: float
+    faults: tuple[str, ...] = ()
+    cut_off: bool = False
 
 
 class VoiceEncoder:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from rq.exceptions import NoSuchJobError
@@ -19,6 +19,8 @@ from rwkv_tts import (
     SynthesisRequest,
     Voice,
 )
+
+Value = TypeVar("Value")
 
 _KEPT_SECONDS = 60
 """What a voice is made of, until it is kept."""
@@ -70,22 +72,21 @@ class Jobs:
         Raises:
             ApiError: It is not queued.
         """
-        async with self._queued(self._client.enqueue, request) as job_id:
-            stream = await self._client.listen(job_id)
+        fields = request.model_dump(exclude_unset=True, exclude={"text", "stream"})
+        async with self._queued(self._client.stream, request.text, **fields) as stream:
             yield stream
             await stream.forget()
 
     @asynccontextmanager
     async def _queued(
-        self, queue: Callable[..., Coroutine[Any, Any, str]], *arguments: Any, **options: Any
-    ) -> AsyncIterator[str]:
-        """A job, which is cancelled when it is left by an exception, also while it is being queued."""
+        self, queue: Callable[..., Coroutine[Any, Any, Value]], *arguments: Any, **options: Any
+    ) -> AsyncIterator[Value]:
+        """What comes of queueing a job, which is cancelled when this is left by an exception, or before."""
         await self._pulse.check_workers()
         job_id = str(uuid4())
         queueing = asyncio.ensure_future(queue(*arguments, job_options={"job_id": job_id}, **options))
         try:
-            await asyncio.shield(queueing)
-            yield job_id
+            yield await asyncio.shield(queueing)
         except QueueFullError:
             raise await self._pulse.queue_full() from None
         except BaseException:

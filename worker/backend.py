@@ -2,6 +2,7 @@
 
 import json
 import queue
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,11 +22,12 @@ from worker.delivery.attachments import attachments
 from worker.delivery.uploads import Upload, Uploads
 from worker.ops import logs
 from worker.settings import Settings
+from worker.speech.capacity import Capacity
 from worker.speech.loading import open_model
 from worker.speech.model import SpeechModel
 from worker.speech.pipeline import Pipeline, StageBrokenError
 from worker.speech.preparation import make_utterance
-from worker.speech.summary import kept_tokens, make_result
+from worker.speech.summary import kept_tokens, make_result, progress_of
 from worker.speech.utterance import Step, Utterance
 
 _LATELY_SECONDS = 10.0
@@ -84,7 +86,7 @@ class SpeechBackend:
         self._post, self._spoken, self._uploads = post, spoken, uploads
         self._warmed: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
         self._start = self._values = Tunable(**settings.model_dump(include=set(Tunable.model_fields)))
-        self._meter = Meter(counters=4, window=_LATELY_SECONDS)
+        self._meter, self._capacity = Meter(counters=4, window=_LATELY_SECONDS), Capacity()
         self.pipeline = Pipeline(
             speech,
             max_rows=settings.max_rows,
@@ -158,16 +160,19 @@ class SpeechBackend:
         stats, scheduler = self.pipeline.stats, self.pipeline.scheduler
         counters = (stats.steps, stats.row_steps, stats.drawn, self.pipeline.audio_seconds)
         seconds, (steps, row_steps, tokens, audio_seconds) = self._meter.grown(counters)
+        rows = len(scheduler.running)
+        self._capacity.look(time.monotonic(), stats.drawn, full=rows >= scheduler.max_rows)
         return {
             **self._values.model_dump(),
             "slots": self._start.max_rows,
-            "rows": len(scheduler.running),
+            "rows": rows,
             "most_rows": scheduler.max_rows,
             "mean_batch": round(row_steps / steps, 2) if steps else 0.0,
             "tokens_per_second": round(tokens / seconds, 1),
             "audio_seconds_per_second": round(audio_seconds / seconds, 2),
             "audio_seconds": round(self.pipeline.audio_seconds, 2),
             "voices": self._voices,
+            "capacity": self._capacity.jobs_per_second(),
         }
 
     def tune(self, change: Mapping[str, Any], done: Callable[[str | None], None], /) -> None:
@@ -213,7 +218,8 @@ class SpeechBackend:
 
     def _made(self, step: Step) -> None:
         kept = step.entry.model_dump_json().encode()
-        self._post(Made(step.utterance.id, step.entry.number, heard(step), kept))
+        shown = progress_of(step.utterance, step.seconds).model_dump() if step.seconds else {}
+        self._post(Made(step.utterance.id, step.entry.number, heard(step), kept, shown))
 
     def _done(self, utterance: Utterance) -> None:
         if utterance.id == _WARM_UP_ID:
@@ -229,6 +235,8 @@ class SpeechBackend:
                 self._post(Ended(utterance.id, refusal=Refusal("result", Cause.INTERNAL, problem)))
 
     def _finish(self, utterance: Utterance) -> None:
+        if utterance.account is not None:
+            self._capacity.ended(utterance.account.semantic)
         if self._uploads is None or not utterance.audio:  # that of a stream is in its chunks
             ended, result = finished(utterance, self.pipeline.speech)
             self._post(ended)

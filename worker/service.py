@@ -130,7 +130,7 @@ def speaking(
         while shown:  # of an earlier one, whose work is over
             metrics.registry.unregister(shown.pop())
         shown.append(EngineReadings(backend.pipeline.stats, backend.pipeline.scheduler))
-        shown.append(StageReadings(backend.pipeline.busy_seconds))
+        shown.append(StageReadings(backend.pipeline.busy_seconds, backend.pipeline.streams))
         if uploads is not None and sweeper is not None:
             health.store_trouble = lambda: uploads.trouble
             shown.append(StoreReadings(uploads, sweeper))

@@ -8,6 +8,7 @@ from rwkv_tts.listening import SpeechStream as SpeechStream
 from rwkv_tts.load import Busyness as Busyness
 from rwkv_tts.load import QueueLoad as QueueLoad
 from rwkv_tts.load import WorkerLoad as WorkerLoad
+from rwkv_tts.progress import SpeechProgress as SpeechProgress
 from rwkv_tts.refusal import Cause as Cause
 from rwkv_tts.refusal import Refusal as Refusal
 from rwkv_tts.refusal import RequestError as RequestError

@@ -15,6 +15,7 @@ from rwkv_tts.client import TTSClient
 from rwkv_tts.connection import connect_async
 from rwkv_tts.listening import AsyncSpeechStream
 from rwkv_tts.load import Busyness, QueueLoad
+from rwkv_tts.progress import SpeechProgress
 from rwkv_tts.results import BLOCK_SECONDS, Found, Speech, drop, fetch_job, fresh_job, look, results_key
 from rwkv_tts.tuner import Tuned
 from rwkv_tts.voices import Voice
@@ -107,6 +108,8 @@ class AsyncTTSClient:
 
     async def stream(self, text: str, **options: Any) -> AsyncSpeechStream:
         """Queue a request and hear it while it is made; takes what ``TTSClient.stream`` takes."""
+        bind = self._client.presence.bind
+        options["job_options"] = await asyncio.to_thread(bind, options.get("job_options"))
         job_id = await self.submit(text, stream=True, **options)
         return self._listen(fresh_job(self._client.connection, job_id, self.queue), is_fresh=True)
 
@@ -115,7 +118,8 @@ class AsyncTTSClient:
         return self._listen(await asyncio.to_thread(fetch_job, self._client.connection, job_id), is_fresh=False)
 
     def _listen(self, job: Job, *, is_fresh: bool) -> AsyncSpeechStream:
-        return AsyncSpeechStream(job, self._waiting, asyncio.to_thread, self.cancel, is_fresh=is_fresh)
+        presence, in_thread = self._client.presence, asyncio.to_thread
+        return AsyncSpeechStream(job, presence, self._waiting, in_thread, self.cancel, is_fresh=is_fresh)
 
     async def submit_voice(
         self, name: str, recording: bytes, transcript: str | None = None, **options: Any
@@ -157,6 +161,10 @@ class AsyncTTSClient:
     async def audio_url(self, job_id: str, expires: float = 3600.0) -> str:
         """A URL of a finished job's audio, as ``TTSClient.audio_url``."""
         return await asyncio.to_thread(self._client.audio_url, job_id, expires)
+
+    async def progress(self, job_id: str) -> SpeechProgress | None:
+        """How far a stream or a long text has come, as of a second ago; None before, and of all other jobs."""
+        return await asyncio.to_thread(self._client.progress, job_id)
 
     async def cancel(self, job_id: str) -> bool:
         """Take a queued job off its queue, or have it stopped where it runs; False when it had ended."""

@@ -13,6 +13,8 @@ from rwkv_tts.cancellation import cancel
 from rwkv_tts.connection import connect
 from rwkv_tts.listening import SpeechStream
 from rwkv_tts.load import Busyness, QueueLoad, busyness
+from rwkv_tts.presence import Presence
+from rwkv_tts.progress import SpeechProgress, fetch_progress
 from rwkv_tts.results import Speech, drop, fetch_job, signed_url, wait_for
 from rwkv_tts.schema import SynthesisRequest, parse_request
 from rwkv_tts.submission import Submission
@@ -42,6 +44,7 @@ class TTSClient:
         queue: Queue name.
         store: Where audio is that lies outside Redis; None without one.
         voices: The voices kept in this Redis: add, get, list, rename and remove them, keep a job's.
+        presence: Lets jobs end with this client.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class TTSClient:
         self._queue = Queue(queue, connection=self.connection, serializer=JSONSerializer)
         self.queue = queue
         self.voices = VoiceStore(self.connection)
+        self.presence = Presence(self.connection)
         self._submission = Submission(self._queue, max_queue, commit_replicas)
 
     def submit(
@@ -91,18 +95,15 @@ class TTSClient:
         """Queue a request, a ``SynthesisRequest`` or JSON for the worker to judge, and return its job id.
 
         Raises:
-            QueueFullError: Too many jobs wait already; nothing was queued.
-            UnconfirmedError: ``commit_replicas`` have not confirmed the job; it may or may not be queued.
+            QueueFullError, UnconfirmedError: As from ``submit``.
         """
         if isinstance(request, SynthesisRequest):
             request = request.model_dump(mode="json", exclude_unset=True)
         return self._submission.enqueue(request, result_ttl, job_options or {})
 
     def stream(self, text: str, **options: Any) -> SpeechStream:
-        """Queue a request and hear it while it is made; takes what ``submit`` takes and raises the same.
-
-        Closing what is returned before its end cancels the job.
-        """
+        """As ``submit``, and hear it while it is made; closing it early or ending the process cancels the job."""
+        options["job_options"] = self.presence.bind(options.get("job_options"))
         return self.listen(self.submit(text, stream=True, **options))
 
     def listen(self, job_id: str, idle: Callable[[], object] = lambda: None) -> SpeechStream:
@@ -115,7 +116,7 @@ class TTSClient:
         Raises:
             rq.exceptions.NoSuchJobError: There is no such job.
         """
-        return SpeechStream(fetch_job(self.connection, job_id), self.cancel, idle)
+        return SpeechStream(fetch_job(self.connection, job_id), self.presence, self.cancel, idle)
 
     def submit_voice(
         self, name: str, recording: bytes, transcript: str | None = None, *, preview: str = PREVIEW, **fields: Any
@@ -141,18 +142,13 @@ class TTSClient:
     def add_voice(
         self, name: str, recording: bytes, transcript: str | None = None, *, timeout: float | None = None
     ) -> Voice:
-        """Have a worker make a voice from a recording, and keep it.
+        """Have a worker make a voice from a recording, and keep it; takes what ``submit_voice`` takes.
 
         Args:
-            name: The id that the voice gets.
-            recording: An audio file of any usual format.
-            transcript: The words spoken in it; the voice can then be used with ``use_transcript``.
             timeout: Seconds to wait for a worker at most; None waits for ever.
 
         Raises:
-            VoiceError: ``name`` cannot be an id or is taken.
-            RequestError: The recording or the transcript is not accepted.
-            QueueFullError: Too many jobs wait already.
+            VoiceError, RequestError, QueueFullError: As from ``submit_voice``.
             JobFailedError: The worker could not use the recording; the message is its reason.
             TimeoutError: No worker has made it in time.
         """
@@ -213,6 +209,10 @@ class TTSClient:
         Raises as ``result``; StoreError also when there is no URL: for audio in Redis or in a folder.
         """
         return signed_url(fetch_job(self.connection, job_id), self.store, expires)
+
+    def progress(self, job_id: str) -> SpeechProgress | None:
+        """How far a stream or a long text has come, as of a second ago; None before, and of all other jobs."""
+        return fetch_progress(self.connection, job_id)
 
     def cancel(self, job_id: str) -> bool:
         """Take a queued job off its queue, or have it stopped where it runs; one that has ended is left as it is.

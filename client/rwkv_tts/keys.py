@@ -24,6 +24,12 @@ SCHEMA_META = "rwkv_tts_schema"
 REFUSAL_FIELD = "rwkv_tts_refusal"
 """Of the hash of a job that has failed: why, as JSON: field, cause and message."""
 
+PROGRESS_META = "rwkv_tts_progress"
+"""In the ``meta`` of a running job: how far it has come, an object that its worker writes now and then."""
+
+LISTENER_META = "rwkv_tts_listener"
+"""In the ``meta`` of a job that is to end with its listener: the listener's name, 32 hexadecimal digits."""
+
 AUDIO_PREFIX = _PREFIX + "audio:"
 """``rwkv-tts:audio:<job id>``: the bytes of the finished audio, with the result's time to live."""
 
@@ -69,6 +75,9 @@ SWEEP_KEY = _PREFIX + "sweep"
 TUNE_PREFIX = _PREFIX + "tune:"
 """``rwkv-tts:tune:<worker>``: the pub/sub channel on which a worker hears changes of its values."""
 
+LISTENER_PREFIX = _PREFIX + "listener:"
+"""``rwkv-tts:listener:<listener>``: a pub/sub channel; a listener is there as long as it is subscribed to."""
+
 
 def audio_key(job_id: str) -> str:
     return AUDIO_PREFIX + job_id
@@ -88,6 +97,10 @@ def kept_key(job_id: str) -> str:
 
 def lease_key(worker_name: str) -> str:
     return LEASE_PREFIX + worker_name
+
+
+def listener_channel(listener: str) -> str:
+    return LISTENER_PREFIX + listener
 
 
 def tune_channel(worker_name: str) -> str:

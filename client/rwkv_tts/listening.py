@@ -1,11 +1,15 @@
 """Hears a job's audio while it is made: the bytes of one file, piece by piece, in order."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
+from redis.exceptions import ConnectionError, TimeoutError
 from rq.job import Job
 
 from rwkv_tts.keys import chunks_key
+from rwkv_tts.presence import Presence
 from rwkv_tts.results import BLOCK_SECONDS, JobFailedError, ended, expired, forget, results_key
 from rwkv_tts.schema import SynthesisResult
 
@@ -17,17 +21,25 @@ _AT_ONCE = 8
 
 _READ: dict[str, Any] = {"count": _AT_ONCE, "block": round(1000 * BLOCK_SECONDS)}
 
+_AWAY_SECONDS, _AGAIN_SECONDS = 60.0, 0.2
+"""For how long a listener waits for a Redis that is away, and how often it looks."""
+
+_KEEP_SECONDS = 1.0
+"""How often somebody who hears something all the time looks whether others still see it."""
+
 
 class _Listener:
     """How far somebody has come who listens to a job."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, presence: Presence) -> None:
+        self._presence = presence
         self._job, self._chunks, self._results = job, chunks_key(job.id), results_key(job.id)
         self._last = b"0-0"
         self.result: SynthesisResult | None = None
         self.failure: JobFailedError | None = None
         self._entry: str | None = None
         self._complete = False
+        self._keep_at = time.monotonic() + _KEEP_SECONDS
 
     @property
     def keys(self) -> dict[Any, Any]:
@@ -50,12 +62,23 @@ class _Listener:
             self._complete = b"end" in entries[-1][1]
         return [fields[b"audio"] for _, fields in entries if b"audio" in fields]
 
-    def hints(self, found: Any) -> bool:
+    def may_be_over(self, found: Any) -> bool:
         """Whether the job may have ended: its results have come, or nothing at all."""
         return not found or self._results.encode() in dict(found)
 
-    def over(self) -> bool:
-        """Ask whether the job has ended."""
+    def due(self, found: Any) -> bool:
+        """Whether ``over`` has something to do."""
+        return self.may_be_over(found) or time.monotonic() >= self._keep_at
+
+    def over(self, found: Any) -> bool:
+        """Whether the job has ended, which is asked where it may have."""
+        self._presence.keep()
+        self._keep_at = time.monotonic() + _KEEP_SECONDS
+        if self.may_be_over(found):
+            self._ask_whether_it_has_ended()
+        return self.result is not None or self.failure is not None
+
+    def _ask_whether_it_has_ended(self) -> None:
         try:
             outcome = ended(self._job)
             if outcome is not None:
@@ -63,7 +86,6 @@ class _Listener:
                 self._entry = str(outcome.id)
         except JobFailedError as error:
             self.failure = error
-        return self.result is not None or self.failure is not None
 
     def conclude(self) -> None:
         """Tell a listener who has heard all there is how it ended.
@@ -82,11 +104,23 @@ class _Listener:
             forget(self._job, self._entry)
 
 
+class _Patience:
+    """Bears with a Redis that is away: a listener knows from where to go on."""
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + _AWAY_SECONDS
+
+    def bear(self, error: ConnectionError | TimeoutError) -> None:
+        """Raise the error once it was borne for long enough."""
+        if time.monotonic() > self._until:
+            raise error
+
+
 class _Stream:
     """What both streams have."""
 
-    def __init__(self, job: Job) -> None:
-        self._listener = _Listener(job)
+    def __init__(self, job: Job, presence: Presence) -> None:
+        self._listener = _Listener(job, presence)
         self.job_id = job.id
 
     @property
@@ -107,6 +141,7 @@ class SpeechStream(_Stream, Iterator[bytes]):
 
     Args:
         job: A job whose request has ``stream``.
+        presence: Of the client.
         cancel: Cancels it.
         idle: Called when nothing has come for a while; what it raises ends the listening.
 
@@ -114,8 +149,10 @@ class SpeechStream(_Stream, Iterator[bytes]):
         job_id: Its id.
     """
 
-    def __init__(self, job: Job, cancel: Callable[[str], object], idle: Callable[[], object]) -> None:
-        super().__init__(job)
+    def __init__(
+        self, job: Job, presence: Presence, cancel: Callable[[str], object], idle: Callable[[], object]
+    ) -> None:
+        super().__init__(job, presence)
         self._job, self._cancel, self._idle = job, cancel, idle
         self._pieces = self._listen()
 
@@ -149,14 +186,25 @@ class SpeechStream(_Stream, Iterator[bytes]):
     def _listen(self) -> Generator[bytes, None, None]:
         listener, connection = self._listener, self._job.connection
         found: Any = None
-        while not (listener.hints(found) and listener.over()):
-            found = connection.xread(listener.keys, **_READ)
+        while not self._ask(listener.over, found):
+            found = self._ask(connection.xread, listener.keys, **_READ)
             if not found:
                 self._idle()
             yield from listener.audio(found)
-        while pieces := listener.pieces(connection.xrange(*listener.rest)):
+        while pieces := listener.pieces(self._ask(connection.xrange, *listener.rest)):
             yield from pieces
         listener.conclude()
+
+    def _ask(self, read: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """What Redis answers, once it is there."""
+        patience = _Patience()
+        while True:
+            try:
+                return read(*arguments, **options)
+            except (ConnectionError, TimeoutError) as error:
+                patience.bear(error)
+            self._idle()
+            time.sleep(_AGAIN_SECONDS)
 
 
 class AsyncSpeechStream(_Stream, AsyncIterator[bytes]):
@@ -164,8 +212,9 @@ class AsyncSpeechStream(_Stream, AsyncIterator[bytes]):
 
     Args:
         job: A job whose request has ``stream``.
+        presence: Of the client.
         connection: Redis, of the event loop.
-        ask: Runs what takes a round trip in a thread.
+        in_thread: Runs what takes a round trip in a thread.
         cancel: Cancels a job.
         is_fresh: Whether it was just queued, and need not be asked whether it has ended.
 
@@ -176,15 +225,16 @@ class AsyncSpeechStream(_Stream, AsyncIterator[bytes]):
     def __init__(
         self,
         job: Job,
+        presence: Presence,
         connection: "AsyncRedis",
-        ask: Callable[..., Coroutine[Any, Any, Any]],
+        in_thread: Callable[..., Coroutine[Any, Any, Any]],
         cancel: Callable[[str], Coroutine[Any, Any, object]],
         *,
         is_fresh: bool = False,
     ) -> None:
-        super().__init__(job)
+        super().__init__(job, presence)
         self._is_fresh = is_fresh
-        self._connection, self._ask, self._cancel = connection, ask, cancel
+        self._connection, self._in_thread, self._cancel = connection, in_thread, cancel
         self._pieces = self._listen()
 
     async def __anext__(self) -> bytes:
@@ -205,16 +255,27 @@ class AsyncSpeechStream(_Stream, AsyncIterator[bytes]):
 
     async def forget(self) -> None:
         """As ``SpeechStream.forget``."""
-        await self._ask(self._listener.forget)
+        await self._in_thread(self._listener.forget)
 
     async def _listen(self) -> AsyncGenerator[bytes, None]:
-        listener, asks = self._listener, not self._is_fresh
-        while not (asks and await self._ask(listener.over)):
-            found = await self._connection.xread(listener.keys, **_READ)
-            asks = listener.hints(found)
+        listener, found = self._listener, None
+        asks = not self._is_fresh
+        while not (asks and await self._ask(self._in_thread, listener.over, found)):
+            found = await self._ask(self._connection.xread, listener.keys, **_READ)
+            asks = listener.due(found)
             for piece in listener.audio(found):
                 yield piece
-        while pieces := listener.pieces(await self._connection.xrange(*listener.rest)):
+        while pieces := listener.pieces(await self._ask(self._connection.xrange, *listener.rest)):
             for piece in pieces:
                 yield piece
         listener.conclude()
+
+    async def _ask(self, read: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
+        """What Redis answers, once it is there."""
+        patience = _Patience()
+        while True:
+            try:
+                return await read(*arguments, **options)
+            except (ConnectionError, TimeoutError) as error:
+                patience.bear(error)
+            await asyncio.sleep(_AGAIN_SECONDS)

@@ -22,6 +22,8 @@ class QueueLoad:
         workers: Workers that are alive.
         running: Jobs that they have started.
         jobs_per_second: Jobs that they end, over the last minute.
+        capacity: Jobs that they can end in a second while there are enough, as far as they know; else what they
+            did in the last minute.
     """
 
     depth: int
@@ -29,13 +31,15 @@ class QueueLoad:
     workers: int
     running: int
     jobs_per_second: float
+    capacity: float = 0.0
 
     @property
     def estimated_wait(self) -> float | None:
         """Seconds until a job that is queued now starts; None when nobody can tell."""
         if self.depth == 0 and self.workers:
             return 0.0
-        return self.depth / self.jobs_per_second if self.jobs_per_second else None
+        rate = self.capacity or self.jobs_per_second
+        return self.depth / rate if rate else None
 
 
 class WorkerLoad(BaseModel):
@@ -59,6 +63,7 @@ class WorkerLoad(BaseModel):
         audio_seconds_per_second: Seconds of audio that it makes.
         audio_seconds: Seconds of audio that it has made.
         voices: Ids of its model's own voices, the first of them.
+        capacity: Jobs that it ends in a second while all its rows are taken.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -80,6 +85,7 @@ class WorkerLoad(BaseModel):
     audio_seconds_per_second: float | None = None
     audio_seconds: float | None = None
     voices: tuple[str, ...] = ()
+    capacity: float | None = None
 
 
 class Busyness(NamedTuple):
@@ -110,5 +116,6 @@ def busyness(queue: Queue) -> Busyness:
         workers=len(workers),
         running=sum(worker.running for worker in workers),
         jobs_per_second=sum(worker.jobs_per_second for worker in workers),
+        capacity=sum(worker.capacity or worker.jobs_per_second for worker in workers),
     )
     return Busyness(load, workers)

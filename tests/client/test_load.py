@@ -85,7 +85,18 @@ def test_dead_workers_do_not_count(connection: Redis, queue: Queue) -> None:
     announce(queue, queue.name + "-1", jobs_per_second=2.0, running=3)
     announce(queue, queue.name + "-2", jobs_per_second=1.0, running=1)
     Lease(queue.name + "-2", 60).release(connection)
-    assert TTSClient(connection, queue.name).load() == QueueLoad(0, None, 1, 3, 2.0)
+    assert TTSClient(connection, queue.name).load() == QueueLoad(0, None, 1, 3, 2.0, capacity=2.0)
+
+
+def test_what_a_worker_can_do_counts_more_than_what_it_did_in_a_quiet_minute(
+    connection: Redis, queue: Queue
+) -> None:
+    announce(queue, queue.name + "-1", jobs_per_second=0.1, capacity=3.0)
+    announce(queue, queue.name + "-2", jobs_per_second=1.0)
+    client = TTSClient(connection, queue.name)
+    for _ in range(8):
+        client.submit("hello")
+    assert client.load().estimated_wait == 2.0
 
 
 @pytest.mark.parametrize(
@@ -94,6 +105,7 @@ def test_dead_workers_do_not_count(connection: Redis, queue: Queue) -> None:
         (QueueLoad(10, None, 2, 8, 2.5), 4.0),
         (QueueLoad(0, None, 1, 8, 0.0), 0.0),
         (QueueLoad(0, None, 0, 0, 0.0), None),
+        (QueueLoad(10, None, 1, 8, 0.25, capacity=2.5), 4.0),
         (QueueLoad(10, None, 1, 8, 0.0), None),
     ],
 )

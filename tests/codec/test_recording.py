@@ -98,6 +98,11 @@ def test_a_flac_file_of_unknown_length_may_last_no_longer_than_others() -> None:
         read_recording(of_unknown_length(good("flac_16", 1.1)), RecordingLimits(max_seconds=1.0))
 
 
+@pytest.mark.parametrize("name", ["rf64", "aiff", "wavex"])
+def test_the_same_samples_are_the_same_recording(name: str) -> None:
+    np.testing.assert_array_equal(read_recording(good(name)), read_recording(good("wav_16")))
+
+
 @pytest.mark.parametrize("rate", [8000, 44100])
 @pytest.mark.parametrize("encoding", ["IMA_ADPCM", "MS_ADPCM"])
 def test_adpcm_is_read(encoding: str, rate: int) -> None:

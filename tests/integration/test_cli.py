@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import soundfile
 from redis import Redis
+from rq.job import Job
+from rq.serializers import JSONSerializer
 
 from rwkv_tts.client import TTSClient
 
@@ -81,6 +83,50 @@ def test_enqueue_speaks_every_line_and_reports_the_bad_ones(random_model: Path, 
     assert "line 4: " in done.stderr
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1.wav", "5.wav"]
     assert "2 jobs" in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_enqueue_reads_what_other_programs_write(
+    random_model: Path, tmp_path: Path, redis_url: str, encoding: str
+) -> None:
+    """With their byte order marks, line ends, and separators that are part of a text."""
+    texts = ["one \u2028 line", "a \x85 b", "\ufeffmarked", "\u5317\u4eac", "last"]
+    lines = [json.dumps({"text": text}, ensure_ascii=False) for text in texts]
+    content = "\r\n\r\n  \t\r\n".join(lines[:3]) + "\r\n\ufeff" + "\n".join(lines[3:])
+    (tmp_path / "jobs.jsonl").write_bytes(content.encode(encoding))
+    arguments = ("enqueue", "jobs.jsonl", "--redis", redis_url, "--queue", f"lists-{encoding}")
+    done = rwkv_tts(*arguments, model=random_model, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["line"] for line in told] == [1, 4, 7, 8, 9]
+    jobs = [Job.fetch(one["job_id"], Redis.from_url(redis_url), serializer=JSONSerializer) for one in told]
+    assert [job.kwargs["request"]["text"] for job in jobs] == texts
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('{"text": "schön"}'.encode("latin-1"), "byte 13 is not UTF-8"),
+        (b"\xff\xfe{\x00}", "is not UTF-16"),
+        (bytes(range(256)), "is not UTF-16"),
+    ],
+)
+def test_a_list_in_another_encoding_is_refused_in_one_line(
+    random_model: Path, tmp_path: Path, redis_url: str, content: bytes, reason: str
+) -> None:
+    (tmp_path / "jobs.jsonl").write_bytes(content)
+    done = rwkv_tts("enqueue", "jobs.jsonl", "--redis", redis_url, model=random_model, cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if "warning" not in line]
+    assert line.startswith("error: jobs.jsonl: ")
+    assert reason in line
+
+
+def test_a_text_may_begin_with_a_dash(random_model: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.wav"
+    done = rwkv_tts("say", "-5 degrees", "--seed", "5", "-o", str(target), model=random_model, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert target.exists()
 
 
 def test_enqueue_to_a_shared_redis_prints_ids_and_leaves_the_work_to_others(

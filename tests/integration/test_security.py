@@ -182,6 +182,10 @@ def test_a_round_trip_needs_no_more_than_the_roles_have(
         assert done.audio.startswith(b"RIFF")
         dropped = client.result(client.submit(TEXT, seed=1), timeout=60, keep=False)
         assert dropped.audio == done.audio
+        with client.stream(TEXT, seed=1, format="pcm") as speech:
+            assert admin.pubsub_channels("rwkv-tts:listener:*")
+            assert b"".join(speech)
+        client.result(speech.job_id, keep=False)
         assert list(admin.scan_iter(f"*{dropped.result.job_id}*", count=10_000)) == []
         after = rq_queue(client.connection, queue).enqueue(
             FUNCTION, kwargs={ARGUMENT: {"text": TEXT}}, depends_on=done.result.job_id
@@ -335,7 +339,7 @@ HDEL k f|HINCRBY k f 1|HINCRBYFLOAT k f 1|EXISTS k|EXPIRE k 1|PEXPIRE k 1|PERSIS
 ZREM k m|ZSCORE k m|ZMSCORE k m|ZCARD k|ZCOUNT k 0 1|ZRANGE k 0 1|ZRANGEBYSCORE k 0 1|ZREMRANGEBYSCORE k 0 1
 ZPOPMIN k|SADD k m|SREM k m|SMEMBERS k|SCARD k|XADD k * f v|XLEN k|XREVRANGE k + -|SET k v|GET k|MGET k k
 BLMOVE k k LEFT LEFT 1|LMOVE k k LEFT RIGHT|EVALSHA sha 1 k|SCRIPT LOAD x|SCRIPT EXISTS sha|SUBSCRIBE rq:pubsub:x
-SUBSCRIBE rwkv-tts:tune:x|HSTRLEN k f|EVAL_RO x 1 k|WAIT 1 1
+SUBSCRIBE rwkv-tts:tune:x|PUBSUB NUMSUB rwkv-tts:listener:x|HSTRLEN k f|EVAL_RO x 1 k|WAIT 1 1
 """
 """What the worker and its scripts call, with ``k`` for a key."""
 

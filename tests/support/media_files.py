@@ -11,6 +11,7 @@ KINDS: dict[str, tuple[str, str, dict[str, str]]] = {
     "m4a of a browser": ("mp4", "aac", {"movflags": "frag_keyframe+empty_moov"}),
     "m4a of ALAC": ("ipod", "alac", {}),
     "webm": ("webm", "libopus", {}),
+    "webm of a browser": ("webm", "libopus", {"live": "1"}),
     "aac": ("adts", "aac", {}),
     "caf": ("caf", "alac", {}),
     "mov": ("mov", "pcm_s16le", {}),

@@ -38,12 +38,14 @@ class Made:
         number: From 1; those of a job follow one another, also those of its successor after a crash.
         heard: Fields of an entry for those who listen; none where there is nothing to hear.
         kept: What a successor needs; empty where it needs nothing more.
+        shown: How far the job has come, for its meta, JSON; nothing where that is not to change.
     """
 
     job_id: str
     number: int
     heard: Mapping[str, bytes] = field(default_factory=dict)
     kept: bytes = b""
+    shown: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Backend(Protocol):

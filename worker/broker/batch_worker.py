@@ -189,6 +189,7 @@ class BatchWorker(BaseWorker):
         try:
             if self._crew.signs.due:
                 self._beat()
+            self._crew.audience.look()
             self._crew.progress.write()
             self._crew.endings.commit()
             self._crew.scheduler.run()

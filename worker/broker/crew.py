@@ -7,6 +7,7 @@ from functools import partial
 
 from rq.worker import BaseWorker
 
+from worker.broker.audience import Audience
 from worker.broker.backend import Backend, Ended, Made, MakeBackend
 from worker.broker.callbacks import Callbacks
 from worker.broker.claim import Claimer
@@ -53,6 +54,7 @@ class Crew:
     intake: Intake
     endings: Endings
     progress: Progress
+    audience: Audience
     signs: SignsOfLife
     upkeep: Upkeep
     observer: Observer
@@ -65,7 +67,7 @@ class Crew:
             return max(0.0, min(self.outage.retry_at, deadline) - moment)
         if self.endings.waiting:
             return 0.0
-        wait = min(min(self.signs.next_at, deadline) - moment, self.intake.shift.patience())
+        wait = min(min(self.signs.next_at, self.audience.next_at, deadline) - moment, self.intake.shift.patience())
         return max(0.0, wait if self.drain.wanted else min(wait, self.intake.patience()))
 
     def handle(self, message: Message) -> None:
@@ -115,7 +117,7 @@ def assemble(
     committer = Committer(connection, name, key, rules.result_ttl, rules.failure_ttl, replicas)
     backend = make_backend(inbox.post, partial(inbox.post, Signal.ROOM))
     endings = Endings(jobs, backend, committer, callbacks, observer, inbox.post)
-    progress = Progress(connection, jobs)
+    progress, outage = Progress(connection, jobs), Outage(rules.outage_timeout)
     intake = Intake(claimer, progress, jobs, max_jobs, backend, endings, callbacks, observer, memory)
     signs = SignsOfLife(worker, lease, jobs, backend, endings, rules.max_queue, lambda: intake.suspended)
     upkeep = Upkeep(connection, queues, lease, recovery, jobs, endings, observer)
@@ -123,7 +125,7 @@ def assemble(
         inbox=inbox,
         commands=Commands(name, worker.executions, inbox.post, partial(worker.request_stop, None, None)),
         drain=Drain(rules.drain_timeout),
-        outage=Outage(rules.outage_timeout),
+        outage=outage,
         watchdog=Watchdog(rules.watchdog_timeout),
         scheduler=Scheduler(connection, queues),
         jobs=jobs,
@@ -134,6 +136,7 @@ def assemble(
         intake=intake,
         endings=endings,
         progress=progress,
+        audience=Audience(connection, jobs, endings, outage),
         signs=signs,
         upkeep=upkeep,
         observer=observer,

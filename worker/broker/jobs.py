@@ -1,6 +1,7 @@
 """What a worker reads of an RQ job: data of bounded size, JSON, one function, nothing that names code."""
 
 import json
+import re
 import time
 import zlib
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import utcformat
 from rq.webhook import Webhook
 
-from rwkv_tts.keys import ARGUMENT, FUNCTION, SCHEMA, SCHEMA_META
+from rwkv_tts.keys import ARGUMENT, FUNCTION, LISTENER_META, SCHEMA, SCHEMA_META
 from rwkv_tts.refusal import invalid
 
 RawJob = Mapping[bytes, bytes]
@@ -38,6 +39,7 @@ POSTPONED = "postponed_at"
 _NEWER_SECONDS = 600.0
 """For so long a job of a newer client waits for a worker that understands it."""
 
+_LISTENER = re.compile("[0-9a-f]{32}")
 _ESSENTIAL = (b"status", b"origin", b"dependency_ids", b"allow_dependency_failures")
 
 _OF_THE_WORKER = {
@@ -55,12 +57,14 @@ class HeldJob(Job):
 
     Attributes:
         unreadable: What is wrong with the hash; None when nothing is.
+        meta_is_whole: Whether ``meta`` is what the hash has, and not too large for that.
         heavy: Its data takes as much room in Redis as audio does.
     """
 
     success_callback = failure_callback = stopped_callback = None
     func_name = FUNCTION
     unreadable: str | None = None
+    meta_is_whole = True
     heavy = False
     made = 0
     """The number of what it has made last, before its end."""
@@ -84,6 +88,7 @@ class HeldJob(Job):
             self.postponed_at = float(raw_data[POSTPONED.encode()]) if POSTPONED.encode() in raw_data else None
         if len(raw.get(b"meta", b"")) > _LARGEST_META:
             del raw[b"meta"]
+            self.meta_is_whole = False
         webhooks = raw.pop(b"webhooks", b"")
         try:
             super().restore(raw)
@@ -92,6 +97,12 @@ class HeldJob(Job):
         except Exception as error:  # noqa: BLE001 - a producer may have written anything, RQ asserts and casts
             self.unreadable = f"{type(error).__name__}: {str(error)[:200]!r}"
             self._restore_essentials(raw)
+
+    @property
+    def listener(self) -> str | None:
+        """Whose end is its end, too; None where nobody is named."""
+        name = self.meta.get(LISTENER_META) if isinstance(self.meta, dict) else None
+        return name if isinstance(name, str) and _LISTENER.fullmatch(name) else None
 
     def _check(self) -> None:
         """Refuse what RQ reads without a look and stumbles over later."""

@@ -22,6 +22,8 @@ class Outage:
         self._pause = 0.0
         self.reason: str | None = None
         """What Redis said, or did not say, last; None while it is there."""
+        self.met_at = -float("inf")
+        """When Redis was found away last, monotonic seconds."""
         self.retry_at = 0.0
         """When to try again, monotonic seconds; 0 while Redis is there."""
 
@@ -60,7 +62,7 @@ class Outage:
     def met(self, error: RedisError, waiting: int) -> None:
         """Redis has not; so many results wait."""
         moment = time.monotonic()
-        self._since = self._since or moment
+        self._since, self.met_at = self._since or moment, moment
         self._pause = min(_LONGEST_PAUSE_SECONDS, 2 * self._pause or 0.1)
         self.retry_at = moment + self._pause
         self.reason = f"redis: {type(error).__name__}: {error}"

@@ -3,22 +3,27 @@
 Entries are numbered, so that a try whose answer was lost is not written twice, and fenced as the end of a job is.
 """
 
+import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from loguru import logger
 from redis import Redis
 
-from rwkv_tts.keys import chunks_key, kept_key
+from rwkv_tts.keys import PROGRESS_META, chunks_key, kept_key
 from worker.broker.backend import Made
 from worker.broker.claim import HORIZON_SECONDS, Claimed
 from worker.broker.commit import ServerRefusalError
-from worker.broker.running import RunningJobs
+from worker.broker.running import Running, RunningJobs
 from worker.broker.scripts import lua
 from worker.broker.tolerance import is_of_the_server
 
 _AT_ONCE_BYTES = 4 << 20
 """Of one call of the script; a larger entry goes alone."""
+
+_SHOWN_SECONDS = 1.0
+"""Between two changes of a job's meta; jobs that take less have none."""
 
 
 class Progress:
@@ -95,5 +100,17 @@ class Progress:
             kept = ["kept", made.kept] if made.kept else []
             keys = (chunks_key(made.job_id), kept_key(made.job_id))
             arguments += [claimed.queue.started_job_registry.key, claimed.member, *keys, made.number]
-            arguments += [len(heard), *heard, len(kept), *kept]
+            arguments += [claimed.job.key, _meta(running, made), len(heard), *heard, len(kept), *kept]
         return arguments
+
+
+def _meta(running: Running, made: Made) -> str:
+    """The job's new meta, where it is time to show how far it has come; else empty."""
+    job, now = running.claimed.job, time.monotonic()
+    if not made.shown or now < running.shown_at + _SHOWN_SECONDS or not job.meta_is_whole:
+        return ""
+    if not isinstance(job.meta, dict):
+        return ""
+    running.shown_at = now
+    job.meta[PROGRESS_META] = dict(made.shown)
+    return json.dumps(job.meta)

@@ -20,12 +20,14 @@ class Running:
         verdict: How it is to end early; the first one counts.
         outcome: Its end, while a callback runs for it.
         worked: Its work has ended; what is left has no deadline.
+        shown_at: When it was last shown how far the job has come, or when the job came; monotonic seconds.
     """
 
     claimed: Claimed
     verdict: Verdict | None = None
     outcome: Outcome | None = None
     worked: bool = False
+    shown_at: float = field(default_factory=time.monotonic)
 
 
 class RunningJobs:

@@ -20,6 +20,7 @@ from rwkv_tts import (
 from worker import __version__
 from worker.cli.common import CommandError
 from worker.cli.console import errors
+from worker.cli.dashes import TextCommand
 from worker.cli.gateway import serve
 from worker.cli.local import WorkerDiedError
 from worker.cli.model import model_app
@@ -29,7 +30,8 @@ from worker.cli.speak import enqueue, say
 from worker.cli.voices import voices_app
 
 app = typer.Typer(help="Text to speech behind a Redis queue.", no_args_is_help=True)
-for command in (worker, serve, say, load, enqueue, dashboard, top, tune):
+app.command(cls=TextCommand)(say)
+for command in (worker, serve, load, enqueue, dashboard, top, tune):
     app.command()(command)
 app.add_typer(model_app, name="model")
 app.add_typer(voices_app, name="voices")

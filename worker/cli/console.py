@@ -1,7 +1,9 @@
 """What commands show: tables and summary lines."""
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from rwkv_tts import JobFailedError, Speech, StoreError
+from rwkv_tts import JobFailedError, Speech, SpeechProgress, StoreError, TTSClient
 
 # A pipe or a log file has no width of its own; tables there must not be folded to 80 columns.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
@@ -34,6 +36,30 @@ def progress_bar() -> Progress:
     """A bar that counts jobs; it is shown on standard error and vanishes when it is done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=errors, transient=True)
+
+
+@contextmanager
+def speech_bar(client: TTSClient, job_id: str) -> Iterator[Callable[[], None]]:
+    """On a terminal, a bar of how far a job has come; what is yielded looks again, once a second at most."""
+    columns = (TextColumn("speaking"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    next_at = 0.0
+
+    def look() -> None:
+        nonlocal next_at
+        if not errors.is_terminal or time.monotonic() < next_at:
+            return
+        next_at = time.monotonic() + 1
+        if (found := client.progress(job_id)) is not None:
+            bar.update(task, total=1, completed=found.share, description=_told(found))
+
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        yield look
+
+
+def _told(progress: SpeechProgress) -> str:
+    parts = f"{progress.parts}/{progress.of or '?'} parts"
+    return f"{parts}, {progress.seconds:.1f} s of audio, RTF {progress.rtf:.3f}"
 
 
 def save(speech: Speech, directory: Path, label: str) -> Path:

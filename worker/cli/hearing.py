@@ -10,6 +10,7 @@ from typing import Any
 from rwkv_tts import Speech, SynthesisResult, TTSClient
 from rwkv_tts.subtitles import WRITERS
 from worker.cli.common import CommandError
+from worker.cli.console import speech_bar
 from worker.cli.local import LocalWorker
 
 STANDARD_OUTPUT = Path("-")
@@ -34,11 +35,18 @@ def hear(
     player = _player(request["format"]) if play else None
     take: Callable[[bytes], object] = sys.stdout.buffer.write if player is None else player.stdin.write  # type: ignore[union-attr]
     flush = sys.stdout.buffer.flush if player is None else player.stdin.flush  # type: ignore[union-attr]
-    job_id = client.submit(text, stream=True, **request)
-    with client.listen(job_id, idle=local.check if local else lambda: None) as pieces:
+    job_id = client.submit(text, stream=True, job_options=client.presence.bind({}), **request)
+
+    def idle() -> None:
+        look()
+        if local is not None:
+            local.check()
+
+    with speech_bar(client, job_id) as look, client.listen(job_id, idle) as pieces:
         for piece in pieces:
             take(piece)
             flush()
+            look()
     if player is not None:
         player.communicate()
     return client.result(job_id, timeout=10, keep=False)

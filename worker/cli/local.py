@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -112,8 +112,15 @@ def outcome(client: TTSClient, job_id: str, worker: LocalWorker | None) -> Speec
         return error
 
 
-def wait(client: TTSClient, job_id: str, worker: LocalWorker | None, *, keep: bool) -> Speech:
-    """The finished speech, which Redis may go on to keep or not.
+def wait(
+    client: TTSClient,
+    job_id: str,
+    worker: LocalWorker | None,
+    *,
+    keep: bool,
+    idle: Callable[[], object] = lambda: None,
+) -> Speech:
+    """The finished speech, which Redis may go on to keep or not; meanwhile ``idle`` is called each second.
 
     Raises:
         JobFailedError: There is none; the message is the reason.
@@ -124,5 +131,6 @@ def wait(client: TTSClient, job_id: str, worker: LocalWorker | None, *, keep: bo
         try:
             return client.result(job_id, timeout=1, keep=keep)
         except TimeoutError:
+            idle()
             if worker is not None:
                 worker.check()

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,11 +20,13 @@ from worker.cli.common import (
     warn_without_workers,
     write_audio,
 )
-from worker.cli.console import Line, console, errors, jobs_table, progress_bar, save, summary
+from worker.cli.console import Line, console, errors, jobs_table, progress_bar, save, speech_bar, summary
 from worker.cli.hearing import STANDARD_OUTPUT, check_subtitles, hear, write_subtitles
 from worker.cli.local import LocalWorker, local_worker, outcome, redis_server, wait
 from worker.cli.options import with_request, with_settings
 from worker.settings import Settings
+
+_LINE_END = re.compile("\r\n|\n|\r")
 
 
 @with_settings
@@ -60,8 +63,9 @@ def say(
         if play or output == STANDARD_OUTPUT:
             speech = hear(client, text, request, local, play=play)
         else:
-            with errors.status("speaking"):
-                speech = wait(client, client.submit(text, **request), local, keep=False)
+            job_id = client.submit(text, **request)
+            with speech_bar(client, job_id) as look:
+                speech = wait(client, job_id, local, keep=False, idle=look)
         path = None if output == STANDARD_OUTPUT else output or Path(f"speech.{speech.result.format}")
         if path is not None:
             write_audio(path, speech.audio)
@@ -105,18 +109,38 @@ def enqueue(
 def _submit_lines(client: TTSClient, file: Path) -> tuple[list[tuple[str, str]], int]:
     """Queue each line; returns (line number, job id) pairs and how many lines were refused."""
     jobs, refused = [], 0
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
+    for number, line in enumerate(_lines(file), start=1):
+        if not line:
             continue
         try:
             fields = json.loads(line)
             if not isinstance(fields, dict):
                 raise CommandError("request: accepted is a JSON object")
             jobs.append((str(number), client.submit(fields.pop("text", ""), **fields)))
-        except (RequestError, CommandError, json.JSONDecodeError, TypeError) as error:
+        except (RequestError, CommandError, json.JSONDecodeError, TypeError, RecursionError) as error:
             refused += 1
             errors.print(f"[red]line {number}:[/] {error}")
     return jobs, refused
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines of a file in UTF-8, UTF-16 or UTF-32, each without blanks and a byte order mark around it.
+
+    Only what ends a line in JSON does so here: U+2028 and U+0085 may stand in a text.
+
+    Raises:
+        CommandError: It is in another encoding.
+    """
+    content = file.read_bytes()
+    encoding = json.detect_encoding(content)
+    try:
+        lines = _LINE_END.split(content.decode(encoding))
+    except UnicodeDecodeError as error:
+        name = encoding.removesuffix("-sig").upper()
+        raise CommandError(
+            f"{file}: byte {error.start} is not {name} ({error.reason}); accepted: UTF-8, UTF-16 or UTF-32"
+        ) from None
+    return [line.strip().strip("\ufeff").strip() for line in lines]
 
 
 def _collect(client: TTSClient, jobs: list[tuple[str, str]], out: Path, local: LocalWorker | None) -> list[Line]:

@@ -70,12 +70,14 @@ class StageReadings(Collector):
 
     Args:
         busy_seconds: Tells what each of them has worked.
+        streams: Tells how many streams are inside.
     """
 
-    def __init__(self, busy_seconds: Callable[[], Mapping[str, float]]) -> None:
-        self._busy_seconds = busy_seconds
+    def __init__(self, busy_seconds: Callable[[], Mapping[str, float]], streams: Callable[[], int]) -> None:
+        self._busy_seconds, self._streams = busy_seconds, streams
 
     def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(PREFIX + "streams", "Jobs that run and are heard meanwhile.", self._streams())
         yield _labelled(
             CounterMetricFamily(
                 PREFIX + "stage_busy_seconds", "Time in which a stage beside the engine worked.", labels=["stage"]

@@ -92,7 +92,7 @@ class Assembly:
             return None
         if audio:
             utterance.listening.deliver(self.seconds)
-        return Step(utterance, audio, self._encoder.changes, entry)
+        return Step(utterance, audio, self._encoder.changes, entry, self.seconds)
 
     def forget(self) -> None:
         """Let go of the parts that are in the audio; of the first, the voice may be wanted."""

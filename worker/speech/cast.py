@@ -1,19 +1,14 @@
-"""Which parts of the utterances in the engine may start, and when one has left it. Policy, without threads.
-
-A part that is not the first of its utterance starts where a row would be idle: behind all that other utterances
-begin with, and with a few rows left free for those to come. Utterances with further parts take turns.
-"""
+"""The utterances in the engine: which of their parts may start, and when one has left it. Without threads."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from worker.speech.admission import Bid, choose, heard_at_once
 from worker.speech.read_stage import Order, Read
 from worker.speech.utterance import Part, Piece, Speaker, Utterance
 
 _ORDERED_AT_ONCE = 8
-_FREE_SHARE = 8
-"""One row of so many is kept from further parts."""
 
 
 @dataclass(eq=False)
@@ -52,7 +47,7 @@ class Role:
 
 
 class Cast:
-    """The utterances in the engine.
+    """The utterances in the engine, in the order in which they came.
 
     Args:
         order: Asks the reader for further parts.
@@ -62,17 +57,18 @@ class Cast:
     def __init__(self, order: Callable[[Order], None], globals_per_voice: int) -> None:
         self._order, self._globals_per_voice = order, globals_per_voice
         self._roles: dict[Utterance, Role] = {}
-        self._turns: deque[Role] = deque()  # those with further parts
+        self._unstarted: list[Role] = []  # those with parts that have not started
+        self._further = 0  # rows with parts that are not the first
 
     def __len__(self) -> int:
         return len(self._roles)
 
     def enter(self, utterance: Utterance) -> Role:
         """Take an utterance in."""
-        role = self._roles[utterance] = Role(utterance, over=utterance.reading is None)
-        if not role.over:
-            self._turns.append(role)
-            self._stock(role)
+        over = utterance.read = utterance.reading is None
+        role = self._roles[utterance] = Role(utterance, deque(utterance.parts), over=over)
+        self._unstarted.append(role)
+        self._stock(role)
         return role
 
     def role(self, utterance: Utterance) -> Role | None:
@@ -82,8 +78,6 @@ class Cast:
     def leave(self, role: Role) -> None:
         """Forget an utterance that is done."""
         del self._roles[role.utterance]
-        if role in self._turns:
-            self._turns.remove(role)
 
     def read(self, read: Read) -> Role:
         """Take what the reader has made."""
@@ -91,36 +85,50 @@ class Cast:
         role.ordered = False
         if not role.over:
             role.ready.extend(read.parts)
-            role.over = read.over
+            role.utterance.parts.extend(read.parts)
+            role.over = role.utterance.read = read.over
         return role
 
-    def further(self, free: int, rows: int) -> Iterator[Piece]:
-        """The further parts that start now.
+    def begin(self, piece: Piece) -> None:
+        """A part takes a row."""
+        self._roles[piece.utterance].running += 1
+        self._further += piece.part.number > 0
+
+    def end(self, piece: Piece) -> Role:
+        """A part has left its row."""
+        role = self._roles[piece.utterance]
+        role.running -= 1
+        self._further -= piece.part.number > 0
+        return role
+
+    def next(self, free: int, rows: int, now: float) -> Piece | None:
+        """The part that starts next; None where all that wait wait on.
 
         Args:
-            free: Rows that nobody waits for.
+            free: Rows that are free.
             rows: Rows that there are.
+            now: ``time.monotonic()``, seconds.
         """
-        free -= -(-rows // _FREE_SHARE) if rows > 1 else 0
-        passed = 0
-        while free > 0 and passed < len(self._turns):
-            role = self._turns[0]
-            self._turns.rotate(-1)
-            if self._may_start(role, rows):
-                part = role.ready.popleft()
-                role.utterance.parts.append(part)
-                self._stock(role)
-                free, passed = free - 1, 0
-                yield Piece(role.utterance, part)
-            else:
-                passed += 1
+        if free <= 0 or not self._unstarted:
+            return None
+        self._unstarted = [role for role in self._unstarted if role.ready or not role.over]
+        bids = {_bid(role, now): role for role in self._unstarted if self._may_start(role, rows)}
+        bid = choose(list(bids), free=free, rows=rows, further=self._further)
+        if bid is None:
+            return None
+        role = bids[bid]
+        part = role.ready.popleft()
+        self._stock(role)
+        return Piece(role.utterance, part)
 
     def _may_start(self, role: Role, rows: int) -> bool:
-        """Whether its voice is known, and its audio does not lie too far behind."""
-        utterance = role.utterance
-        if not role.ready or role.ready[0].number >= utterance.joined + 2 * rows:
+        """Whether it has a part whose voice is known, and whose turn to be heard is not too far away."""
+        if not role.ready:
             return False
-        if utterance.speaker is None:
+        utterance, part = role.utterance, role.ready[0]
+        if part.number and part.number >= utterance.joined + _at_once(utterance, rows):
+            return False
+        if part.number and utterance.speaker is None:
             drawn = utterance.parts[0].row.decoding.globals_
             if len(drawn) < self._globals_per_voice:
                 return False
@@ -132,3 +140,17 @@ class Cast:
         if not role.over and not role.ordered and len(role.ready) < _ORDERED_AT_ONCE:
             role.ordered = True
             self._order(Order(role.utterance, _ORDERED_AT_ONCE))
+
+
+def _at_once(utterance: Utterance, rows: int) -> int:
+    """Parts that may be under way, from their start until they are in the audio."""
+    listening = utterance.listening
+    if not utterance.request.stream:
+        return 2 * rows
+    return heard_at_once(listening.waits, begun=listening.began_at > 0)
+
+
+def _bid(role: Role, now: float) -> Bid:
+    utterance = role.utterance
+    dry = utterance.listening.runs_dry_at if utterance.request.stream else float("inf")
+    return Bid(role.ready[0].number == 0, role.running, (dry or utterance.claimed_at) - now)

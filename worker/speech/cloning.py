@@ -3,18 +3,16 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import torch
 from loguru import logger
-from numpy.typing import NDArray
 from torch import Tensor
 
 from codec.features import SemanticFeatures
-from codec.recording import RecordingError, RecordingLimits, read_recording
+from codec.recording import Recorded, RecordingError, RecordingLimits, decode, recorded
 from codec.voice_encoder import EncodedVoice, VoiceEncoder
 from rwkv_tts.refusal import Cause, Refusal
 from rwkv_tts.schema import MAX_REFERENCE_BYTES
@@ -23,8 +21,6 @@ CACHE_SIZE = 256
 """Voices that are remembered; one with the tokens of a minute's speech takes 100 kB, others 1 kB."""
 
 _LIMITS = RecordingLimits(max_bytes=MAX_REFERENCE_BYTES)
-
-Audio = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ class Cloner:
 
     def _encode(self, files: Mapping[_Key, bytes]) -> dict[_Key, EncodedVoice | Refusal]:
         outcomes: dict[_Key, EncodedVoice | Refusal] = {}
-        waves: dict[bool, dict[_Key, Audio]] = {False: {}, True: {}}
+        waves: dict[bool, dict[_Key, Recorded]] = {False: {}, True: {}}
         for key, audio in files.items():
             read = _read(audio, self._encoder.codec.sample_rate)
             if isinstance(read, Refusal):
@@ -97,7 +93,7 @@ class Cloner:
             outcomes |= zip(some, self._encode_waves(list(some.values()), transcript), strict=True)
         return outcomes
 
-    def _encode_waves(self, waves: list[Audio], transcript: bool) -> list[EncodedVoice | Refusal]:
+    def _encode_waves(self, waves: list[Recorded], transcript: bool) -> list[EncodedVoice | Refusal]:
         """Encode a batch; if it fails, each alone, so that only the faulty fail."""
         if not waves:
             return []
@@ -107,22 +103,26 @@ class Cloner:
             return [found] if len(waves) == 1 else [self._encode_waves([one], transcript)[0] for one in waves]
         return [*found]
 
-    def _attempt(self, waves: list[Audio], transcript: bool) -> list[EncodedVoice] | Refusal:
+    def _attempt(self, waves: list[Recorded], transcript: bool) -> list[EncodedVoice] | Refusal:
         """Encode a batch, or say why that failed."""
         try:
-            return self._encoder(waves, semantic=transcript)
+            voices = self._encoder([wave.speech for wave in waves], semantic=transcript)
         except torch.AcceleratorError:  # the device is lost to this process
             raise
         except Exception as error:  # noqa: BLE001 - one recording's fault must not end the thread
             if len(waves) == 1:
                 logger.exception("the voice encoder failed")
             return Refusal("voice encoder", Cause.INTERNAL, _line(error))
+        return [
+            replace(voice, faults=wave.faults, cut_off=wave.cut_off)
+            for voice, wave in zip(voices, waves, strict=True)
+        ]
 
 
-def _read(audio: bytes, sample_rate: int) -> Audio | Refusal:
-    """The samples of a file, or why there are none."""
+def _read(audio: bytes, sample_rate: int) -> Recorded | Refusal:
+    """What is spoken in a file, or why there is nothing."""
     try:
-        return read_recording(audio, _LIMITS, sample_rate)
+        return recorded(decode(audio, _LIMITS, sample_rate), _LIMITS, sample_rate)
     except RecordingError as error:
         return Refusal("reference", Cause.INVALID, str(error))
     except Exception as error:  # noqa: BLE001 - one recording's fault must not end the thread

@@ -21,6 +21,7 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
         sample_rate: Of the waves, Hz.
         inside: What is inside the pipeline.
         enough: Called with utterances whose further parts are not needed: there is enough audio, or will be none.
+        advanced: Called with long texts whose audio has begun or has come to another part.
         made: Called with what listeners, or a worker that goes on after a crash, need of an utterance so far.
         done: Called with every utterance when its last part has come.
 
@@ -33,12 +34,14 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
         sample_rate: int,
         inside: Inside,
         enough: Callable[[Utterance], None],
+        advanced: Callable[[Utterance], None],
         made: Callable[[Step], None],
         done: Callable[[Utterance], None],
     ) -> None:
         super().__init__("encoder")
         self._sample_rate, self._inside = sample_rate, inside
-        self._enough, self._made, self._done = enough, made, done
+        self._enough, self._advanced = enough, advanced
+        self._made, self._done = made, done
         self._assemblies: dict[Utterance, Assembly] = {}
         self.audio_seconds = 0.0
 
@@ -59,7 +62,7 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
         if utterance.refusal is not None or self._inside.cancelled(utterance) is not None:
             self._enough(utterance)
             return
-        enough = assembly.enough
+        enough, before = assembly.enough, _come_to(utterance)
         try:
             with self.busy():
                 assembly.take(item)
@@ -76,6 +79,8 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
         self.completed += 1
         if utterance.refusal is not None or (assembly.enough and not enough):
             self._enough(utterance)
+        elif utterance.reading is not None and _come_to(utterance) != before:
+            self._advanced(utterance)
 
     def _complete(self, utterance: Utterance, assembly: Assembly) -> None:
         utterance.account = assembly.account()
@@ -99,3 +104,8 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
         utterance.done_at = time.monotonic()
         self.completed += 1
         call("done", partial(self._done, utterance))
+
+
+def _come_to(utterance: Utterance) -> tuple[int, bool]:
+    """How far its audio has come: parts in it, and whether somebody hears it."""
+    return utterance.joined, utterance.listening.began_at > 0

@@ -53,11 +53,18 @@ class Enough:
     utterance: Utterance
 
 
+@dataclass(frozen=True)
+class Advanced:
+    """The audio of an utterance has come further, so that more of its parts may start."""
+
+    utterance: Utterance
+
+
 class ForgetStats:
     """The engine counts anew."""
 
 
-ToEngine = Utterance | Read | Cancel | Enough | Limits | EngineStep | ForgetStats
+ToEngine = Utterance | Read | Cancel | Enough | Advanced | Limits | EngineStep | ForgetStats
 
 
 class EngineStage(Stage[ToEngine]):
@@ -110,14 +117,14 @@ class EngineStage(Stage[ToEngine]):
     def run(self) -> None:
         open_ = True
         while open_ or len(self._cast):
+            self._admit()
             while not self.inbox.empty() or ((open_ or len(self._cast)) and not len(self.engine.scheduler)):
                 message = self._next_message()
                 if message is None:
                     open_ = False
                 else:
                     self._take(message)
-                self._start_further()
-            self._start_further()
+                self._admit()
             finished = self._step()
             self.completed += 1
             for growing in self._heard.due():
@@ -144,7 +151,7 @@ class EngineStage(Stage[ToEngine]):
 
     def _take(self, message: ToEngine) -> None:
         if isinstance(message, Utterance):
-            self._enter(message)
+            self._cast.enter(message)
         elif isinstance(message, Read):
             self._take_read(message)
         elif isinstance(message, Cancel):
@@ -156,13 +163,8 @@ class EngineStage(Stage[ToEngine]):
             call("done", message.done)
         elif isinstance(message, ForgetStats):
             self.engine.stats.reset()
-        else:
+        elif not isinstance(message, Advanced):  # that was only to wake us
             self._step = self._profile = message
-
-    def _enter(self, utterance: Utterance) -> None:
-        role = self._cast.enter(utterance)
-        for part in utterance.parts:
-            self._start(Piece(utterance, part), role)
 
     def _take_read(self, read: Read) -> None:
         role = self._cast.read(read)
@@ -170,17 +172,19 @@ class EngineStage(Stage[ToEngine]):
             self._refuse(role, read.refusal)
         self._see_off(role)
 
-    def _start_further(self) -> None:
-        """Fill rows that nobody waits for with further parts of long texts."""
+    def _admit(self) -> None:
+        """Give free rows to parts that wait, in their order."""
         scheduler = self.engine.scheduler
-        for piece in self._cast.further(scheduler.max_rows - len(scheduler), scheduler.max_rows):
-            assert piece.utterance.speaker is not None
-            piece.part.prompt(self._layout, piece.utterance.speaker)
-            self._start(piece, self._cast.role(piece.utterance))
+        while piece := self._cast.next(
+            scheduler.max_rows - len(scheduler), scheduler.max_rows, now=time.monotonic()
+        ):
+            if not piece.part.row.decoding.prompt:
+                assert piece.utterance.speaker is not None
+                piece.part.prompt(self._layout, piece.utterance.speaker)
+            self._start(piece)
 
-    def _start(self, piece: Piece, role: Role | None) -> None:
-        assert role is not None
-        role.running += 1
+    def _start(self, piece: Piece) -> None:
+        self._cast.begin(piece)
         row = piece.part.row
         self._running[row] = piece
         if row.finished is None:
@@ -194,20 +198,16 @@ class EngineStage(Stage[ToEngine]):
         if role is None:
             return
         role.end(enough=enough)
-        for part in role.utterance.parts:
-            waiting = self.engine.scheduler.cancel(part.row.key) if part.row in self._running else None
-            if waiting is not None:
-                self._leave(waiting)
+        while (waiting := self.engine.scheduler.cancel(role.utterance.id)) is not None:
+            self._leave(waiting)
         self._see_off(role)
 
     def _leave(self, row: Row) -> None:
         piece = self._running.pop(row)
         heard = self._heard.end(row)
-        role = self._cast.role(piece.utterance)
-        assert role is not None
-        role.running -= 1
+        role = self._cast.end(piece)
         if not role.ended and self._attempts.again(piece):
-            self._start(piece, role)
+            self._start(piece)
             return
         role.sent += 1
         refusal = None if role.enough else self._attempts.failure(piece)

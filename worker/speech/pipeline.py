@@ -12,7 +12,7 @@ from codec.vocoder import Vocoder
 from rwkv_tts.refusal import Cause, Refusal
 from worker.speech.clone_stage import CloneStage
 from worker.speech.encode_stage import EncodeStage
-from worker.speech.engine_stage import Cancel, EngineStage, EngineStep, Enough, ForgetStats, Limits
+from worker.speech.engine_stage import Advanced, Cancel, EngineStage, EngineStep, Enough, ForgetStats, Limits
 from worker.speech.inside import Inside
 from worker.speech.model import SpeechModel
 from worker.speech.read_stage import ReadStage
@@ -67,7 +67,12 @@ class Pipeline:
         engine = Engine(speech.model, speech.layout, max_rows, token_chunk_size)
         self.stats, self.scheduler = engine.stats, engine.scheduler
         self._encoder = EncodeStage(
-            self.sample_rate, self._inside, lambda one: self._engine.put(Enough(one)), made, done
+            self.sample_rate,
+            self._inside,
+            lambda one: self._engine.put(Enough(one)),
+            lambda one: self._engine.put(Advanced(one)),
+            made,
+            done,
         )
         to_encoder, lookahead = self._encoder.put, speech.config.lookahead
         self._vocoder = VocodeStage(Vocoder(speech.codec), self._inside, vocoder_batch, lookahead, to_encoder)
@@ -154,6 +159,10 @@ class Pipeline:
         return {
             stage.name: stage.busy_seconds for stage in (self._cloner, self._reader, self._vocoder, self._encoder)
         }
+
+    def streams(self) -> int:
+        """Utterances inside that are heard while they are made."""
+        return self._inside.listeners
 
     def free_rows(self) -> int:
         """Utterances that could start at once; negative when more are inside than may run.

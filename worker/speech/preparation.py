@@ -28,9 +28,13 @@ from worker.speech.kept import read_kept
 from worker.speech.model import SpeechModel
 from worker.speech.reading import Reader, speakable_field
 from worker.speech.utterance import Part, Speaker, Utterance
+from worker.text.measure import spoken_length
 from worker.text.speakable import Speakable
 
 TOKENS_PER_SECOND = 50
+_SLOWEST, _FASTEST = 5.0, 28.0
+"""Bytes of text a second that somebody may speak, in English or in Chinese."""
+
 MOST_TRANSCRIPT_TOKENS = int(RecordingLimits().max_seconds * TOKENS_PER_SECOND)
 """A stored voice's semantic tokens may fill no more of a prompt than those of the longest reference."""
 
@@ -91,9 +95,26 @@ def with_voice(utterance: Utterance, speech: SpeechModel, voice: EncodedVoice) -
         if part.script is not None and part.script.transcript and not voice.semantic:
             raise invalid("reference", "no semantic tokens; accepted: reference without reference_text")
         part.prompt(speech.layout, speaker)
+    for warning in (*voice.faults, *_transcript_faults(utterance.request.reference_text, voice)):
+        utterance.warn(f"reference: {warning}")
     utterance.voice, utterance.speaker = voice, speaker
     utterance.recording = None
     utterance.cloned_at = time.monotonic()
+
+
+def _transcript_faults(text: str | None, voice: EncodedVoice) -> Iterator[str]:
+    """Why what a recording says may be heard again before what is asked for."""
+    if text is None:
+        return
+    if voice.cut_off:
+        yield "it ends within a word; with reference_text the rest of that may be spoken first"
+    rate = spoken_length(text) / voice.seconds
+    if not _SLOWEST <= rate <= _FASTEST:
+        fault = "more" if rate > _FASTEST else "less"
+        yield (
+            f"reference_text has {fault} words than are said in {voice.seconds:.1f} s; words that are on one side "
+            "only may be spoken or get lost"
+        )
 
 
 def _reading(speech: SpeechModel, utterance: Utterance, transcript: Speakable | None) -> Iterator[Part]:

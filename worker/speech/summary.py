@@ -1,8 +1,10 @@
 """From a finished utterance to what is told and kept of it."""
 
+import time
 from collections.abc import Iterator
 
 from rwkv_tts.keys import audio_key, chunks_key
+from rwkv_tts.progress import SpeechProgress
 from rwkv_tts.schema import PartResult, SynthesisResult, Timings, TokenCounts
 from rwkv_tts.voice_store import VoiceTokens
 from sampler.decoding import FinishReason
@@ -53,6 +55,18 @@ def make_result(utterance: Utterance, sample_rate: int) -> SynthesisResult:
         parts=_parts(account) if utterance.request.timestamps else None,
         warnings=[*utterance.warnings, *_warnings(account)],
         metadata=utterance.request.metadata,
+    )
+
+
+def progress_of(utterance: Utterance, seconds: float) -> SpeechProgress:
+    """How far an utterance has come whose audio has so many seconds, at least some."""
+    joined = utterance.joined
+    return SpeechProgress(
+        parts=joined,
+        of=len(utterance.parts) if utterance.read else None,
+        share=round(utterance.parts[joined - 1].span[1] / len(utterance.request.text), 4) if joined else 0.0,
+        seconds=round(seconds, 2),
+        rtf=round((time.monotonic() - utterance.claimed_at) / seconds, 4),
     )
 
 

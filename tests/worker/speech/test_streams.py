@@ -1,6 +1,7 @@
 """Long texts and streams on a small random model: what is heard is the file, also when another worker goes on."""
 
 import queue
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,15 +15,19 @@ import numpy.typing as npt
 import pytest
 
 from codec.streaming import reach
+from codec.vocoder import Vocoder
+from rwkv_tts.progress import SpeechProgress
 from rwkv_tts.schema import FORMATS, AudioFormat, parse_request
 from sampler.decoding import FinishReason
+from worker.speech.admission import heard_at_once
 from worker.speech.assembly import Assembly
+from worker.speech.kept import KeptPart
 from worker.speech.loading import open_model
 from worker.speech.model import SpeechModel
 from worker.speech.pipeline import Pipeline
 from worker.speech.preparation import make_utterance
 from worker.speech.schedule import FIRST_TOKENS, MOST_TOKENS, marks, piece_size
-from worker.speech.summary import make_result
+from worker.speech.summary import make_result, progress_of
 from worker.speech.utterance import Step, Utterance, derived_seed
 
 RATE = 16_000
@@ -198,6 +203,67 @@ def test_audio_ends_where_the_request_says(speech: SpeechModel, whole: Utterance
     assert "cut at" in make_result(short, RATE).warnings[-1]
 
 
+def test_a_stream_begins_alone_and_stays_a_few_parts_ahead_of_what_is_heard(speech: SpeechModel) -> None:
+    """So that a book of many parts does not keep its own listener, or others, waiting."""
+    seen: list[tuple[int, int]] = []
+
+    def note(step: Step) -> None:
+        book = step.utterance
+        begun = sum(part.row.started_at > 0 for part in book.parts)
+        seen.append((begun, book.joined + heard_at_once(book.listening.waits, begun=len(seen) > 0)))
+
+    ended: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
+    one = Pipeline(speech, max_rows=16, token_chunk_size=64, done=ended.put, made=note)
+    request = parse_request({"text": BOOK * 2, "stream": True, "seed": 3, **FLAT})
+    one.submit(make_utterance(speech, "book", request))
+    book = ended.get(timeout=PATIENCE)
+    one.close()
+    assert book.refusal is None
+    assert seen[0] == (1, 1)
+    assert all(begun <= most for begun, most in seen)
+    assert seen[-1][0] == len(book.parts) > 4
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_long_text_goes_on_when_its_audio_has_caught_up(
+    speech: SpeechModel, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else wakes the engine when all parts that might start have ended, and their audio comes late."""
+    vocode = Vocoder.__call__
+
+    def vocode_slowly(*args: Any) -> Any:
+        time.sleep(0.2)
+        return vocode(*args)
+
+    monkeypatch.setattr(Vocoder, "__call__", vocode_slowly)
+    with pipeline(speech, max_rows=1) as (one, ended, _):
+        request = parse_request({"text": BOOK * 2, "seed": 3, "stream": stream, "max_seconds": 20})
+        one.submit(make_utterance(speech, "book", request))
+        assert ended.get(timeout=PATIENCE).refusal is None
+
+
+def test_how_far_a_text_has_come_is_told_step_by_step(speech: SpeechModel) -> None:
+    shown: list[SpeechProgress] = []
+    ended: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
+    one = Pipeline(
+        speech,
+        max_rows=4,
+        token_chunk_size=64,
+        done=ended.put,
+        made=lambda step: shown.append(progress_of(step.utterance, step.seconds)),
+    )
+    one.submit(make_utterance(speech, "book", parse_request({"text": BOOK, "stream": True, "seed": 3, **FLAT})))
+    account = ended.get(timeout=PATIENCE).account
+    one.close()
+    assert account is not None
+    assert (shown[0].parts, shown[0].share) == (0, 0)
+    assert shown[-1] == SpeechProgress(
+        parts=4, of=4, share=1, seconds=round(account.seconds, 2), rtf=shown[-1].rtf
+    )
+    assert all(before.share <= after.share for before, after in pairwise(shown))
+    assert all(before.seconds <= after.seconds for before, after in pairwise(shown))
+
+
 def test_pieces_grow_and_all_tokens_have_one() -> None:
     ahead = marks(lookahead=10)
     found = [next(ahead) for _ in range(20)]
@@ -239,7 +305,7 @@ def test_what_was_not_spoken_is_told(speech: SpeechModel) -> None:
         book = make_utterance(speech, "book", parse_request({"text": BOOK, "seed": 3, **FLAT}))
         assert book.reading is not None
         second = next(book.reading)
-        second.row.ended_before(FinishReason.EOS)
+        second.kept = KeptPart(attempt=0, finish=FinishReason.EOS)
         book.parts.append(second)
         one.submit(book)
         spoken = ended.get(timeout=PATIENCE)
