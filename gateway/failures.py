@@ -1,8 +1,12 @@
 """What a job that has failed is in terms of HTTP."""
 
+import logging
+
 from gateway.errors import SERVER, ApiError
 from gateway.orders import refused
 from rwkv_tts import Cause, JobFailedError
+
+logger = logging.getLogger("gateway")
 
 _CANCELLED = ApiError(503, "the request was cancelled by the operator; try again", SERVER, code="cancelled")
 LATE = ApiError(504, "it was not spoken in time", SERVER, code="timeout")
@@ -14,5 +18,6 @@ def failed(error: JobFailedError) -> ApiError:
     refusal = error.refusal
     if refusal is not None and refusal.cause is Cause.INVALID:
         return refused(refusal.field, str(refusal))
+    logger.warning("a job failed: %s", error)
     known = {Cause.CANCELLED: _CANCELLED, Cause.TIMEOUT: LATE}
     return _LOST if refusal is None else known.get(refusal.cause, _LOST)

@@ -30,7 +30,7 @@ schema = schemathesis.openapi.from_dict(document())
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 def test_whatever_is_sent_the_answer_is_one_of_the_document(case: "schemathesis.Case[Any]", url: str) -> None:
     if isinstance(case.body, dict) and "input" in case.body:
-        case.body.setdefault("max_seconds", 0.1)
+        case.body["max_seconds"] = case.body.get("max_seconds") or 0.1  # null is without end
     case.call_and_validate(base_url=url, checks=CHECKS)
 
 
