@@ -14,7 +14,15 @@ from worker.speech.kept import KeptPart
 from worker.speech.utterance import Part, Script, derived_seed
 from worker.text.measure import spoken_length
 from worker.text.parts import Break, TextPart, pause_after, split
-from worker.text.speakable import Speakable, TextConfig, UnspeakableError, speakable
+from worker.text.speakable import (
+    Speakable,
+    TextConfig,
+    UnspeakableError,
+    in_words,
+    left_out,
+    speakable,
+    unmarked,
+)
 
 LONGEST_BYTES = 350
 """UTF-8 bytes of a part where the model does not say: about 25 s of English or Chinese."""
@@ -69,17 +77,24 @@ class Reader:
         ends_with(piece.pause or 0.0)
 
     def _pieces(self, text: str) -> Iterator[TextPart]:
-        """What each part says; a text that needs no splitting stays exactly as it is."""
+        """What each part says; without markup, a text that needs no splitting stays exactly as it is."""
+        try:
+            plain, emoji = unmarked(text, self.config)
+        except UnspeakableError as error:
+            raise invalid("text", str(error)) from None
+        if emoji:
+            self.warn(f"text: {left_out(emoji)}")
         longest = self.config.longest or LONGEST_BYTES
-        if not _STRUCTURE.search(text.strip()) and spoken_length(text[: longest + 1]) <= longest:
-            yield TextPart(text, 0, len(text), Break.PARAGRAPH)
+        if not _STRUCTURE.search(plain.text.strip()) and spoken_length(plain.text[: longest + 1]) <= longest:
+            yield TextPart(plain.text, 0, len(text), Break.PARAGRAPH)
             return
-        for begin, end in _slices(text):
-            for piece in split(text[begin:end], longest, longest // _SHORTEST_SHARE):
-                yield replace(piece, start=begin + piece.start, end=begin + piece.end)
+        for begin, end in _slices(plain.text):
+            for piece in split(plain.text[begin:end], longest, longest // _SHORTEST_SHARE):
+                start, stop = plain.span(begin + piece.start, begin + piece.end)
+                yield replace(piece, start=start, end=stop)
 
     def _part(self, piece: TextPart, number: int, pause: float) -> Part:
-        spoken = speakable_field("text", piece.text, self.config)
+        spoken = speakable_field("text", piece.text, self.config, in_words)
         text_ids = self.encode(spoken.text)
         for warning in spoken.warnings:
             self.warn(warning)
@@ -118,14 +133,16 @@ def _slices(text: str) -> Iterator[tuple[int, int]]:
         yield begin, len(text)
 
 
-def speakable_field(field: str, text: str, config: TextConfig) -> Speakable:
+def speakable_field(
+    field: str, text: str, config: TextConfig, read: Callable[[str, TextConfig], Speakable] = speakable
+) -> Speakable:
     """What the model is given to speak; its warnings, and the error, name the field.
 
     Raises:
         RequestError: The model cannot say it.
     """
     try:
-        spoken = speakable(text, config)
+        spoken = read(text, config)
     except UnspeakableError as error:
         raise invalid(field, str(error)) from None
     return Speakable(spoken.text, [f"{field}: {warning}" for warning in spoken.warnings])

@@ -90,13 +90,14 @@ def split(text: str, longest: int, shortest: int = 0, measure: Measure = spoken_
     return [*starmap(partial(_between, text), pairwise(parts)), *parts[-1:]]
 
 
-_PAUSE = re.compile(r"\[pause: ?(\d{1,5}(?:\.\d{1,3})?) ?(ms|s)\]", re.IGNORECASE)
+PAUSE = re.compile(r"\[pause: ?(\d{1,5}(?:\.\d{1,3})?) ?(ms|s)\]", re.IGNORECASE)
+"""Markup that asks for silence."""
 
 
 def _stretches(text: str) -> Iterator[tuple[int, int, float | None]]:
     """Start and end of what stands before each pause and after the last, and the seconds of the pause."""
     start = 0
-    for markup in _PAUSE.finditer(text):
+    for markup in PAUSE.finditer(text):
         seconds = float(markup[1]) / (1000 if markup[2].lower() == "ms" else 1)
         if seconds <= MOST_PAUSE:
             yield start, markup.start(), seconds
@@ -110,7 +111,7 @@ def _sum(pause: float | None, more: float | None) -> float | None:
 
 def _between(text: str, part: TextPart, following: TextPart) -> TextPart:
     """The part with what stands before the next, where a pause ended it in the middle of a paragraph."""
-    if part.pause is None or BLANK_LINE.search(_PAUSE.sub("", text[part.end : following.start])):
+    if part.pause is None or BLANK_LINE.search(PAUSE.sub("", text[part.end : following.start])):
         return part
     return replace(part, after=_end(part.text))
 

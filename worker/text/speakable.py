@@ -1,12 +1,16 @@
 """What a model is given to speak: the request's text, or the words that a person would read it as."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from worker.text.characters import UnreadableError
-from worker.text.english import read_aloud
+from worker.text.edits import Edited
+from worker.text.english import Spoken, read_aloud
+from worker.text.english.letters import UnreadableError, check_script
+from worker.text.markup import without_markup
+from worker.text.parts import PAUSE
 
 MOST_SPOKEN = 20_000
 """Characters that a text may have once it is in words."""
@@ -35,16 +39,50 @@ class Speakable:
 
 
 def speakable(text: str, config: TextConfig) -> Speakable:
-    """Normalise a request's text as its model needs it.
+    """Normalise a text as its model needs it, markup and all.
 
     Raises:
         UnspeakableError: The model cannot say it: letters of other scripts, nothing to speak, too long in words.
     """
+    plain, emoji = unmarked(text, config)
+    return in_words(plain.text if config.normalizer == "none" else PAUSE.sub(", ", plain.text), config, emoji)
+
+
+def unmarked(text: str, config: TextConfig) -> tuple[Edited, str]:
+    """A text without markup and emoji, if its model wants it normalised, and the emoji that were left out.
+
+    Raises:
+        UnspeakableError: All its letters are of scripts that its model does not know.
+    """
+    if config.normalizer == "none":
+        return Edited(text), ""
+    plain, emoji = without_markup(text)
+    try:
+        check_script(plain.text)
+    except UnreadableError as error:
+        raise UnspeakableError(f"{error}; {_ENGLISH_ONLY}") from None
+    return plain, emoji
+
+
+def in_words(text: str, config: TextConfig, emoji: str = "") -> Speakable:
+    """Normalise a text that has no markup.
+
+    Args:
+        text: As ``unmarked`` returns it.
+        config: What its model needs.
+        emoji: What was left out of it already.
+
+    Raises:
+        UnspeakableError: As for ``speakable``.
+    """
     warnings = []
     if config.normalizer == "english":
-        text, dropped = _english(text)
-        if dropped:
-            warnings.append(f"characters that cannot be spoken were left out: {dropped}")
+        spoken = _english(text)
+        text = spoken.text
+        if emoji + spoken.dropped:
+            warnings.append(left_out(emoji + spoken.dropped))
+        if spoken.transliterated:
+            warnings.append(f"words in other letters were read as Latin ones: {_shown(spoken.transliterated)}")
     if config.longest is not None and len(text) > config.longest:
         warnings.append(
             f"{len(text)} characters; this model was trained on up to {config.longest}, words may get lost; "
@@ -53,14 +91,25 @@ def speakable(text: str, config: TextConfig) -> Speakable:
     return Speakable(text, warnings)
 
 
-def _english(text: str) -> tuple[str, str]:
-    """The text in words, and the characters that were dropped, for people."""
+_ENGLISH_ONLY = "accepted: English text in Latin letters"
+
+
+def _english(text: str) -> Spoken:
     try:
-        spoken, dropped = read_aloud(text)
+        spoken = read_aloud(text)
     except UnreadableError as error:
-        raise UnspeakableError(f"{error}; accepted: English text in Latin letters") from None
-    if len(spoken) > MOST_SPOKEN:
+        raise UnspeakableError(f"{error}; {_ENGLISH_ONLY}") from None
+    if len(spoken.text) > MOST_SPOKEN:
         raise UnspeakableError(
-            f"{len(spoken)} characters once numbers and symbols are words; accepted: up to {MOST_SPOKEN}"
+            f"{len(spoken.text)} characters once numbers and symbols are words; accepted: up to {MOST_SPOKEN}"
         )
-    return spoken, " ".join(char if char.isprintable() else f"U+{ord(char):04X}" for char in dropped[:20])
+    return spoken
+
+
+def left_out(characters: str) -> str:
+    """A warning that names characters."""
+    return f"characters that cannot be spoken were left out: {_shown(characters)}"
+
+
+def _shown(pieces: Iterable[str]) -> str:
+    return " ".join(piece[:20] if piece.isprintable() else f"U+{ord(piece[0]):04X}" for piece in [*pieces][:20])

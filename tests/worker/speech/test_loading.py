@@ -133,6 +133,24 @@ def test_a_text_longer_than_those_in_training_becomes_several_parts(speech: Spee
     assert utterance.warnings == []
 
 
+def test_markup_makes_parts_and_pauses_and_each_part_knows_where_it_stood(speech: SpeechModel) -> None:
+    text = "<h1>One &amp; all</h1><p>Two <b>three</b>.<break time='900ms'/> *Four*, then. 😀</p>"
+    utterance = spoken(speech, text=text)
+    assert utterance.reading is not None
+    parts = [*utterance.parts, *utterance.reading]
+    assert [text[slice(*part.span)] for part in parts] == ["One &amp; all", "Two <b>three</b>.", "Four*, then."]
+    assert [part.pause for part in parts] == [0.0, 0.8, 0.9]
+    assert utterance.warnings == ["text: characters that cannot be spoken were left out: 😀"]
+
+
+def test_one_foreign_part_of_a_text_does_not_refuse_it(speech: SpeechModel) -> None:
+    utterance = spoken(speech, text="Hello.\n\n\u4f60\u597d\u3002")
+    assert utterance.reading is not None
+    assert len([*utterance.parts, *utterance.reading]) == 2
+    (warning,) = utterance.warnings
+    assert warning == "text: words in other letters were read as Latin ones: \u4f60\u597d"
+
+
 @pytest.mark.parametrize(
     ("fields", "used", "warning"),
     [

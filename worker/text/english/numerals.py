@@ -1,6 +1,6 @@
-"""Numbers, dates, times and money as American English words, on top of num2words."""
+"""Numbers, dates and times as American English words, on top of num2words."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 
 from num2words import num2words
@@ -9,15 +9,6 @@ MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-CURRENCIES: Mapping[str, tuple[str, str, str, str]] = {
-    "$": ("dollar", "dollars", "cent", "cents"),
-    "£": ("pound", "pounds", "penny", "pence"),
-    "€": ("euro", "euros", "cent", "cents"),
-    "¥": ("yen", "yen", "", ""),
-    "₹": ("rupee", "rupees", "paisa", "paise"),
-}
-"""One and many of the coin and of its hundredth; a coin without hundredths has empty names."""
-
 _DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _LONGEST = 15
 """Numbers of more digits are read digit by digit."""
@@ -55,8 +46,7 @@ def year(number: str) -> str:
 
 def decade(number: str) -> str:
     """``1990`` as "nineteen nineties", ``90`` as "nineties", ``2000`` as "two thousands"."""
-    words = year(number) if len(number) == 4 else cardinal(number)
-    return words[:-1] + "ies" if words.endswith("y") else words + "s"
+    return plural(year(number) if len(number) == 4 else cardinal(number))
 
 
 def fraction(top: str, bottom: str) -> str:
@@ -70,6 +60,8 @@ def fraction(top: str, bottom: str) -> str:
 
 def clock(hour: str, minute: str, half: str | None = None) -> str:
     """A time of day; ``half`` is "A M", "P M" or None."""
+    if int(hour) == int(minute) == 0 and not half:
+        return "midnight"
     spoken = cardinal(str(int(hour)))
     if int(minute) == 0:
         whole = spoken if half else f"{spoken} o'clock" if int(hour) <= 12 else f"{spoken} hundred"
@@ -86,23 +78,24 @@ def date(month: int, day: int, year_: str | None = None) -> str | None:
     return words if year_ is None else f"{words}, {year(year_)}"
 
 
-def money(sign: str, amount: str, magnitude: str | None = None) -> str:
-    """``$25.99`` as "twenty-five dollars and ninety-nine cents", ``$3.5 million`` as "... million dollars"."""
-    one, many, small, smalls = CURRENCIES[sign]
-    whole, _, part = amount.partition(".")
-    if magnitude is not None:
-        return f"{decimal(amount)} {magnitude} {many}"
-    if part and (len(part) > 2 or not small):
-        return f"{decimal(amount)} {many}"
-    hundredths = str(int(part.ljust(2, "0") or 0))
-    spoken = [] if hundredths != "0" and not whole.strip("0") else [_count(whole, one, many)]
-    if hundredths != "0":
-        spoken.append(_count(hundredths, small, smalls))
-    return " and ".join(spoken)
+def pairs(number: str) -> str:
+    """A number that names a thing: ``747`` as "seven forty-seven", ``101`` as "one oh one"."""
+    if len(number) not in (3, 4) or number.startswith("0") or number.endswith("000"):
+        return cardinal(number)
+    first, last = number[:-2], number[-2:]
+    if last == "00":
+        return f"{cardinal(first)} hundred"
+    return f"{cardinal(first)} {'oh ' + cardinal(last[1]) if last[0] == '0' else cardinal(last)}"
 
 
-def _count(number: str, one: str, many: str) -> str:
-    return f"{cardinal(number)} {one if number == '1' else many}"
+def plural(words: str) -> str:
+    """The words of a number as those of many: "nineties", "fifty-twos"."""
+    return words[:-1] + "ies" if words.endswith("y") else words + ("es" if words.endswith("x") else "s")
+
+
+def read_number(number: str) -> str:
+    """A number with or without a decimal point."""
+    return decimal(number) if "." in number else cardinal(number)
 
 
 @lru_cache(maxsize=4096)
