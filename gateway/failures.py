@@ -14,10 +14,12 @@ _LOST = ApiError(500, "the speech could not be made; try again, or tell the oper
 
 
 def failed(error: JobFailedError) -> ApiError:
-    """The error for a job that has failed: the worker's line if the request was wrong; nothing of the inside."""
+    """The error for a job that has failed: the worker's line on request and model, nothing of the inside."""
     refusal = error.refusal
     if refusal is not None and refusal.cause is Cause.INVALID:
         return refused(refusal.field, str(refusal))
     logger.warning("a job failed: %s", error)
+    if refusal is not None and refusal.cause is Cause.MODEL:
+        return ApiError(500, str(refusal), SERVER, code="model")
     known = {Cause.CANCELLED: _CANCELLED, Cause.TIMEOUT: LATE}
     return _LOST if refusal is None else known.get(refusal.cause, _LOST)
