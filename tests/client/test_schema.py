@@ -56,8 +56,9 @@ SPCT = {
 """The numbers of the published checkpoints, written down from their fact sheet."""
 PROMPT_ORDER = ("age", "gender", "emotion", "pitch", "speed")
 FIELD_NAMES = (
-    *("text", "voice", "use_transcript", "reference", "reference_text", "age", "gender", "emotion", "pitch"),
-    *("speed", "seed", "format", "sample_rate", "temperature", "top_p", "top_k", "max_seconds", "timestamps"),
+    *("text", "normalize", "language", "voice", "use_transcript", "reference", "reference_text", "age", "gender"),
+    *("emotion", "pitch", "speed", "seed", "format", "sample_rate", "temperature", "top_p", "top_k"),
+    *("max_seconds", "timestamps"),
     *("stream", "eos_guard", "metadata"),
 )
 SOUND = base64.b64encode(bytes(range(256))).decode()
@@ -107,6 +108,7 @@ def refusal(value: Any) -> str:
         ],
         *[("reference", r, "of up to 8388608 bytes") for r in (LARGEST + "AAAA", "\n" * 12_000_000)],
         *[("eos_guard", value, "none, or rwkv-tts-rs") for value in ("rust", "None", "", "rwkv-tts-rs")],
+        *[("language", value, "auto, en, zh") for value in ("fr", "EN", "", "zh-CN")],
         ("use_transcript", True, "true with voice"),
         ("reference_text", "hello", "with reference"),
         ("metadata", {"a": "x" * MAX_METADATA_BYTES}, "16384 bytes"),
@@ -121,10 +123,12 @@ def test_bad_value_is_named_with_what_is_accepted(field: str, value: Any, accept
 
 WRONG_TYPES: dict[str, list[Any]] = {
     **{
-        name: [None, 1, 1.5, True, [], {}, nested(5000)] for name in ("text", *PROMPT_ORDER, "format", "eos_guard")
+        name: [None, 1, 1.5, True, [], {}, nested(5000)]
+        for name in ("text", "language", *PROMPT_ORDER, "format", "eos_guard")
     },
     **{name: [1, 1.5, True, [], {}] for name in ("voice", "reference", "reference_text")},
     **{name: [None, 1, 0.0, "true", [], {}] for name in ("use_transcript", "timestamps", "stream")},
+    "normalize": [1, 0.0, "true", [], {}],
     **{name: ["1", 1.5, True, [], {}] for name in ("seed", "top_k", "sample_rate")},
     **{name: ["1", True, [], {}] for name in ("temperature", "top_p", "max_seconds")},
     "metadata": [None, 1, 1.5, True, [], "{}"],
@@ -321,8 +325,8 @@ def test_any_json_is_a_request_or_one_printable_line(value: Any) -> None:
 def test_the_schema_has_a_number_for_what_older_workers_do_not_know() -> None:
     """Another field or value: raise ``SCHEMA``, so that jobs with it wait for a worker that knows it."""
     fields = (
-        "text voice use_transcript reference reference_text age gender emotion pitch speed seed format "
-        "sample_rate temperature top_p top_k max_seconds timestamps stream eos_guard metadata"
+        "text normalize language voice use_transcript reference reference_text age gender emotion pitch speed "
+        "seed format sample_rate temperature top_p top_k max_seconds timestamps stream eos_guard metadata"
     )
-    assert (SCHEMA, list(SynthesisRequest.model_fields)) == (4, fields.split())
+    assert (SCHEMA, list(SynthesisRequest.model_fields)) == (5, fields.split())
     assert SynthesisRequest.model_fields["format"].description == f"one of {FORMAT_NAMES}"

@@ -30,18 +30,8 @@ def rwkv_tts(*arguments: str, model: Path, cwd: Path, **environment: str) -> "su
 
 def test_say_writes_a_file_and_a_summary(random_model: Path, tmp_path: Path) -> None:
     target = tmp_path / "new" / "hello.flac"
-    done = rwkv_tts(
-        "say",
-        "hello",
-        "-o",
-        str(target),
-        "--seed",
-        "5",
-        "--sample-rate",
-        "24000",
-        model=random_model,
-        cwd=tmp_path,
-    )
+    options = ["--seed", "5", "--sample-rate", "24000", "--normalize", "--language", "en", "--no-timestamps"]
+    done = rwkv_tts("say", "hello", "-o", str(target), *options, model=random_model, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     info = soundfile.info(target)
     assert (info.format, info.samplerate) == ("FLAC", 24000)

@@ -33,10 +33,12 @@ def options_of(model: type[BaseModel], *, prefix: str = "", skip: Collection[str
 
 def _option(name: str, field: FieldInfo, prefix: str) -> Parameter:
     accepted = (field.annotation, *get_args(field.annotation))
-    kind: Any = next((kind for kind in (int, float, Path) if kind in accepted), str)
+    kinds = (int, float, Path) if prefix else (bool, int, float, Path)  # a setting's "false" is a value
+    kind: Any = next((kind for kind in kinds if kind in accepted), str)
     default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
     variable = f" (env {prefix}{name.upper()}, default {default})" if prefix else ""
     flag = f"--{name.replace('_', '-')}"
+    flag = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
     option = typer.Option(flag, help=(field.description or "") + variable, show_default=False)
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option])
 

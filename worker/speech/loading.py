@@ -24,6 +24,7 @@ from worker.speech.cloning import LazyFeatures
 from worker.speech.config import ModelConfig, ModelError, checkpoint_path, read_config
 from worker.speech.engines import EngineName
 from worker.speech.model import SpeechModel
+from worker.text import traditional
 
 if TYPE_CHECKING:
     from model.fast.forward import FastRWKV7
@@ -59,6 +60,7 @@ def open_model(
     fast = _is_fast(engine, device)
     torch.set_num_threads(threads)
     config = read_config(directory)
+    _check_text(directory, config)
     encode_text, text_size = load_tokenizer(config.tokens.tokenizer)
     layout = TokenLayout(
         semantic_size=config.tokens.semantic_size,
@@ -170,6 +172,11 @@ def _voice_encoder(
         return VoiceEncoder(codec, features), {}
     refusal = f"this worker uses no transcripts, {obstacle}; accepted: reference without reference_text"
     return VoiceEncoder(codec, features), {"reference_text": refusal}
+
+
+def _check_text(directory: Path, config: ModelConfig) -> None:
+    if config.text.traditional == "folded" and (obstacle := traditional.obstacle()) is not None:
+        raise ModelError(f"{directory}: config.json folds traditional characters, but {obstacle}")
 
 
 def _check_device(device: str) -> None:

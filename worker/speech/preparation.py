@@ -28,8 +28,9 @@ from worker.speech.kept import read_kept
 from worker.speech.model import SpeechModel
 from worker.speech.reading import Reader, speakable_field
 from worker.speech.utterance import Part, Speaker, Utterance
+from worker.speech.wording import wording
 from worker.text.measure import spoken_length
-from worker.text.speakable import Speakable
+from worker.text.speakable import Speakable, TextConfig
 
 TOKENS_PER_SECOND = 50
 _SLOWEST, _FASTEST = 5.0, 28.0
@@ -64,7 +65,8 @@ def make_utterance(
     kept = read_kept(before)
     seed = secrets.randbits(64) if request.seed is None else request.seed
     utterance = Utterance(job_id, request, [], queued, kept.seed if kept else seed, kept=kept)
-    utterance.reading = _reading(speech, utterance, _transcript(speech, request, stored))
+    config = wording(speech.config.text, request)
+    utterance.reading = _reading(speech, utterance, config, _transcript(request, stored, config))
     part = next(utterance.reading)
     utterance.parts.append(part)
     if part.span[1] == len(request.text):
@@ -117,7 +119,9 @@ def _transcript_faults(text: str | None, voice: EncodedVoice) -> Iterator[str]:
         )
 
 
-def _reading(speech: SpeechModel, utterance: Utterance, transcript: Speakable | None) -> Iterator[Part]:
+def _reading(
+    speech: SpeechModel, utterance: Utterance, config: TextConfig, transcript: Speakable | None
+) -> Iterator[Part]:
     """What makes the parts of an utterance."""
     request = utterance.request
     attributes, untrained = _trained(request.attributes(), speech.config.attributes)
@@ -137,7 +141,7 @@ def _reading(speech: SpeechModel, utterance: Utterance, transcript: Speakable | 
         utterance.id,
         utterance.seed,
         speech.encode_text,
-        speech.config.text,
+        config,
         attributes,
         transcript,
         decoding,
@@ -165,14 +169,14 @@ def _stored(speech: SpeechModel, request: SynthesisRequest) -> Voice | None:
         raise invalid("voice", str(error)) from error
 
 
-def _transcript(speech: SpeechModel, request: SynthesisRequest, stored: Voice | None) -> Speakable | None:
+def _transcript(request: SynthesisRequest, stored: Voice | None, config: TextConfig) -> Speakable | None:
     """The words of the recording that the row is to continue, as they are tokenised; None without one."""
     if request.reference_text is not None:
-        return speakable_field("reference_text", request.reference_text, speech.config.text)
+        return speakable_field("reference_text", request.reference_text, config)
     if stored is None or not request.use_transcript:
         return None
     _check_transcript(stored)
-    return speakable_field(f"use_transcript: voice {stored.id!r}", stored.prompt_text, speech.config.text)
+    return speakable_field(f"use_transcript: voice {stored.id!r}", stored.prompt_text, config)
 
 
 def _check_transcript(voice: Voice) -> None:

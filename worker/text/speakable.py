@@ -1,16 +1,21 @@
 """What a model is given to speak: the request's text, or the words that a person would read it as."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from worker.text import auto, chinese, english
+from worker.text.auto import Language
 from worker.text.edits import Edited
-from worker.text.english import Spoken, read_aloud
-from worker.text.english.letters import UnreadableError, check_script
+from worker.text.english.letters import check_script
 from worker.text.markup import without_markup
 from worker.text.parts import PAUSE
+from worker.text.spoken import Spoken, UnreadableError
+from worker.text.traditional import simplified
+
+Normalizer = Literal["none", "english", "chinese", "auto"]
 
 MOST_SPOKEN = 20_000
 """Characters that a text may have once it is in words."""
@@ -25,7 +30,11 @@ class TextConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    normalizer: Literal["none", "english"] = "none"
+    normalizer: Normalizer = "none"
+    language: Language = "auto"
+    """Of what a text does not tell, with the normalizer auto."""
+    traditional: Literal["kept", "folded"] = "kept"
+    """Traditional ideographs, where a text is normalized; folded become simplified ones."""
     longest: int | None = Field(default=None, gt=0)
     """Characters (after normalisation) of the longest texts in training; None where it does not matter."""
 
@@ -57,10 +66,12 @@ def unmarked(text: str, config: TextConfig) -> tuple[Edited, str]:
     if config.normalizer == "none":
         return Edited(text), ""
     plain, emoji = without_markup(text)
+    if config.normalizer != "english":
+        return plain, emoji
     try:
         check_script(plain.text)
     except UnreadableError as error:
-        raise UnspeakableError(f"{error}; {_ENGLISH_ONLY}") from None
+        raise UnspeakableError(f"{error}; accepted: {_ACCEPTED[config.normalizer]}") from None
     return plain, emoji
 
 
@@ -76,8 +87,8 @@ def in_words(text: str, config: TextConfig, emoji: str = "") -> Speakable:
         UnspeakableError: As for ``speakable``.
     """
     warnings = []
-    if config.normalizer == "english":
-        spoken = _english(text)
+    if config.normalizer != "none":
+        spoken = _read_aloud(text, config)
         text = spoken.text
         if emoji + spoken.dropped:
             warnings.append(left_out(emoji + spoken.dropped))
@@ -91,14 +102,25 @@ def in_words(text: str, config: TextConfig, emoji: str = "") -> Speakable:
     return Speakable(text, warnings)
 
 
-_ENGLISH_ONLY = "accepted: English text in Latin letters"
+_ACCEPTED: Mapping[Normalizer, str] = {
+    "english": "English text in Latin letters",
+    "chinese": "Chinese text, with or without Latin words",
+    "auto": "Chinese or English text",
+}
 
 
-def _english(text: str) -> Spoken:
+def _read_aloud(text: str, config: TextConfig) -> Spoken:
+    if config.traditional == "folded" and config.normalizer != "english":
+        text = simplified(text)
     try:
-        spoken = read_aloud(text)
+        if config.normalizer == "english":
+            spoken = english.read_aloud(text)
+        elif config.normalizer == "chinese":
+            spoken = chinese.read_aloud(text)
+        else:
+            spoken = auto.read_aloud(text, config.language)
     except UnreadableError as error:
-        raise UnspeakableError(f"{error}; {_ENGLISH_ONLY}") from None
+        raise UnspeakableError(f"{error}; accepted: {_ACCEPTED[config.normalizer]}") from None
     if len(spoken.text) > MOST_SPOKEN:
         raise UnspeakableError(
             f"{len(spoken.text)} characters once numbers and symbols are words; accepted: up to {MOST_SPOKEN}"

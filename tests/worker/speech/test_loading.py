@@ -79,7 +79,8 @@ def test_a_config_of_a_published_model_takes_any_text_and_all_attributes(tmp_pat
     [
         ({"text": {"normalizer": "french"}}, "text.normalizer: "),
         ({"text": {"longest": 0}}, "text.longest: "),
-        ({"text": {"language": "en"}}, "text.language: "),
+        ({"text": {"language": "fr"}}, "text.language: "),
+        ({"text": {"dialect": "en"}}, "text.dialect: "),
         ({"attributes": {"age": ["baby"]}}, "attributes.age: .*unknown age 'baby'; accepted: child"),
         ({"attributes": {"emotion": []}}, "attributes.emotion: "),
         ({"attributes": {"accent": ["us"]}}, "attributes.accent: "),

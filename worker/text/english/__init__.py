@@ -4,7 +4,6 @@ Each module knows one kind of writing and has tables of rules; their order is he
 """
 
 import re
-from dataclasses import dataclass
 
 from worker.text.english import (
     abbreviations,
@@ -17,23 +16,9 @@ from worker.text.english import (
     signs,
     units,
 )
-from worker.text.english.letters import UnreadableError, fold
-from worker.text.english.patterns import Match, Rule, apply, rules
-
-
-@dataclass(frozen=True)
-class Spoken:
-    """A text in words.
-
-    Attributes:
-        text: The words to speak.
-        dropped: Characters that have none and were left out, each once.
-        transliterated: Words in other letters that were written in Latin ones, each once.
-    """
-
-    text: str
-    dropped: str = ""
-    transliterated: tuple[str, ...] = ()
+from worker.text.english.letters import fold
+from worker.text.rules import Match, Rule, apply, rules
+from worker.text.spoken import Spoken, UnreadableError
 
 
 def read_aloud(text: str) -> Spoken:

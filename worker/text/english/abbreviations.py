@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 
 from worker.text.english.numerals import MONTHS, pairs
-from worker.text.english.patterns import BEGIN, END, Match, after, alternatives, before, last_stop, rules, stop
+from worker.text.english.patterns import BEGIN, END, after, alternatives, before, last_stop, stop
+from worker.text.rules import Match, rules
 
 _TITLES: Mapping[str, str] = {
     "Adm": "Admiral",

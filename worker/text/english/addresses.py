@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from worker.text.english.patterns import Match, rules
+from worker.text.rules import Match, rules
 
 _TLD = "com|org|net|edu|gov|io|dev|ai|info|uk|de|fr|eu|us|ca|app|co|me|tv|cn|jp|au|nl|ch|it|es|se|xyz"
 _DOMAIN = rf"(?:[a-z0-9-]{{1,63}}\.){{1,8}}(?:{_TLD})\b(?!\.\w)"

@@ -8,7 +8,8 @@ pronounce it.
 import re
 from pathlib import Path
 
-from worker.text.english.patterns import Match, after, before, rules
+from worker.text.english.patterns import after, before
+from worker.text.rules import Match, rules
 
 
 def _listed(name: str) -> frozenset[str]:

@@ -3,7 +3,8 @@
 import re
 
 from worker.text.english.numerals import MONTHS, cardinal, clock, date, decade, digits, ordinal, year
-from worker.text.english.patterns import START, Match, after, before, rules, stop
+from worker.text.english.patterns import START, after, before, stop
+from worker.text.rules import Match, rules
 
 _HALF = r"([AaPp])(?:\.\s?[Mm]\b\.?|[Mm]\b\.?)"
 _MONTH = "(" + "|".join([*MONTHS, *(rf"{month[:3]}\b\.?" for month in MONTHS), r"Sept\b\.?"]) + ")"

@@ -10,10 +10,7 @@ from anyascii import anyascii
 
 from worker.text.english.money import LONE_SIGNS
 from worker.text.english.romans import value
-
-
-class UnreadableError(ValueError):
-    """Text that cannot be read as English; the message names the characters."""
+from worker.text.spoken import UnreadableError
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from worker.text.english.numerals import cardinal, decimal
-from worker.text.english.patterns import NUMBER, SIGNS, START, Match, after, alternatives, before, rules
+from worker.text.english.patterns import NUMBER, SIGNS, START, after, alternatives, before
 from worker.text.english.units import PER, PER_NAMES
+from worker.text.rules import Match, rules
 
 Coin = tuple[str, str, str, str]
 """One and many of the coin and of its hundredth; a coin without hundredths has empty names."""

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 from worker.text.english.abbreviations import STATES
 from worker.text.english.numerals import cardinal, digits, ordinal, pairs, plural, read_number
-from worker.text.english.patterns import NUMBER, Match, alternatives, before, rules
+from worker.text.english.patterns import NUMBER, alternatives, before
+from worker.text.rules import Match, rules
 
 _NAMED = "room|route|flight|highway|interstate|boeing|airbus|suite|apartment|gate|bus|channel|porsche|terminal|box"
 _PROGRAMS = (

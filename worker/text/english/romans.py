@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 
 from worker.text.english.numerals import cardinal, ordinal, year
-from worker.text.english.patterns import Match, after, before, rules
+from worker.text.english.patterns import after, before
+from worker.text.rules import Match, rules
 
 _VALUES: Mapping[str, int] = {"M": 1000, "D": 500, "C": 100, "L": 50, "X": 10, "V": 5, "I": 1}
 _ROMAN = re.compile(r"(?=.)M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")

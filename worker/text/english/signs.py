@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 from worker.text.english.money import LONE_SIGNS
 from worker.text.english.numerals import cardinal, date, fraction, pairs, read_number
-from worker.text.english.patterns import NUMBER, SIGNS, START, Match, after, before, rules
+from worker.text.english.patterns import NUMBER, SIGNS, START, after, before
+from worker.text.rules import Match, rules
 
 _EQUATION_AFTER = re.compile(r"[\d\s.,+*/x×÷^()-]{0,40}=")
 _EQUATION_BEFORE = re.compile(r"=[\d\s.,+*/x×÷^()-]{0,40}$")

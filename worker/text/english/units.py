@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from worker.text.english.numerals import cardinal, fraction, read_number
-from worker.text.english.patterns import NUMBER, START, Match, after, alternatives, before, rules, stop
+from worker.text.english.patterns import NUMBER, START, after, alternatives, before, stop
+from worker.text.rules import Match, rules
 
 _PREFIXES = {
     "T": "tera",
