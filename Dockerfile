@@ -1,4 +1,5 @@
-# Targets: cpu, cuda. One image runs the worker and the dashboard:
+# Targets: gateway, cpu, cuda. One image runs the worker and the dashboard, a light one the gateway:
+#   docker build --target gateway -t rwkv-tts-gateway .
 #   docker build --target cpu -t rwkv-tts-worker:cpu .
 FROM python:3.11-slim-bookworm AS base
 ENV PATH=/opt/venv/bin:$PATH \
@@ -11,10 +12,12 @@ WORKDIR /app
 FROM base AS requirements
 RUN python -m venv /opt/venv
 COPY pyproject.toml constraints.txt ./
+COPY gateway/pyproject.toml gateway/
 RUN python -c 'import tomllib; \
-project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+project, gateway = (tomllib.load(open(name, "rb"))["project"] for name in ("pyproject.toml", "gateway/pyproject.toml")); \
 extras = project["optional-dependencies"]; \
-others = [one for one in project["dependencies"] if not one.startswith("rwkv-tts-")]; \
+needed = project["dependencies"] + gateway["dependencies"]; \
+others = [one for one in needed if not one.startswith("rwkv-tts-")]; \
 print(*others, *extras["chinese"], *extras["clone"], *extras["dashboard"], *extras["media"], *extras["store"], sep="\n")' > requirements.txt
 
 FROM requirements AS installed-cpu
@@ -25,8 +28,34 @@ RUN pip install --no-cache-dir -c constraints.txt -r requirements.txt \
 FROM requirements AS installed-cuda
 RUN pip install --no-cache-dir -c constraints.txt -r requirements.txt
 
-FROM base AS runtime
+# The gateway alone: neither torch nor a model.
+FROM base AS installed-gateway
+RUN python -m venv /opt/venv
+COPY constraints.txt ./
+COPY client/pyproject.toml client/
+COPY gateway/pyproject.toml gateway/
+RUN python -c 'import tomllib; \
+projects = [tomllib.load(open(name + "/pyproject.toml", "rb"))["project"] for name in ("client", "gateway")]; \
+needed = [one for project in projects for one in project["dependencies"]]; \
+needed += projects[0]["optional-dependencies"]["store"]; \
+print(*(one for one in needed if not one.startswith("rwkv-tts-")), sep="\n")' > gateway.txt \
+    && pip install --no-cache-dir -c constraints.txt -r gateway.txt
+
+FROM base AS user
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin tts
+
+FROM user AS gateway
+COPY LICENSE ./
+COPY client/rwkv_tts rwkv_tts
+COPY gateway gateway
+ENV PYTHONPATH=/app
+EXPOSE 8000 9100
+STOPSIGNAL SIGTERM
+USER 10001
+ENTRYPOINT ["python", "-P", "-m", "gateway"]
+COPY --from=installed-gateway /opt/venv /opt/venv
+
+FROM user AS runtime
 COPY LICENSE ./
 COPY client/rwkv_tts rwkv_tts
 COPY worker worker
@@ -35,6 +64,7 @@ COPY sampler sampler
 COPY model model
 COPY codec codec
 COPY assets assets
+COPY gateway gateway
 RUN printf '#!/bin/sh\nexec python -P -m worker.cli "$@"\n' > /usr/local/bin/rwkv-tts \
     && chmod 755 /usr/local/bin/rwkv-tts
 ENV PYTHONPATH=/app \

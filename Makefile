@@ -46,12 +46,12 @@ bench: $(BIN)/.dev
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
-$(BIN)/.base: pyproject.toml client/pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -e ./client -e .
+$(BIN)/.base: pyproject.toml client/pyproject.toml gateway/pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e ./client -e ./gateway -e .
 	touch $@
 
 $(BIN)/.dev: $(BIN)/.base
-	$(PIP) -e ./client -e '.[chinese,clone,dashboard,media,store,dev]'
+	$(PIP) -e ./client -e ./gateway -e '.[chinese,clone,dashboard,media,store,dev]'
 	touch $@
 
 .venv/triton: | $(BIN)/.dev

@@ -10,3 +10,11 @@ for name in redis_admin redis_worker redis_producer redis_voices redis_dashboard
   [ -e "secrets/$name" ] || head -c 24 /dev/urandom | base64 | tr '+/' '-_' > "secrets/$name"
   chmod 444 "secrets/$name"
 done
+
+# The gateway reads digests of keys; the key itself, for its clients, lies beside them.
+if [ ! -e secrets/gateway_keys ]; then
+  head -c 24 /dev/urandom | base64 | tr '+/' '-_' > secrets/gateway_key
+  digest=$(tr -d '\n' < secrets/gateway_key | sha256sum | cut -d ' ' -f 1)
+  echo "first $digest voices" > secrets/gateway_keys
+fi
+chmod 444 secrets/gateway_key*

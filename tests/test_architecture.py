@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = {
     "rwkv_tts": ROOT / "client" / "rwkv_tts",
+    "gateway": ROOT / "gateway",
     **{name: ROOT / name for name in ("sampler", "model", "codec", "batching", "worker")},
 }
 WORKER_ROOMS = ("broker", "text", "delivery", "speech", "ops", "cli")
@@ -18,6 +19,7 @@ CORE = {"sampler", "model", "codec", "batching"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "rwkv_tts": set(),
+    "gateway": {"rwkv_tts"},
     "sampler": {"rwkv_tts"},
     "model": set(),
     "codec": set(),
@@ -28,7 +30,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker.speech": {*CORE, "rwkv_tts", "worker.text", "worker.delivery"},
     "worker.ops": {"rwkv_tts", "sampler", "batching", "worker.broker", "worker.delivery"},
     "worker": {*CORE, "rwkv_tts", *(f"worker.{room}" for room in WORKER_ROOMS if room != "cli")},
-    "worker.cli": {*CORE, "rwkv_tts", "worker", *(f"worker.{room}" for room in WORKER_ROOMS if room != "cli")},
+    "worker.cli": {
+        *CORE,
+        "rwkv_tts",
+        "gateway",
+        "worker",
+        *(f"worker.{room}" for room in WORKER_ROOMS if room != "cli"),
+    },
 }
 ONLY_OF = {
     ("sampler", "rwkv_tts"): {"rwkv_tts.attributes"},
@@ -40,6 +48,7 @@ CLIENT_NEEDS = {"redis", "rq", "pydantic", "pydantic_core", "rwkv_tts"}
 CLIENT_EXTRAS = {"obstore"}
 """Imported where they are needed, and told of where they are missing."""
 
+GATEWAY_NEEDS = {"redis", "rq", "pydantic", "pydantic_settings", "starlette", "uvicorn", "prometheus_client"}
 MOST_LINES, MOST_METHODS = 200, 20
 
 Module = tuple[str, ast.Module]
@@ -120,14 +129,18 @@ def test_there_is_no_circle(of: str) -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
-def test_the_client_needs_little() -> None:
+@pytest.mark.parametrize(
+    ("package", "needs"),
+    [("rwkv_tts", CLIENT_NEEDS | CLIENT_EXTRAS), ("gateway", {"gateway", "rwkv_tts", *GATEWAY_NEEDS})],
+)
+def test_what_others_install_needs_little(package: str, needs: set[str]) -> None:
     against = {
         target.partition(".")[0]
         for name, tree in MODULES.items()
-        if room(name) == "rwkv_tts"
+        if room(name) == package
         for target in imported(tree)
     }
-    assert against - set(sys.stdlib_module_names) == CLIENT_NEEDS | CLIENT_EXTRAS
+    assert against - set(sys.stdlib_module_names) == needs
 
 
 def test_no_class_does_everything() -> None:

@@ -33,6 +33,7 @@ from worker.speech.utterance import Step, Utterance
 _LATELY_SECONDS = 10.0
 _RECORDINGS_AT_ONCE = 8
 _PARTS_AT_ONCE = 64  # more are vocoded no faster, and all are padded to the longest
+_VOICES_TOLD = 100
 _WARM_UP = SynthesisRequest(text="One.", max_seconds=0.4, seed=0)
 _WARM_UP_ID = "warm up"
 """Ids of jobs have no blanks."""
@@ -97,6 +98,7 @@ class SpeechBackend:
             clone_batch=1 if settings.device == "cpu" else _RECORDINGS_AT_ONCE,
         )
         self._speech = speech
+        self._voices = sorted(voice.id for voice in speech.voices)[:_VOICES_TOLD]
 
     def expect(self, requests: Sequence[Any]) -> None:
         """Fetch the voices that these name, in one round trip.
@@ -169,6 +171,7 @@ class SpeechBackend:
             "tokens_per_second": round(tokens / seconds, 1),
             "audio_seconds_per_second": round(audio_seconds / seconds, 2),
             "audio_seconds": round(self.pipeline.audio_seconds, 2),
+            "voices": self._voices,
             "capacity": self._capacity.jobs_per_second(),
         }
 

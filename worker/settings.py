@@ -5,17 +5,18 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rwkv_tts.audio_store import REDIS, check_results
+from rwkv_tts.secrets import read_secret, with_password
 from rwkv_tts.tuning import Tunable
 from worker.broker.rules import Rules
 from worker.speech.engines import EngineName
 
 PREFIX = "RWKV_TTS_"
+_OF_GATEWAY = "RWKV_TTS_GATEWAY_"
 
 
 def _demo_voice() -> Path:
@@ -75,41 +76,19 @@ class Settings(BaseSettings, Rules, Tunable):
             return url
         if url is None:
             raise ValueError("redis_password_file: there is no Redis URL; accepted: beside redis or REDIS_URL")
-        return _with_password(url, read_secret("redis_password_file", self.redis_password_file))
-
-
-def read_secret(name: str, path: Path) -> str:
-    """The one line of a secret's file; ``name`` is what told us of it.
-
-    Raises:
-        ValueError: One line that says what is wrong, without the secret.
-    """
-    try:
-        secret = path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise ValueError(f"{name}: {path}: {reason}; accepted: a file with one line, the password") from None
-    if not secret or len(secret.splitlines()) > 1:
-        raise ValueError(f"{name}: {path}: accepted: a file with one line, the password")
-    return secret
-
-
-def _with_password(url: str, password: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # its message may quote a password; whoever opens the URL refuses it
-        return url
-    login, _, host = parts.netloc.rpartition("@")
-    user = login.partition(":")[0]
-    return parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}").geturl()
+        return with_password(url, read_secret("redis_password_file", self.redis_password_file))
 
 
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """One line for each ``RWKV_TTS_`` variable that means nothing, with the nearest name that does."""
+    """One line for each ``RWKV_TTS_`` variable that means nothing, with the nearest name that does.
+
+    Those of the gateway are its own.
+    """
     known = [PREFIX + name.upper() for name in Settings.model_fields]
     lines = []
     for name in sorted(environ):
-        if name.upper().startswith(PREFIX) and name.upper() not in known:
+        ours = name.upper().startswith(PREFIX) and not name.upper().startswith(_OF_GATEWAY)
+        if ours and name.upper() not in known:
             near = difflib.get_close_matches(name.upper(), known, n=1)
             hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
             lines.append(f"{name}: unknown setting{hint}")

@@ -16,7 +16,7 @@ from rwkv_tts.connection import connect_async
 from rwkv_tts.listening import AsyncSpeechStream
 from rwkv_tts.load import Busyness, QueueLoad
 from rwkv_tts.progress import SpeechProgress
-from rwkv_tts.results import BLOCK_SECONDS, Found, Speech, drop, fetch_job, look, results_key
+from rwkv_tts.results import BLOCK_SECONDS, Found, Speech, drop, fetch_job, fresh_job, look, results_key
 from rwkv_tts.tuner import Tuned
 from rwkv_tts.voices import Voice
 
@@ -34,6 +34,10 @@ class AsyncVoiceStore:
     async def get(self, voice_id: str) -> Voice:
         """As ``VoiceStore.get``."""
         return await asyncio.to_thread(self._voices.get, voice_id)
+
+    async def ids(self) -> "list[str]":
+        """As ``VoiceStore.ids``."""
+        return await asyncio.to_thread(self._voices.ids)
 
     async def list(self) -> "list[Voice]":
         """As ``VoiceStore.list``."""
@@ -106,12 +110,16 @@ class AsyncTTSClient:
         """Queue a request and hear it while it is made; takes what ``TTSClient.stream`` takes."""
         bind = self._client.presence.bind
         options["job_options"] = await asyncio.to_thread(bind, options.get("job_options"))
-        return await self.listen(await self.submit(text, stream=True, **options))
+        job_id = await self.submit(text, stream=True, **options)
+        return self._listen(fresh_job(self._client.connection, job_id, self.queue), is_fresh=True)
 
     async def listen(self, job_id: str) -> AsyncSpeechStream:
         """Hear a job whose request has ``stream``, from its beginning."""
-        job = await asyncio.to_thread(fetch_job, self._client.connection, job_id)
-        return AsyncSpeechStream(job, self._client.presence, self._waiting, asyncio.to_thread, self.cancel)
+        return self._listen(await asyncio.to_thread(fetch_job, self._client.connection, job_id), is_fresh=False)
+
+    def _listen(self, job: Job, *, is_fresh: bool) -> AsyncSpeechStream:
+        presence, in_thread = self._client.presence, asyncio.to_thread
+        return AsyncSpeechStream(job, presence, self._waiting, in_thread, self.cancel, is_fresh=is_fresh)
 
     async def submit_voice(
         self, name: str, recording: bytes, transcript: str | None = None, **options: Any

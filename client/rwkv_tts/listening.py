@@ -10,16 +10,22 @@ from rq.job import Job
 
 from rwkv_tts.keys import chunks_key
 from rwkv_tts.presence import Presence
-from rwkv_tts.results import BLOCK_SECONDS, JobFailedError, ended, results_key
+from rwkv_tts.results import BLOCK_SECONDS, JobFailedError, ended, expired, forget, results_key
 from rwkv_tts.schema import SynthesisResult
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis as AsyncRedis
 
-_READ: dict[str, Any] = {"count": 100, "block": round(1000 * BLOCK_SECONDS)}
+_AT_ONCE = 8
+"""Entries of one answer: whoever takes them slowly holds no more in memory, which is half a megabyte of PCM."""
+
+_READ: dict[str, Any] = {"count": _AT_ONCE, "block": round(1000 * BLOCK_SECONDS)}
 
 _AWAY_SECONDS, _AGAIN_SECONDS = 60.0, 0.2
 """For how long a listener waits for a Redis that is away, and how often it looks."""
+
+_KEEP_SECONDS = 1.0
+"""How often somebody who hears something all the time looks whether others still see it."""
 
 
 class _Listener:
@@ -31,6 +37,9 @@ class _Listener:
         self._last = b"0-0"
         self.result: SynthesisResult | None = None
         self.failure: JobFailedError | None = None
+        self._entry: str | None = None
+        self._complete = False
+        self._keep_at = time.monotonic() + _KEEP_SECONDS
 
     @property
     def keys(self) -> dict[Any, Any]:
@@ -38,9 +47,9 @@ class _Listener:
         return {self._chunks: self._last, self._results: b"0-0"}
 
     @property
-    def rest(self) -> tuple[str, str]:
-        """The chunks, and after which entry what is left of them begins."""
-        return self._chunks, f"({self._last.decode()}"
+    def rest(self) -> tuple[Any, ...]:
+        """The next of the chunks, once no more of them are made: key, after which entry, to which, how many."""
+        return self._chunks, f"({self._last.decode()}", "+", _AT_ONCE
 
     def audio(self, found: Any) -> list[bytes]:
         """The audio that was found."""
@@ -50,18 +59,49 @@ class _Listener:
         """The audio of entries of the chunks."""
         if entries:
             self._last = entries[-1][0]
+            self._complete = b"end" in entries[-1][1]
         return [fields[b"audio"] for _, fields in entries if b"audio" in fields]
 
+    def may_be_over(self, found: Any) -> bool:
+        """Whether the job may have ended: its results have come, or nothing at all."""
+        return not found or self._results.encode() in dict(found)
+
+    def due(self, found: Any) -> bool:
+        """Whether ``over`` has something to do."""
+        return self.may_be_over(found) or time.monotonic() >= self._keep_at
+
     def over(self, found: Any) -> bool:
-        """Whether the job has ended, which is asked where its results or nothing at all has come."""
+        """Whether the job has ended, which is asked where it may have."""
         self._presence.keep()
-        if not found or self._results.encode() in dict(found):
-            try:
-                outcome = ended(self._job)
-                self.result = SynthesisResult.model_validate(outcome.return_value) if outcome else None
-            except JobFailedError as error:
-                self.failure = error
+        self._keep_at = time.monotonic() + _KEEP_SECONDS
+        if self.may_be_over(found):
+            self._ask_whether_it_has_ended()
         return self.result is not None or self.failure is not None
+
+    def _ask_whether_it_has_ended(self) -> None:
+        try:
+            outcome = ended(self._job)
+            if outcome is not None:
+                self.result = SynthesisResult.model_validate(outcome.return_value)
+                self._entry = str(outcome.id)
+        except JobFailedError as error:
+            self.failure = error
+
+    def conclude(self) -> None:
+        """Tell a listener who has heard all there is how it ended.
+
+        Raises:
+            JobFailedError: The job failed, or what was to be heard has expired meanwhile.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if not self._complete and self.result is not None and self.result.seconds:
+            raise expired(self._job)
+
+    def forget(self) -> None:
+        """Delete what is left of the job, if it has a result."""
+        if self._entry is not None:
+            forget(self._job, self._entry)
 
 
 class _Patience:
@@ -139,6 +179,10 @@ class SpeechStream(_Stream, Iterator[bytes]):
         if self._runs:
             self._cancel(self.job_id)
 
+    def forget(self) -> None:
+        """Once all was heard: delete the job, its result and its audio, as ``TTSClient.result`` does."""
+        self._listener.forget()
+
     def _listen(self) -> Generator[bytes, None, None]:
         listener, connection = self._listener, self._job.connection
         found: Any = None
@@ -147,9 +191,9 @@ class SpeechStream(_Stream, Iterator[bytes]):
             if not found:
                 self._idle()
             yield from listener.audio(found)
-        yield from listener.pieces(self._ask(connection.xrange, *listener.rest))
-        if listener.failure is not None:
-            raise listener.failure
+        while pieces := listener.pieces(self._ask(connection.xrange, *listener.rest)):
+            yield from pieces
+        listener.conclude()
 
     def _ask(self, read: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """What Redis answers, once it is there."""
@@ -172,6 +216,7 @@ class AsyncSpeechStream(_Stream, AsyncIterator[bytes]):
         connection: Redis, of the event loop.
         in_thread: Runs what takes a round trip in a thread.
         cancel: Cancels a job.
+        is_fresh: Whether it was just queued, and need not be asked whether it has ended.
 
     Attributes:
         job_id: Its id.
@@ -184,8 +229,11 @@ class AsyncSpeechStream(_Stream, AsyncIterator[bytes]):
         connection: "AsyncRedis",
         in_thread: Callable[..., Coroutine[Any, Any, Any]],
         cancel: Callable[[str], Coroutine[Any, Any, object]],
+        *,
+        is_fresh: bool = False,
     ) -> None:
         super().__init__(job, presence)
+        self._is_fresh = is_fresh
         self._connection, self._in_thread, self._cancel = connection, in_thread, cancel
         self._pieces = self._listen()
 
@@ -205,16 +253,22 @@ class AsyncSpeechStream(_Stream, AsyncIterator[bytes]):
         if self._runs:
             await self._cancel(self.job_id)
 
+    async def forget(self) -> None:
+        """As ``SpeechStream.forget``."""
+        await self._in_thread(self._listener.forget)
+
     async def _listen(self) -> AsyncGenerator[bytes, None]:
         listener, found = self._listener, None
-        while not await self._ask(self._in_thread, listener.over, found):
+        asks = not self._is_fresh
+        while not (asks and await self._ask(self._in_thread, listener.over, found)):
             found = await self._ask(self._connection.xread, listener.keys, **_READ)
+            asks = listener.due(found)
             for piece in listener.audio(found):
                 yield piece
-        for piece in listener.pieces(await self._ask(self._connection.xrange, *listener.rest)):
-            yield piece
-        if listener.failure is not None:
-            raise listener.failure
+        while pieces := listener.pieces(await self._ask(self._connection.xrange, *listener.rest)):
+            for piece in pieces:
+                yield piece
+        listener.conclude()
 
     async def _ask(self, read: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
         """What Redis answers, once it is there."""

@@ -62,6 +62,7 @@ class WorkerLoad(BaseModel):
         tokens_per_second: Tokens that it draws.
         audio_seconds_per_second: Seconds of audio that it makes.
         audio_seconds: Seconds of audio that it has made.
+        voices: Ids of its model's own voices, the first of them.
         capacity: Jobs that it ends in a second while all its rows are taken.
     """
 
@@ -83,6 +84,7 @@ class WorkerLoad(BaseModel):
     tokens_per_second: float | None = None
     audio_seconds_per_second: float | None = None
     audio_seconds: float | None = None
+    voices: tuple[str, ...] = ()
     capacity: float | None = None
 
 

@@ -1,5 +1,6 @@
 """Why a request or a job comes to nothing, as a value that every stage passes on."""
 
+import json
 from dataclasses import dataclass
 from enum import Enum
 
@@ -40,6 +41,19 @@ class Refusal:
 
     def __str__(self) -> str:
         return f"{self.field}: {self.message}" if self.field else self.message
+
+    def dump(self) -> str:
+        """As JSON, for ``load``."""
+        return json.dumps([self.field, self.cause.value, self.message])
+
+    @classmethod
+    def load(cls, text: str | bytes) -> "Refusal | None":
+        """What ``dump`` wrote; None where somebody else did, or a version that knows more causes."""
+        try:
+            field, cause, message = json.loads(text)
+            return cls(str(field), Cause(cause), str(message))
+        except (ValueError, TypeError):
+            return None
 
 
 class RequestError(ValueError):

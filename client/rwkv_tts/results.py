@@ -17,7 +17,8 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from rwkv_tts.audio_store import AudioStore, NotStoredError, StoreError
-from rwkv_tts.keys import audio_key, chunks_key, tokens_key
+from rwkv_tts.keys import REFUSAL_FIELD, audio_key, chunks_key, tokens_key
+from rwkv_tts.refusal import Cause, Refusal
 from rwkv_tts.schema import SynthesisResult
 
 ENDED = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
@@ -30,7 +31,15 @@ _DROP = files(__package__).joinpath("lua/drop.lua").read_text()
 
 
 class JobFailedError(RuntimeError):
-    """The job ended without audio; the message is the worker's reason."""
+    """The job ended without audio; the message is the worker's reason.
+
+    Attributes:
+        refusal: The same as a value; None where it has expired, or was written by a stock RQ worker.
+    """
+
+    def __init__(self, reason: str, refusal: Refusal | None = None) -> None:
+        super().__init__(reason)
+        self.refusal = refusal
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,13 @@ def fetch_job(connection: Redis, job_id: str) -> Job:
     return Job.fetch(job_id, connection=connection, serializer=JSONSerializer)
 
 
+def fresh_job(connection: Redis, job_id: str, queue: str) -> Job:
+    """The same of one that was just queued, without asking for it."""
+    job = Job(job_id, connection=connection, serializer=JSONSerializer)
+    job.origin = queue
+    return job
+
+
 def results_key(job_id: str) -> str:
     """The stream that gets an entry when the job ends; a reader can block on it."""
     return str(Result.get_key(job_id))
@@ -74,12 +90,12 @@ def ended(job: Job) -> Result | None:
     if outcome is not None and outcome.type == outcome.Type.SUCCESSFUL:
         return outcome
     if outcome is not None and outcome.type == outcome.Type.FAILED:
-        raise JobFailedError(outcome.exc_string or "failed without a reason")
+        raise _failed(job, outcome.exc_string or "failed without a reason")
     if status == JobStatus.CANCELED:
-        raise JobFailedError("cancelled on request")
+        raise JobFailedError("cancelled on request", Refusal("", Cause.CANCELLED, "cancelled on request"))
     if status in (JobStatus.FAILED, JobStatus.STOPPED):
         job.refresh()
-        raise JobFailedError(job._exc_info or f"{status.value} without a reason")
+        raise _failed(job, job._exc_info or f"{status.value} without a reason")
     return None
 
 
@@ -100,7 +116,7 @@ def look(job: Job, store: AudioStore | None) -> Found | None:
     result = SynthesisResult.model_validate(outcome.return_value)
     audio = _audio(job, result, store)
     if not isinstance(audio, bytes):
-        raise _expired(job)
+        raise expired(job)
     return Found(Speech(result, audio, outcome.worker_name or ""), str(outcome.id))
 
 
@@ -172,17 +188,28 @@ def drop(job: Job, found: Found, store: AudioStore | None) -> None:
     Raises:
         redis.exceptions.ResponseError: Redis does not let us; nothing was deleted.
     """
-    registry = FinishedJobRegistry(job.origin, connection=job.connection).key
-    beside = (audio_key(job.id), chunks_key(job.id), tokens_key(job.id), job.dependents_key)
-    arguments = (results_key(job.id), found.entry, registry, job.id, *beside)
-    dropped = False
-    with suppress(
-        RedisConnectionError, RedisTimeoutError
-    ):  # it may be done; if not, the time to live is still there
-        dropped = bool(job.connection.eval(_DROP, 1, job.key, *arguments))
-    if dropped and (address := found.speech.result.address) is not None:
+    if forget(job, found.entry) and (address := found.speech.result.address) is not None:
         with suppress(StoreError):
             _opened(store, job, address).delete([address])
+
+
+def forget(job: Job, entry: str) -> bool:
+    """Delete what Redis has of a job that has ended, and whether that was done.
+
+    Args:
+        job: One whose origin is known.
+        entry: Its newest result; nothing is deleted when there is a newer one.
+
+    Raises:
+        redis.exceptions.ResponseError: Redis does not let us; nothing was deleted.
+    """
+    registry = FinishedJobRegistry(job.origin, connection=job.connection).key
+    beside = (audio_key(job.id), chunks_key(job.id), tokens_key(job.id), job.dependents_key)
+    arguments = (results_key(job.id), entry, registry, job.id, *beside)
+    # It may be done although the answer is lost; if not, the time to live is still there.
+    with suppress(RedisConnectionError, RedisTimeoutError):
+        return bool(job.connection.eval(_DROP, 1, job.key, *arguments))
+    return False
 
 
 def _opened(store: AudioStore | None, job: Job, address: str) -> AudioStore:
@@ -204,8 +231,14 @@ def _status(job: Job) -> JobStatus:
     try:
         return job.get_status()
     except InvalidJobOperation:
-        raise _expired(job) from None
+        raise expired(job) from None
 
 
-def _expired(job: Job) -> JobFailedError:
+def _failed(job: Job, reason: str) -> JobFailedError:
+    told: Any = job.connection.hget(job.key, REFUSAL_FIELD)
+    return JobFailedError(reason, Refusal.load(told) if told else None)
+
+
+def expired(job: Job) -> JobFailedError:
+    """The error for a job of which something is gone."""
     return JobFailedError(f"job {job.id}: its audio has expired, or was dropped when it was fetched")

@@ -14,7 +14,9 @@ import yaml
 from jsonschema import Draft7Validator
 from redis import Redis
 
-from composed import COMPOSE_FILE, REPOSITORY, mounts, read_compose, services
+from composed import COMPOSE_FILE, REPOSITORY, module_of, mounts, read_compose, services
+from gateway import settings as gateway_settings
+from gateway.keys import Caller, read_keys
 from worker.settings import Settings, unknown_variables
 
 SCHEMA = json.loads((Path(__file__).parent / "compose-spec.json").read_text())
@@ -63,7 +65,7 @@ def test_the_services_of_each_profile() -> None:
     for name, service in services().items():
         profiles.setdefault(",".join(service.get("profiles", ["always"])), set()).add(name)
     assert profiles == {
-        "always": {"redis", "worker", "dashboard"},
+        "always": {"redis", "worker", "gateway", "dashboard"},
         "cpu": {"worker-cpu"},
         "monitoring": {"prometheus", "grafana"},
     }
@@ -105,7 +107,8 @@ def test_every_secret_is_a_file_that_somebody_uses_and_none_stands_in_the_file(t
     assert not re.search(r"://\w*:[^@/\s]+@", text)
     assert all(value.startswith("/run/secrets") for value in _passwords())
     made = _made_secrets(tmp_path)
-    assert {Path(secret["file"]).name for secret in compose["secrets"].values()} == made.keys()
+    named = {Path(secret["file"]).name for secret in compose["secrets"].values()}
+    assert named | {"gateway_key"} == made.keys()  # that one is for clients
 
 
 def _passwords() -> list[str]:
@@ -129,7 +132,9 @@ def _made_secrets(folder: Path) -> dict[str, str]:
 def test_secrets_are_random_kept_and_hidden_by_their_folder(tmp_path: Path) -> None:
     made = _made_secrets(tmp_path)
     assert len(set(made.values())) == len(made)
-    assert all(re.fullmatch(r"[\w=-]{32}\n", secret) for secret in made.values())
+    assert all(re.fullmatch(r"[\w=-]{32}\n", made[name]) for name in made.keys() - {"gateway_keys"})
+    caller = read_keys(tmp_path / "deploy/secrets/gateway_keys").caller(made["gateway_key"].strip())
+    assert caller == Caller("first", voices=True)
     folder = tmp_path / "deploy" / "secrets"
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o444}  # users of containers differ
@@ -158,12 +163,12 @@ def test_every_dashboard_of_grafana_is_mounted_where_it_looks() -> None:
 def test_every_variable_is_a_setting(name: str) -> None:
     environment = services()[name]["environment"]
     assert all(isinstance(value, str) for value in environment.values())
-    assert unknown_variables(environment) == []
+    assert unknown_variables(environment) + gateway_settings.unknown_variables(environment) == []
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_command_of_ours_parses(name: str) -> None:
-    command = [sys.executable, "-m", "worker.cli", *services()[name]["command"], "--help"]
+    command = [sys.executable, "-m", module_of(services()[name]), *services()[name]["command"], "--help"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
@@ -227,5 +232,5 @@ def test_the_image_has_every_package() -> None:
     packages = {name.partition(".")[0] for name in project["tool"]["setuptools"]["packages"]}
     copied = set(re.findall(r"^COPY (\w+) \1$", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE))
     sent = {line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert packages | {"assets"} == copied
+    assert packages | {"assets", "gateway"} == copied
     assert copied < sent

@@ -51,9 +51,10 @@ def test_the_linter_finds_a_mistake(good: str, bad: str, rule: str) -> None:
 def test_every_target_that_compose_builds_is_a_stage_without_tools_it_does_not_need() -> None:
     parents = {stage: parent for parent, stage in re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, re.MULTILINE)}
     targets = {service["build"]["target"] for service in services().values() if "build" in service}
-    assert targets == {"cpu", "cuda"}
-    assert {parents[target] for target in targets} == {"runtime"}
-    assert parents["runtime"] == "base"
+    assert targets == {"gateway", "cpu", "cuda"}
+    found = {target: parents[target] for target in targets}
+    assert found == {"gateway": "user", "cpu": "runtime", "cuda": "runtime"}
+    assert (parents["runtime"], parents["user"]) == ("user", "base")
     stages = {stage.partition(" AS ")[2].split()[0]: stage for stage in DOCKERFILE.split("FROM ")[1:]}
     assert re.findall(r"install -y --no-install-recommends ([a-z0-9 -]+)", stages["cuda"]) == ["gcc libc6-dev "]
     assert DOCKERFILE.count("apt-get install") == 1, "Triton needs a compiler for its launchers, nothing else does"
@@ -84,8 +85,10 @@ def test_the_requirements_are_those_of_the_project(tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60)
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    ours, *others = project["dependencies"]
-    assert ours.startswith("rwkv-tts-client==")  # it is copied, as the project itself
+    client_of_it, gateway_of_it, *others = project["dependencies"]
+    assert client_of_it.startswith("rwkv-tts-client==")  # they are copied, as the project itself
+    assert gateway_of_it.startswith("rwkv-tts-gateway==")
+    others += tomllib.loads((REPOSITORY / "gateway/pyproject.toml").read_text())["project"]["dependencies"][1:]
     client = tomllib.loads((REPOSITORY / "client" / "pyproject.toml").read_text())["project"]
     names = {re.split("[<>=]", one)[0] for one in others}
     assert {re.split("[<>=]", one)[0] for one in client["dependencies"]} <= names

@@ -15,12 +15,15 @@ from rq.serializers import JSONSerializer
 from recordings import recording
 from rwkv_tts import (
     AsyncTTSClient,
+    Cause,
     JobFailedError,
     QueueFullError,
     RequestError,
     TTSClient,
     VoiceError,
 )
+from rwkv_tts.keys import chunks_key
+from rwkv_tts.results import results_key
 
 QUEUE = "shared"
 FLAT: dict[str, Any] = {"temperature": 5, "top_p": 1, "top_k": 0}
@@ -70,12 +73,46 @@ def test_what_fails_says_why(redis_url: str) -> None:
         async with AsyncTTSClient(redis_url, QUEUE) as client:
             with pytest.raises(RequestError, match=r"^seed: .*accepted"):
                 await client.submit("Hello.", seed=-1)
-            with pytest.raises(JobFailedError, match=r"^voice: unknown voice 'nobody'"):
+            with pytest.raises(JobFailedError, match=r"^voice: unknown voice 'nobody'") as failed:
                 await client.result(await client.submit("Hello.", voice="nobody"))
+            assert failed.value.refusal is not None
+            assert str(failed.value.refusal) == str(failed.value)
+            assert (failed.value.refusal.field, failed.value.refusal.cause) == ("voice", Cause.INVALID)
             with pytest.raises(NoSuchJobError):
                 await client.result("no-such-job")
 
     run(fail())
+
+
+def test_what_was_heard_can_be_forgotten(client: TTSClient, redis_url: str) -> None:
+    async def hear() -> str:
+        async with AsyncTTSClient(redis_url, QUEUE) as awaited:
+            stream = await awaited.stream("Hello.", **SHORT)
+            assert [piece async for piece in stream]
+            await stream.forget()
+            return stream.job_id
+
+    job_id = run(hear())
+    with client.stream("Hello.", **SHORT) as stream:
+        assert list(stream)
+        stream.forget()
+    for one in (job_id, stream.job_id):
+        assert not client.connection.exists(Job.key_for(one), chunks_key(one), results_key(one))
+
+
+def test_a_stream_that_expires_before_it_is_heard_says_so(client: TTSClient, redis_url: str) -> None:
+    job_id = client.submit("Hello.", stream=True, **SHORT)
+    client.result(job_id, timeout=60)
+    client.connection.delete(chunks_key(job_id))
+
+    async def hear() -> None:
+        async with AsyncTTSClient(redis_url, QUEUE) as awaited:
+            assert [piece async for piece in await awaited.listen(job_id)]
+
+    with pytest.raises(JobFailedError, match="expired"):
+        run(hear())
+    with pytest.raises(JobFailedError, match="expired"):
+        list(client.listen(job_id))
 
 
 def test_waiting_ends_in_time_and_cancelling_it_leaves_the_job(redis_url: str) -> None:

@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 from composed import REPOSITORY, Composed, free_ports, services
+from gateway.keys import new_key
+from recordings import recording
 from rwkv_tts.client import TTSClient
+from scraping import scrape
 from waiting import until
 from worker.cli.local import workers_on
 
@@ -59,7 +63,7 @@ def command(composed: Composed, name: str, *arguments: str) -> Any:
 
 @pytest.fixture
 def ports() -> dict[str, int]:
-    return free_ports("redis:6379", "dashboard:9181", "worker-cpu:9100")
+    return free_ports("redis:6379", "dashboard:9181", "worker-cpu:9100", "gateway:8000", "gateway:9100")
 
 
 @pytest.fixture
@@ -114,6 +118,32 @@ def test_a_worker_is_healthy_once_it_is_ready_and_says_what_keda_asks(
         assert f'\n{series}{{queue="tts"}} 0.0\n' in server.getresponse().read().decode()
         server.close()
         assert stop(worker, "worker-cpu") == DRAINED
+
+
+def test_the_gateway_speaks_and_clones_for_whoever_has_a_key(composed: Composed, ports: dict[str, int]) -> None:
+    key, line = new_key("first", voices=True)
+    (composed.secrets / "gateway_keys").write_text(f"{line}\n")
+    headers = {"authorization": f"Bearer {key}"}
+    with composed.run_redis(), composed.run("worker-cpu") as worker, composed.run("gateway") as gateway:
+        server = httpx.Client(base_url=f"http://127.0.0.1:{ports['gateway:8000']}", headers=headers, timeout=60)
+        admin = composed.connect("admin")
+        until(lambda: worker.poll() is not None or bool(workers_on(admin, "tts")), timeout=90)
+        until(lambda: gateway.poll() is not None or composed.healthy("gateway"))
+        assert gateway.poll() is None, composed.log("gateway").read_text()
+        for audio_format in ("mp3", "wav"):  # while it is made, and whole
+            body = {"input": "Hello.", "response_format": audio_format}
+            assert server.post("/v1/audio/speech", json=body).status_code == 200
+        form = {"name": "anna", "consent": "true"}
+        assert server.post("/v1/voices", data=form, files={"recording": recording(1)}).status_code == 201
+        assert server.delete("/v1/voices/anna").status_code == 200
+        with server.stream("POST", "/v1/audio/speech", json={"input": 40 * "One two three. "}) as answer:
+            assert answer.status_code == 200  # and goes away
+        assert server.post("/v1/audio/speech", json={}, headers={"authorization": "Bearer x"}).status_code == 401
+        assert scrape(ports["gateway:9100"])["rwkv_tts_gateway_first_audio_seconds_count"] >= 2
+        assert stop(gateway, "gateway") in (0, ENDED_BY_SIGTERM)
+        assert [entry["object"] for entry in admin.acl_log()] == []
+        assert stop(worker, "worker-cpu") == DRAINED
+    assert key not in composed.log("gateway").read_text()
 
 
 def test_jobs_outlive_the_server(composed: Composed) -> None:

@@ -233,8 +233,10 @@ def test_dashboard_and_alerts_ask_for_what_there_is(loaded: Load) -> None:
     assert sorted(families - shown) == []  # nothing is exported for nobody
 
 
-def test_the_dashboard_has_what_grafana_needs() -> None:
-    board = json.loads(DASHBOARD.read_text())
+@pytest.mark.parametrize("name", ["worker", "gateway"])
+def test_the_dashboard_has_what_grafana_needs(name: str) -> None:
+    text = DASHBOARD.with_stem(name).read_text()
+    board = json.loads(text)
     assert board["uid"]
     assert board["title"]
     assert board["schemaVersion"] >= 30
@@ -254,7 +256,7 @@ def test_the_dashboard_has_what_grafana_needs() -> None:
     ]
     assert len(set(cells)) == len(cells)
     assert max(x for x, _ in cells) < 24
-    used = set(re.findall(r"\$\{?(\w+)", DASHBOARD.read_text())) - {"__rate_interval", "__all"}
+    used = set(re.findall(r"\$\{?(\w+)", text)) - {"__rate_interval", "__all"}
     assert used == {variable["name"] for variable in board["templating"]["list"]}
 
 
@@ -271,7 +273,8 @@ def test_grafana_finds_prometheus_and_the_dashboard() -> None:
 
 def test_prometheus_finds_every_worker() -> None:
     config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
-    (job,) = config["scrape_configs"]
+    job, of_gateways = config["scrape_configs"]
+    assert of_gateways["dns_sd_configs"][0]["names"] == ["gateway"]
     (discovery,) = job["dns_sd_configs"]
     assert (discovery["names"], discovery["type"], discovery["port"]) == (["worker"], "A", 9100)
     assert config["rule_files"] == [ALERTS.name]

@@ -1,4 +1,4 @@
-"""The two wheels as strangers get them: what is in them, what they install, that they speak from any folder."""
+"""The three wheels as strangers get them: what is in them, what they install, that they speak from any folder."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import wave
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from redis import Redis
@@ -19,9 +20,9 @@ from worker import __version__
 
 ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / "constraints.txt"
-CLIENT, WORKER = "rwkv_tts_client", "rwkv_tts_worker"
+CLIENT, GATEWAY, WORKER = "rwkv_tts_client", "rwkv_tts_gateway", "rwkv_tts_worker"
 PACKAGES = ("worker", "batching", "sampler", "model", "codec")
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "client", "assets", *PACKAGES)
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "client", "gateway", "assets", *PACKAGES)
 LEFT_OUT = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
 HEAVY = ("torch", "numpy", "soundfile", "soxr", "transformers")
 """What a producer must not need."""
@@ -45,7 +46,7 @@ print(rwkv_tts.TTSClient(sys.argv[1], "packed").submit("Hello."))
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with both wheels, built from a copy: a build leaves its traces in the sources."""
+    """A folder with the wheels, built from a copy: a build leaves its traces in the sources."""
     source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheels")
     for name in SOURCES:
         path = ROOT / name
@@ -53,7 +54,8 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(path, source / name, ignore=LEFT_OUT)
         else:
             shutil.copy(path, source)
-    pip(sys.executable, "wheel", "--no-deps", "--wheel-dir", folder, source / "client", source)
+    rooms = (source / room for room in ("client", "gateway", "."))
+    pip(sys.executable, "wheel", "--no-deps", "--wheel-dir", folder, *rooms)
     return folder
 
 
@@ -82,6 +84,13 @@ def test_the_clients_wheel_has_one_name_and_its_scripts(wheels: Path) -> None:
     names = content(wheels, CLIENT)
     assert top_level(names) == {"rwkv_tts"}
     assert {"rwkv_tts/py.typed", "rwkv_tts/lua/enqueue.lua"} <= names
+
+
+def test_the_gateways_wheel_has_one_name_and_every_module(wheels: Path) -> None:
+    names = content(wheels, GATEWAY)
+    assert top_level(names) == {"gateway"}
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gateway").glob("**/*.py")}
+    assert modules | {"gateway/py.typed"} == {name for name in names if ".dist-info/" not in name}
 
 
 def test_the_workers_wheel_has_the_demo_voice_and_not_the_client(wheels: Path) -> None:
@@ -126,9 +135,24 @@ def test_a_producer_needs_redis_rq_and_pydantic_only(producer: Path, redis_url: 
     assert not {package["name"].lower() for package in installed} & set(HEAVY)
 
 
+def test_a_gateway_needs_no_model(wheels: Path, redis_url: str, tmp_path: Path) -> None:
+    python = environment(sys.executable, tmp_path / "venv")
+    pip(python, "install", "-c", CONSTRAINTS, *wheels.glob(f"{CLIENT}-*.whl"), *wheels.glob(f"{GATEWAY}-*.whl"))
+    listed = [str(python), "-m", "pip", "--disable-pip-version-check", "list", "--format=json"]
+    installed = json.loads(subprocess.run(listed, capture_output=True, text=True, check=True).stdout)
+    assert not {package["name"].lower() for package in installed} & set(HEAVY)
+    line = [str(python.parent / "rwkv-tts-gateway"), "--redis", redis_url, "--port", "0"]
+    with subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        address = process.stderr.readline().split()[-1]
+        with urlopen(f"{address}/healthz") as answer:  # noqa: S310 - our own
+            assert answer.status == 200
+        process.terminate()
+
+
 @pytest.fixture(scope="module")
 def command(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """``rwkv-tts`` in an environment of its own, installed from a folder that holds both wheels."""
+    """``rwkv-tts`` in an environment of its own, installed from a folder that holds the wheels."""
     folder = tmp_path_factory.mktemp("installed") / "venv"
     python = environment(sys.executable, folder)
     pip(python, "install", "-c", CONSTRAINTS, "--find-links", wheels, "rwkv-tts-worker")

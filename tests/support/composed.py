@@ -53,6 +53,11 @@ def services() -> dict[str, Service]:
     return cast(dict[str, Service], read_compose()["services"])
 
 
+def module_of(service: Service) -> str:
+    """What the entry point of the image of a service that we build runs."""
+    return "gateway" if service["build"]["target"] == "gateway" else "worker.cli"
+
+
 def mounts(service: Service) -> dict[str, str]:
     """Where a container sees what: target by source, of files, folders and volumes."""
     return {target: source for source, target, *_ in (one.split(":") for one in service.get("volumes", []))}
@@ -93,13 +98,19 @@ class Composed:
         keep = {key: value for key, value in os.environ.items() if not key.startswith(("RWKV_TTS_", "REDIS"))}
         own = {key: self._here(name, value) for key, value in services()[name].get("environment", {}).items()}
         path = f"{self._programs}{os.pathsep}{os.environ['PATH']}"
-        return {**keep, "PATH": path, "PYTHONPATH": str(REPOSITORY), "OMP_WAIT_POLICY": "passive", **own}
+        return {
+            **keep,
+            "PATH": path,
+            "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'client'}",
+            "OMP_WAIT_POLICY": "passive",
+            **own,
+        }
 
     def command(self, name: str) -> list[str]:
         """The command of a service; ``rwkv-tts``, the entry point of our image, runs from this checkout."""
         service = services()[name]
         words = [self._here(name, word) for word in service["command"]]
-        return [sys.executable, "-m", "worker.cli", *words] if "build" in service else words
+        return [sys.executable, "-m", module_of(service), *words] if "build" in service else words
 
     def healthy(self, name: str) -> bool:
         """Whether the health check of a service passes."""

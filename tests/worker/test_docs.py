@@ -9,6 +9,9 @@ import pytest
 import soundfile
 from pydantic_core import PydanticUndefined
 
+from gateway.orders import OPENAI
+from gateway.settings import PREFIX as GATEWAY_PREFIX
+from gateway.settings import Settings as GatewaySettings
 from rwkv_tts.attributes import ATTRIBUTES
 from rwkv_tts.refusal import Cause
 from rwkv_tts.schema import FORMATS, SynthesisRequest, SynthesisResult
@@ -24,10 +27,11 @@ PAGES = sorted(
         *ROOT.glob("docs/*.md"),
         *ROOT.glob("scripts/**/*.md"),
         ROOT / "client/README.md",
+        ROOT / "gateway/README.md",
     )
     if path.name != "MODEL_CARD.md"  # it is written into a model directory
 )
-FOLDERS = "assets|batching|client|codec|deploy|docs|model|sampler|scripts|tests|worker"
+FOLDERS = "assets|batching|client|codec|deploy|docs|gateway|model|sampler|scripts|tests|worker"
 ELSEWHERE = ("deploy/secrets", "assets/raf", "assets/model")
 """Made by a script, or another project's."""
 
@@ -81,6 +85,15 @@ def test_the_page_of_options_has_every_setting_with_its_default() -> None:
     }
 
 
+def test_the_page_of_the_gateway_has_every_setting_with_its_default_and_every_field_of_openais() -> None:
+    table = rows("docs/gateway.md", "Settings")
+    found = ((re.findall(rf"`{GATEWAY_PREFIX}(\w+)`", variable)[0], default) for _, variable, default, _ in table)
+    told = {name.lower(): default for name, default in found}
+    expected = {name: _shown(field.default) for name, field in GatewaySettings.model_fields.items()}
+    assert told == expected | {"aliases": "OpenAI's names"}
+    assert names(rows("docs/gateway.md", "Speech")[:7]) == OPENAI - {"stream"}
+
+
 def _shown(default: object) -> str:
     """A default as the table writes it."""
     if default == DEFAULT_MODEL:
@@ -119,9 +132,12 @@ def test_the_page_of_models_has_every_field_of_a_configuration_with_its_need() -
 
 def test_every_series_that_a_page_names_is_one_that_a_worker_shows() -> None:
     code = "".join(path.read_text() for path in (ROOT / "worker/ops").glob("*.py"))
+    gateways = set(re.findall(r'f"{PREFIX}([a-z_]+)"', text("gateway/metrics.py")))
     told = {name for page in PAGES for name in re.findall(r"`rwkv_tts_(\w+)`", page.read_text(encoding="utf-8"))}
     shown = set(re.findall(r'"([a-z_]+)"', code)) | {"engine_info"}
-    assert told - shown == set()
+    of_gateway = {name for name in told if name.startswith("gateway_")}
+    assert {name.removeprefix("gateway_").removesuffix("_total") for name in of_gateway} == gateways
+    assert told - of_gateway - shown == set()
     made = set(re.findall(r'(?:PREFIX \+ |self\._(?:counters?|histogram)\(\s*)"([a-z_]+)"', code)) - {"engine"}
     assert made - told == set()
 

@@ -13,7 +13,8 @@ from rq.repeat import Repeat
 from rq.results import Result
 from rq.utils import now
 
-from rwkv_tts.keys import CANCELLED_PREFIX, DEATHS_PREFIX, FUNCTION, chunks_key, kept_key
+from rwkv_tts.keys import CANCELLED_PREFIX, DEATHS_PREFIX, FUNCTION, REFUSAL_FIELD, chunks_key, kept_key
+from rwkv_tts.refusal import Cause, Refusal
 from worker.broker.claim import EXECUTION_PREFIX, EXECUTIONS_PREFIX, Claimed
 from worker.broker.jobs import POSTPONED, HeldJob
 from worker.broker.outcome import Fate, Outcome
@@ -66,7 +67,9 @@ class Recorder:
         ttl = self._failed_seconds(job)
         reason = f"storage: {error}; the job's keys in Redis are not what RQ writes"
         with self._connection.pipeline() as pipeline:
-            pipeline.hset(job.key, mapping={"status": JobStatus.FAILED.value, "exc_info": reason})
+            told = Refusal("storage", Cause.INTERNAL, reason).dump()
+            failure: dict[Any, Any] = {"status": JobStatus.FAILED.value, "exc_info": reason, REFUSAL_FIELD: told}
+            pipeline.hset(job.key, mapping=failure)
             job.cleanup(ttl, pipeline=pipeline, remove_from_queue=False)
             pipeline.zadd(registry.key, {job.id: ttl if ttl < 0 else now().timestamp() + ttl})
             self.forget(outcome.claimed, pipeline)
@@ -152,6 +155,8 @@ class Recorder:
         job.ended_at, ttl = outcome.ended_at, self._failed_seconds(outcome.claimed.job)
         self._count("failed_job_count", outcome, pipeline)
         job.set_status(outcome.fate.value, pipeline=pipeline)
+        if outcome.refusal is not None:
+            pipeline.hset(job.key, REFUSAL_FIELD, outcome.refusal.dump())
         queue.failed_job_registry.add(job, ttl=ttl, exc_string=outcome.reason, pipeline=pipeline)
         self._record_result(outcome, Result.Type.FAILED, ttl, pipeline)
 

@@ -21,6 +21,7 @@ from worker import __version__
 from worker.cli.common import CommandError
 from worker.cli.console import errors
 from worker.cli.dashes import TextCommand
+from worker.cli.gateway import serve
 from worker.cli.local import WorkerDiedError
 from worker.cli.model import model_app
 from worker.cli.operate import load, top, tune
@@ -30,7 +31,7 @@ from worker.cli.voices import voices_app
 
 app = typer.Typer(help="Text to speech behind a Redis queue.", no_args_is_help=True)
 app.command(cls=TextCommand)(say)
-for command in (worker, load, enqueue, dashboard, top, tune):
+for command in (worker, serve, load, enqueue, dashboard, top, tune):
     app.command()(command)
 app.add_typer(model_app, name="model")
 app.add_typer(voices_app, name="voices")

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 from redis import Redis
 
+from gateway.settings import Settings as GatewaySettings
 from rwkv_tts.client import TTSClient
 from rwkv_tts.connection import connect
 from rwkv_tts.schema import FORMATS, MAX_REFERENCE_BYTES
@@ -16,6 +18,8 @@ from worker.cli.console import errors
 from worker.cli.local import workers_on
 from worker.ops import logs
 from worker.settings import Settings, unknown_variables
+
+Kind = TypeVar("Kind", bound=BaseSettings)
 
 
 class CommandError(Exception):
@@ -26,11 +30,7 @@ def settings_from(given: Mapping[str, Any]) -> Settings:
     """Settings from the given options, the environment and the defaults; configures logging."""
     for line in unknown_variables():
         errors.print(f"[yellow]warning:[/] {line}")
-    try:
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        raise typer.BadParameter(f"{problem['loc'][0]}: {problem['msg']}") from None
+    settings = _checked(Settings, given)
     try:
         url = settings.redis_url()
     except ValueError as error:
@@ -38,6 +38,20 @@ def settings_from(given: Mapping[str, Any]) -> Settings:
     _check_redis(url)
     logs.configure(settings.log_level, as_json=settings.log_format == "json")
     return settings
+
+
+def gateway_from(given: Mapping[str, Any]) -> GatewaySettings:
+    """Settings of a gateway, likewise."""
+    return _checked(GatewaySettings, given)
+
+
+def _checked(kind: type[Kind], given: Mapping[str, Any]) -> Kind:
+    try:
+        return kind(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        told = [*map(str, problem["loc"][:1]), problem["msg"].removeprefix("Value error, ")]
+        raise typer.BadParameter(": ".join(told)) from None
 
 
 def client_of(redis: str | None, queue: str | None) -> TTSClient:

@@ -10,14 +10,19 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from gateway.settings import PREFIX as GATEWAY_PREFIX
+from gateway.settings import Settings as GatewaySettings
 from rwkv_tts.schema import SynthesisRequest
 from rwkv_tts.tuning import Tunable
-from worker.cli.common import settings_from
+from worker.cli.common import gateway_from, settings_from
 from worker.settings import PREFIX, Settings
 
 RedisOption = Annotated[
     str | None, typer.Option("--redis", help="Redis URL (env RWKV_TTS_REDIS or REDIS_URL)", show_default=False)
 ]
+_OF_BOTH = ("redis", "redis_password_file", "queue", "results", "aliases", "metrics_host", "metrics_port")
+"""Settings of a gateway that are named as those of the worker beside it, or too long for a command line."""
+
 QueueOption = Annotated[str | None, typer.Option("--queue", help="queue of the workers (env RWKV_TTS_QUEUE)")]
 
 
@@ -41,6 +46,12 @@ def _option(name: str, field: FieldInfo, prefix: str) -> Parameter:
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for every setting; it gets ``settings`` in their place."""
     return _with_options(command, "settings", options_of(Settings, prefix=PREFIX), settings_from)
+
+
+def with_gateway(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for every setting of a gateway of its own; it gets ``gateway`` in their place."""
+    options = options_of(GatewaySettings, prefix=GATEWAY_PREFIX, skip=_OF_BOTH)
+    return _with_options(command, "gateway", options, gateway_from)
 
 
 def with_request(command: Callable[..., None]) -> Callable[..., None]:

@@ -10,11 +10,12 @@ from loguru import logger
 from rich.markup import escape
 
 from rwkv_tts.connection import connect
+from rwkv_tts.secrets import read_secret
 from worker.cli.common import CommandError, public_url, settings_from
 from worker.cli.console import errors
 from worker.cli.local import redis_server
 from worker.cli.options import RedisOption, with_settings
-from worker.settings import Settings, read_secret
+from worker.settings import Settings
 
 _UNUSABLE = 2
 """Exit code of a worker that cannot start as it is set up."""

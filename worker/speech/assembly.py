@@ -45,7 +45,7 @@ class Assembly:
         self._skip = utterance.kept.audio if utterance.kept else 0
         self._notes = Notes(utterance)
         most = utterance.request.max_seconds
-        self._most = None if most is None else round(most * sample_rate)
+        self._most = None if most is None else max(1, round(most * sample_rate))
         self._tally = Tally()
         self.enough = False
 

@@ -1,0 +1,36 @@
+"""What every request has at hand."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from starlette.requests import HTTPConnection
+
+from gateway.auth import Door
+from gateway.limits import Turns
+from gateway.pulse import Pulse
+from gateway.settings import Settings
+from rwkv_tts import AsyncTTSClient
+
+
+@dataclass(frozen=True)
+class Context:
+    """A gateway at work.
+
+    Attributes:
+        settings: What the operator has set.
+        client: Of the queue.
+        door: Who may ask.
+        turns: Of the callers.
+        pulse: How the workers do.
+    """
+
+    settings: Settings
+    client: AsyncTTSClient
+    door: Door
+    turns: Turns
+    pulse: Pulse
+
+
+def context_of(request: HTTPConnection) -> Context:
+    """That of a request."""
+    return cast(Context, request.app.state.context)
