@@ -32,7 +32,7 @@ const wave = new Wave($("wave"));
 
 async function speak() {
   form.clearErrors();
-  await utterance?.player.close();
+  utterance?.player.close();
   const set = form.fields();
   const seed = set.seed ?? form.anySeed();
   const { seed: _, ...chosen } = set;
@@ -58,7 +58,8 @@ async function speak() {
 }
 
 /** @param {Utterance} utterance */
-async function hear({ fields, set, player, making }) {
+async function hear(utterance) {
+  const { fields, set, player, making } = utterance;
   performance.clearMarks();
   performance.mark("speech-asked");
   const since = () => performance.measure("speech", "speech-asked").duration;
@@ -219,10 +220,9 @@ async function start() {
   await offerVoices();
 }
 
-/** @param {string} word */
+/** @param {string} name of its words */
 const example = (name) => () => {
   $("input").value = word(name);
-  $("input").focus();
 };
 
 $("speech").addEventListener("submit", (event) => {

@@ -63,7 +63,9 @@ export function draw() {
 function drawWorker(worker, i) {
   const [busy, all] = [worker.rows ?? 0, worker.most_rows ?? 0];
   const cells = $("workers").children[i] ?? $("workers").appendChild(document.createElement("div"));
-  cells.className = all > 128 ? "cells small" : "cells";
+  const columns = all <= 32 ? 8 : all <= 128 ? 16 : 32;
+  cells.className = columns > 16 ? "cells small" : "cells";
+  cells.style.setProperty("--columns", String(columns));
   cells.setAttribute("role", "img");
   cells.setAttribute("aria-label", word("worker", { number: i + 1, busy, all }));
   while (cells.children.length > all) cells.lastChild.remove();

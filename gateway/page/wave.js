@@ -4,14 +4,16 @@
 const STEP = 0.02;
 /** Seconds that the whole width has at first; it doubles when they are full. */
 const SHORTEST = 8;
+/** What counts as loud at least, of 1: silence stays small. */
+const QUIET = 0.02;
 const BAR = 3;
 const GAP = 2;
 
 export class Wave {
-  /** @type {number[]} the loudest of each step, 0 to 1 */
+  /** @type {number[]} the strongest sample of each step, 0 to 1 */
   #peaks = [];
   #inStep = 0;
-  #loudest = 0;
+  #peak = 0;
 
   /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
@@ -20,7 +22,7 @@ export class Wave {
 
   clear() {
     this.#peaks = [];
-    this.#inStep = this.#loudest = 0;
+    this.#inStep = this.#peak = 0;
   }
 
   /**
@@ -29,11 +31,10 @@ export class Wave {
    */
   add(samples, rate) {
     for (const sample of samples) {
-      this.#loudest = Math.max(this.#loudest, Math.abs(sample) / 32768);
-      if (++this.#inStep >= STEP * rate) {
-        this.#peaks.push(this.#loudest);
-        this.#inStep = this.#loudest = 0;
-      }
+      this.#peak = Math.max(this.#peak, Math.abs(sample) / 32768);
+      if (++this.#inStep < STEP * rate) continue;
+      this.#peaks.push(this.#peak);
+      this.#inStep = this.#peak = 0;
     }
   }
 
@@ -52,37 +53,43 @@ export class Wave {
    * @param {boolean} complete
    */
   draw(position, complete) {
-    const { canvas } = this;
-    const scale = devicePixelRatio;
-    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-    canvas.width = width * scale;
-    canvas.height = height * scale;
-    const context = canvas.getContext("2d");
-    const style = getComputedStyle(canvas);
-    context.scale(scale, scale);
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    const context = this.#cleared(width, height);
+    const colour = getComputedStyle(this.canvas);
     const bars = Math.floor((width + GAP) / (BAR + GAP));
-    const span = this.span(complete);
-    const most = Math.max(0.05, ...loudest(this.#peaks, 4000));
-    for (let bar = 0; bar < bars; bar++) {
-      const [from, to] = [(bar / bars) * span, ((bar + 1) / bars) * span];
-      const first = Math.floor(from / STEP);
-      const peaks = this.#peaks.slice(first, Math.max(first + 1, Math.floor(to / STEP)));
-      const tall = peaks.length ? Math.max(BAR, (height * Math.max(...loudest(peaks, 4000))) / most) : BAR;
-      context.fillStyle = style.getPropertyValue(!peaks.length ? "--line" : to <= position ? "--accent" : "--faint");
+    const step = this.span(complete) / bars;
+    const loudness = Array.from({ length: bars }, (_, bar) => this.#loudness(bar * step, (bar + 1) * step));
+    const most = Math.max(QUIET, ...loudness);
+    loudness.forEach((loud, bar) => {
+      const tall = Math.max(BAR, (height * loud) / most);
+      const heard = (bar + 1) * step <= position ? "--accent" : "--faint";
+      context.fillStyle = colour.getPropertyValue(loud < 0 ? "--line" : heard);
       context.beginPath();
       context.roundRect(bar * (BAR + GAP), (height - tall) / 2, BAR, tall, BAR / 2);
       context.fill();
-    }
+    });
   }
-}
 
-/**
- * The loudest of every so many, because a call takes so many arguments only.
- * @param {number[]} peaks
- * @param {number} many
- */
-function loudest(peaks, many) {
-  const found = [];
-  for (let at = 0; at < peaks.length; at += many) found.push(Math.max(...peaks.slice(at, at + many)));
-  return found;
+  /**
+   * An empty canvas as sharp as the screen.
+   * @param {number} width
+   * @param {number} height
+   */
+  #cleared(width, height) {
+    Object.assign(this.canvas, { width: width * devicePixelRatio, height: height * devicePixelRatio });
+    const context = this.canvas.getContext("2d");
+    context.scale(devicePixelRatio, devicePixelRatio);
+    return context;
+  }
+
+  /**
+   * That of a span of seconds, or -1 where there is nothing yet.
+   * @param {number} from
+   * @param {number} to
+   */
+  #loudness(from, to) {
+    const first = Math.floor(from / STEP);
+    const peaks = this.#peaks.slice(first, Math.max(first + 1, Math.floor(to / STEP)));
+    return peaks.length ? peaks.reduce((sum, peak) => sum + peak, 0) / peaks.length : -1;
+  }
 }
