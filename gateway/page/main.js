@@ -212,7 +212,7 @@ async function start() {
   setMaking(false);
   clone.begin(fail, offerVoices);
   writeAll();
-  status.watch((error) => error.status === 401 && $("key").hidden && askForKey(error));
+  status.watch(offerVoices, (error) => error.status === 401 && $("key").hidden && askForKey(error));
   animate();
   form.offer(await api.accepted());
   writeAll();

@@ -19,20 +19,27 @@ let last = null;
 
 /**
  * Ask every second, as long as somebody can see it.
+ * @param {() => void} onWorkers there are more of them, or fewer
  * @param {(error: unknown) => void} onError
  */
-export async function watch(onError) {
+export async function watch(onWorkers, onError) {
   for (;;) {
-    if (document.visibilityState === "visible") await look(onError);
+    if (document.visibilityState === "visible") await look(onWorkers, onError);
     await new Promise((next) => setTimeout(next, EVERY));
   }
 }
 
-/** @param {(error: unknown) => void} onError */
-async function look(onError) {
+/**
+ * @param {() => void} onWorkers
+ * @param {(error: unknown) => void} onError
+ */
+async function look(onWorkers, onError) {
   try {
-    last = await api.status();
+    const now = await api.status();
+    const changed = last && last.workers.length !== now.workers.length;
+    last = now;
     draw();
+    if (changed) onWorkers();
   } catch (error) {
     $("rows").textContent = error instanceof api.ApiError ? "" : word("unreachable");
     onError(error);
