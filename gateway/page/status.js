@@ -59,7 +59,7 @@ export function draw() {
     ["workers", String(workers.length)],
     ["waiting", String(queue.depth)],
     ["wait", wait === null ? "–" : word("seconds", { n: figure(wait) })],
-    ["speed_now", word("a_second", { n: figure(made) })],
+    ["speed_now", made ? word("a_second", { n: figure(made) }) : "–"],
   ]);
 }
 
