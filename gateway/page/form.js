@@ -25,12 +25,14 @@ export function offer(accepted) {
 /** @param {{kept: string[], named: string[]}} voices */
 export function offerVoices({ kept, named }) {
   const chosen = $("voice").value;
-  const recording = choice(RECORDING, "recorded");
-  recording.hidden = recording.disabled = true;
+  const recording = recordingChoice() ?? choice(RECORDING, "recorded");
+  recording.hidden = recording.disabled = recording.hidden || !recording.isConnected;
   const groups = [group("kept_voices", kept), group("named_voices", named)];
   $("voice").replaceChildren(choice("", "described"), recording, ...groups.filter((one) => one.children.length));
-  choose(chosen || (linked().get("voice") ?? ""));
+  choose(chosen);
 }
+
+const recordingChoice = () => [...$("voice").options].find((one) => one.value === RECORDING);
 
 /**
  * Choose a voice, if there is such a one.
@@ -46,7 +48,7 @@ export function choose(voice) {
  * @param {boolean} there
  */
 export function offerRecording(there) {
-  const option = [...$("voice").options].find((one) => one.value === RECORDING);
+  const option = recordingChoice();
   option.hidden = option.disabled = !there;
   if (there || $("voice").value === RECORDING) choose(there ? RECORDING : "");
 }
@@ -66,11 +68,9 @@ export const anySeed = () => String(Math.floor(Math.random() * LARGEST));
  */
 export const link = (set) => `${location.href.split("#")[0]}#${new URLSearchParams(set)}`;
 
-const linked = () => new URLSearchParams(location.hash.slice(1));
-
 /** Set what the address says. */
 export function restore() {
-  const set = linked();
+  const set = new URLSearchParams(location.hash.slice(1));
   if (![...set].length) return;
   for (const field of $("speech").querySelectorAll("[name]")) {
     if (field instanceof HTMLSelectElement) field.value = "";

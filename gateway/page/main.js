@@ -212,12 +212,12 @@ async function start() {
   setMaking(false);
   clone.begin(fail, offerVoices);
   writeAll();
-  status.watch(offerVoices, (error) => error.status === 401 && $("key").hidden && askForKey(error));
+  status.watch(() => offerVoices().catch(fail), (error) => error.status === 401 && $("key").hidden && askForKey(error));
   animate();
   form.offer(await api.accepted());
   writeAll();
+  await offerVoices().catch(fail);
   form.restore();
-  await offerVoices();
 }
 
 /** @param {string} name of its words */
@@ -249,7 +249,10 @@ $("key").addEventListener("submit", (event) => {
   event.preventDefault();
   api.useKey($("key-field").value.trim());
   form.clearErrors();
-  offerVoices().then(() => ($("key").hidden = true), fail);
+  offerVoices().then(() => {
+    $("key").hidden = true;
+    form.restore();
+  }, fail);
 });
 addEventListener("hashchange", form.restore);
 addEventListener("resize", () => utterance && show());

@@ -34,16 +34,15 @@ export async function watch(onWorkers, onError) {
  * @param {(error: unknown) => void} onError
  */
 async function look(onWorkers, onError) {
-  try {
-    const now = await api.status();
-    const changed = last && last.workers.length !== now.workers.length;
-    last = now;
-    draw();
-    if (changed) onWorkers();
-  } catch (error) {
+  const now = await api.status().catch((error) => {
     $("rows").textContent = error instanceof api.ApiError ? "" : word("unreachable");
     onError(error);
-  }
+  });
+  if (!now) return;
+  const changed = last && last.workers.length !== now.workers.length;
+  last = now;
+  draw();
+  if (changed) onWorkers();
 }
 
 /** Draw it again, in the language that there is now. */

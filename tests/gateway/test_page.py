@@ -317,6 +317,7 @@ def test_a_voice_is_cloned_from_the_microphone_and_kept(page: Page, speaker: TTS
     page["consent"].click()
     page["name"].submit()
     until(lambda: page.voice == name, timeout=60)
+    assert "The recording" in [option.text for option in page.select("voice").options if option.is_enabled()]
     voice = next(voice for voice in speaker.voices.list() if voice.id == name)
     assert voice.audio_duration > 1
     page.speak()
