@@ -21,6 +21,7 @@ from gateway.limits import Turns
 from gateway.metrics import Metrics, shown
 from gateway.models import model, models
 from gateway.openapi import openapi
+from gateway.page import page
 from gateway.pulse import Pulse
 from gateway.settings import Settings
 from gateway.speech import Speech
@@ -29,7 +30,9 @@ from gateway.voices import add_voice, audio_voices, remove_voice, voices
 from rwkv_tts import AsyncTTSClient
 from rwkv_tts.audio_store import StoreError
 
+PAGE = ("/", "/page/{file}")
 ROUTES = [
+    *(Route(path, page) for path in PAGE),
     Route("/v1/audio/speech", Speech(), methods=["POST"]),
     Route("/v1/models/{model}", model),
     *(Route(path, models) for path in ("/v1/models", "/v1/audio/models", "/audio/models")),

@@ -3,7 +3,6 @@
 import os
 import pickle
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -25,9 +24,10 @@ from rq.registry import DeferredJobRegistry, FailedJobRegistry, StartedJobRegist
 from rq.results import Result
 from rq.serializers import JSONSerializer
 from selenium.common.exceptions import StaleElementReferenceException
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
+from browsers import chromium
 from rwkv_tts.client import TTSClient
 from rwkv_tts.keys import FUNCTION
 from rwkv_tts.results import JobFailedError
@@ -392,19 +392,7 @@ def get(address: str, login: str) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    driver = shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        missing = [name for name, path in (("chromium", chromium), ("chromedriver", driver)) if path is None]
-        pytest.skip(f"no {' and no '.join(missing)}; on Debian: apt-get install chromium chromium-driver")
-    options = ChromeOptions()
-    options.binary_location = chromium
-    profile = tmp_path_factory.mktemp("profile")
-    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1280,900"):
-        options.add_argument(f"--{argument}")
-    options.add_argument(f"--user-data-dir={profile}")
-    with Chrome(options, ChromeService(driver)) as chrome:
-        chrome.set_page_load_timeout(60)
+    with chromium(tmp_path_factory.mktemp("profile")) as chrome:
         yield chrome
 
 

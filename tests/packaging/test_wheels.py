@@ -89,8 +89,9 @@ def test_the_clients_wheel_has_one_name_and_its_scripts(wheels: Path) -> None:
 def test_the_gateways_wheel_has_one_name_and_every_module(wheels: Path) -> None:
     names = content(wheels, GATEWAY)
     assert top_level(names) == {"gateway"}
-    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gateway").glob("**/*.py")}
-    assert modules | {"gateway/py.typed"} == {name for name in names if ".dist-info/" not in name}
+    patterns = ("**/*.py", "page/*", "py.typed")
+    files = {path.relative_to(ROOT).as_posix() for each in patterns for path in (ROOT / "gateway").glob(each)}
+    assert files == {name for name in names if ".dist-info/" not in name}
 
 
 def test_the_workers_wheel_has_the_demo_voice_and_not_the_client(wheels: Path) -> None:

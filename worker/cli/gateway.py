@@ -44,9 +44,8 @@ def _serve(settings: GatewaySettings, worker: LocalWorker) -> None:
         worker.wait_until_ready()
         server = make_server(app, settings)
         Thread(target=_end_with, args=(worker, server), daemon=True).start()
-        errors.print(
-            f"speech at {address(listening)}/v1/audio/speech, and OpenAI's clients at {address(listening)}/v1"
-        )
+        url = address(listening)
+        errors.print(f"a page at {url}/, speech at {url}/v1/audio/speech, and OpenAI's clients at {url}/v1")
         server.run(sockets=[listening])
     worker.check()
 
