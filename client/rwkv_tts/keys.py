@@ -15,7 +15,7 @@ FUNCTION = "worker.tasks.synthesize"
 ARGUMENT = "request"
 """The keyword argument that holds the request."""
 
-SCHEMA = 5
+SCHEMA = 6
 """Of the request; one more with every field or value that older workers do not know."""
 
 SCHEMA_META = "rwkv_tts_schema"
