@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from gateway import errors
@@ -23,6 +23,7 @@ from gateway.models import model, models
 from gateway.openapi import openapi
 from gateway.pulse import Pulse
 from gateway.settings import Settings
+from gateway.socket import speech_stream
 from gateway.speech import Speech
 from gateway.status import healthz, readyz, status
 from gateway.voices import add_voice, audio_voices, remove_voice, voices
@@ -42,6 +43,8 @@ ROUTES = [
     Route("/healthz", healthz),
     Route("/readyz", readyz),
 ]
+
+SOCKETS = [WebSocketRoute("/v1/audio/speech/stream", speech_stream)]
 
 
 def make_app(settings: Settings) -> ASGIApp:
@@ -69,7 +72,9 @@ def make_app(settings: Settings) -> ASGIApp:
         StoreError: errors.of_store,
     }
     middleware = _middleware(settings)
-    app = Starlette(routes=ROUTES, middleware=middleware, exception_handlers=handlers, lifespan=lifespan)
+    app = Starlette(
+        routes=[*ROUTES, *SOCKETS], middleware=middleware, exception_handlers=handlers, lifespan=lifespan
+    )
     return Ledger(app, metrics)
 
 

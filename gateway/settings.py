@@ -81,6 +81,9 @@ class Settings(BaseSettings):
         gt=0,
         description="seconds from a request to the end of its answer; then its job is cancelled",
     )
+    idle_timeout: float = Field(
+        default=300.0, gt=0, description="seconds after which a connection for agents is closed if nothing comes"
+    )
     max_concurrent: int = Field(default=64, ge=1, description="requests of one key that are spoken at once")
     max_connections: int = Field(default=2048, ge=1, description="connections at once; beyond that, 503")
     metrics_host: str = Field(default="127.0.0.1", description="address for metrics, open to all there")
