@@ -1,11 +1,13 @@
 """Texts in pieces over a WebSocket: spoken from the first sentence on, in one voice, and cancelled at any time."""
 
+import asyncio
 import hashlib
 import json
+import re
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -144,6 +146,20 @@ def test_other_formats_come_as_a_file_a_sentence(url: str) -> None:
         one.say("end", "a")
         files = [one.until("spoken")[1] for _ in range(2)]
     assert all(content.startswith(b"fLaC") for content in files)
+
+
+def test_the_agent_of_the_page_speaks(url: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text(encoding="utf-8")
+    code = next(code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "websockets" in code)
+    names, heard = dict[str, Any](), list[bytes]()
+
+    async def words() -> AsyncIterator[str]:
+        for word in ("One.", " Two.", " "):
+            yield word
+
+    exec(code.replace("ws://127.0.0.1:8000", url.replace("http", "ws", 1)), names)  # noqa: S102 - our own page
+    asyncio.run(names["speak"](words(), heard.append))
+    assert heard
 
 
 def test_flush_ends_a_sentence(url: str) -> None:
