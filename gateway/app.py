@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
-from gateway import errors
+from gateway import errors, wyoming
 from gateway.auth import Door
 from gateway.context import Context
 from gateway.keys import read_keys
@@ -55,13 +55,16 @@ def make_app(settings: Settings) -> ASGIApp:
     """
     door = Door(read_keys(settings.keys) if settings.keys else None, settings.cors_origins)
     url, metrics = settings.redis_url(), Metrics()
+    events = wyoming.listen(settings.wyoming) if settings.wyoming else None
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncTTSClient(url, settings.queue, results=settings.results) as client:
             with shown(metrics, settings):
-                app.state.context = Context(settings, client, door, Turns(settings.max_concurrent), Pulse(client))
-                yield
+                context = Context(settings, client, door, Turns(settings.max_concurrent), Pulse(client))
+                app.state.context = context
+                async with wyoming.served(events, context):
+                    yield
 
     handlers: dict[Any, Any] = {
         errors.ApiError: errors.of_api,

@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     cors_origins: Names = Field(
         default=(), description="web pages, by origin, that may call it from a browser; * for all"
     )
+    wyoming: str | None = Field(
+        default=None, description="address for Home Assistant, tcp://HOST:PORT; its protocol knows no keys"
+    )
     aliases: dict[str, dict[str, Any]] = Field(
         default=ALIASES, description="voices by other names: JSON, from name to fields of a request"
     )
