@@ -29,11 +29,9 @@ from gateway.orders import PCM_SAMPLE_RATE, parse_order
 from gateway.utterance import GrowingText, Heard, Utterance
 from gateway.voices import names
 from rwkv_tts import SynthesisRequest
+from rwkv_tts.schema import LANGUAGES
 
 logger = logging.getLogger("gateway")
-
-LANGUAGES = ["en", "zh"]
-"""Of every voice: the text decides."""
 
 _LINE_BYTES, _DATA_BYTES = 64 << 10, 1 << 20
 _MOST_WAITING = 16
@@ -153,8 +151,10 @@ class _Talk:
         if self._waiting.qsize() >= _MOST_WAITING:
             raise bad_request(f"{_MOST_WAITING} texts wait already, which is all that a connection may have")
         voice = event.data.get("voice") or {}
-        name = voice.get("name") if isinstance(voice, dict) else voice
-        body = {"input": "-", "response_format": "pcm", "voice": name}
+        wanted = _dict(voice)
+        language = str(wanted.get("language"))[:2]
+        body = {"input": "-", "response_format": "pcm", "voice": wanted.get("name")}
+        body |= {"language": language} if language in LANGUAGES else {}
         text = GrowingText()
         self._waiting.put_nowait((parse_order(body, self._context.settings.aliases).request, text, streams))
         return text
@@ -253,7 +253,9 @@ def _text(event: Event, default: str | None = None) -> str:
 async def _info(context: Context) -> Info:
     """What can be had here."""
     about: dict[str, Any] = {"attribution": _SOURCE, "installed": True, "version": __version__}
-    voices = [TtsVoice(name=name, description=name, languages=LANGUAGES, **about) for name in await names(context)]
+    workers = (await context.pulse.busyness()).workers
+    languages = sorted({language for worker in workers for language in worker.languages})
+    voices = [TtsVoice(name=name, description=name, languages=languages, **about) for name in await names(context)]
     described = "RWKV text to speech"
     program = TtsProgram(
         name="rwkv-tts", description=described, voices=voices, supports_synthesize_streaming=True, **about
