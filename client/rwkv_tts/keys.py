@@ -45,6 +45,9 @@ KEPT_PREFIX = _PREFIX + "kept:"
 VOICES_KEY = _PREFIX + "voices"
 """The hash of kept voices: from id to the text of a RAF file."""
 
+BATCH_PREFIX = _PREFIX + "batch:"
+"""``rwkv-tts:batch:<name>``: a hash of the lines of a batch, by their ids; gone some time after it was asked for."""
+
 LEASE_PREFIX = _PREFIX + "lease:"
 """``rwkv-tts:lease:<worker>``: there as long as the worker lives; what it says of itself, as JSON."""
 
