@@ -1,7 +1,7 @@
 """Puts a gateway together: what it answers, and on which paths."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 from redis.exceptions import NoPermissionError, RedisError
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from gateway import errors, wyoming
 from gateway.auth import Door
+from gateway.batches import add_batch, batch, batch_files, cancel_batch
 from gateway.context import Context
 from gateway.keys import read_keys
 from gateway.ledger import Ledger
@@ -27,8 +28,9 @@ from gateway.socket import speech_stream
 from gateway.speech import Speech
 from gateway.status import healthz, readyz, status
 from gateway.voices import add_voice, audio_voices, remove_voice, voices
-from rwkv_tts import AsyncTTSClient
+from rwkv_tts import AsyncTTSClient, TTSClient
 from rwkv_tts.audio_store import StoreError
+from rwkv_tts.batches import BatchStore
 
 ROUTES = [
     Route("/v1/audio/speech", Speech(), methods=["POST"]),
@@ -38,6 +40,10 @@ ROUTES = [
     Route("/v1/voices", voices),
     Route("/v1/voices", add_voice, methods=["POST"]),
     Route("/v1/voices/{voice}", remove_voice, methods=["DELETE"]),
+    Route("/v1/batches", add_batch, methods=["POST"]),
+    Route("/v1/batches/{batch}", batch),
+    Route("/v1/batches/{batch}", cancel_batch, methods=["DELETE"]),
+    Route("/v1/batches/{batch}/files", batch_files),
     Route("/v1/status", status),
     Route("/openapi.json", openapi),
     Route("/healthz", healthz),
@@ -59,10 +65,12 @@ def make_app(settings: Settings) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        plain = TTSClient(url, settings.queue, results=settings.results)
         async with AsyncTTSClient(url, settings.queue, results=settings.results) as client:
-            with shown(metrics, settings):
-                context = Context(settings, client, door, Turns(settings.max_concurrent), Pulse(client))
-                app.state.context = context
+            with shown(metrics, settings), closing(plain.connection):
+                batches = BatchStore(plain, settings.batch_ttl)
+                turns, pulse = Turns(settings.max_concurrent), Pulse(client)
+                app.state.context = context = Context(settings, client, door, turns, pulse, batches)
                 async with wyoming.served(events, context):
                     yield
 

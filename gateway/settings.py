@@ -87,6 +87,7 @@ class Settings(BaseSettings):
     idle_timeout: float = Field(
         default=300.0, gt=0, description="seconds after which a connection for agents is closed if nothing comes"
     )
+    batch_ttl: int = Field(default=24 * 3600, ge=60, description="seconds that the audio of batches is kept")
     max_concurrent: int = Field(default=64, ge=1, description="requests of one key that are spoken at once")
     max_connections: int = Field(default=2048, ge=1, description="connections at once; beyond that, 503")
     metrics_host: str = Field(default="127.0.0.1", description="address for metrics, open to all there")

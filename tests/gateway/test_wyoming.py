@@ -152,6 +152,7 @@ def test_a_connection_that_says_nothing_is_closed(redis_url: str, worker: TTSCli
         assert raw.recv(1) == b""
 
 
+@pytest.mark.slow
 def test_whoever_goes_away_or_reads_nothing_leaves_no_job_and_holds_little(
     redis_url: str, connection: Redis
 ) -> None:
