@@ -1,6 +1,6 @@
 """Batches: many requests under one name. All that is known of one is in Redis, so that any process may ask.
 
-The id of a job follows from the name of its batch and the id of its line, so that a line which is sent again is not
+The id of a job follows from the name of its batch and the id of its line, so that a line that is sent again is not
 spoken again: whoever was interrupted sends all of them anew, and only what is missing is queued.
 """
 

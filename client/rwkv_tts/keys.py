@@ -46,7 +46,7 @@ VOICES_KEY = _PREFIX + "voices"
 """The hash of kept voices: from id to the text of a RAF file."""
 
 BATCH_PREFIX = _PREFIX + "batch:"
-"""``rwkv-tts:batch:<name>``: a hash of the lines of a batch, by their ids; gone some time after it was asked for."""
+"""``rwkv-tts:batch:<name>``: a hash of the lines of a batch, by their ids; gone a week after it was asked for."""
 
 LEASE_PREFIX = _PREFIX + "lease:"
 """``rwkv-tts:lease:<worker>``: there as long as the worker lives; what it says of itself, as JSON."""
