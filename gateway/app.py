@@ -1,7 +1,7 @@
 """Puts a gateway together: what it answers, and on which paths."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 from redis.exceptions import NoPermissionError, RedisError
@@ -9,11 +9,12 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
-from gateway import errors
+from gateway import errors, wyoming
 from gateway.auth import Door
+from gateway.batches import add_batch, batch, batch_files, cancel_batch
 from gateway.context import Context
 from gateway.keys import read_keys
 from gateway.ledger import Ledger
@@ -24,11 +25,13 @@ from gateway.openapi import openapi
 from gateway.page import page
 from gateway.pulse import Pulse
 from gateway.settings import Settings
+from gateway.socket import speech_stream
 from gateway.speech import Speech
 from gateway.status import healthz, readyz, status
 from gateway.voices import add_voice, audio_voices, remove_voice, voices
-from rwkv_tts import AsyncTTSClient
+from rwkv_tts import AsyncTTSClient, TTSClient
 from rwkv_tts.audio_store import StoreError
+from rwkv_tts.batches import BatchStore
 
 PAGE = ("/", "/page/{file}")
 ROUTES = [
@@ -40,11 +43,17 @@ ROUTES = [
     Route("/v1/voices", voices),
     Route("/v1/voices", add_voice, methods=["POST"]),
     Route("/v1/voices/{voice}", remove_voice, methods=["DELETE"]),
+    Route("/v1/batches", add_batch, methods=["POST"]),
+    Route("/v1/batches/{batch}", batch),
+    Route("/v1/batches/{batch}", cancel_batch, methods=["DELETE"]),
+    Route("/v1/batches/{batch}/files", batch_files),
     Route("/v1/status", status),
     Route("/openapi.json", openapi),
     Route("/healthz", healthz),
     Route("/readyz", readyz),
 ]
+
+SOCKETS = [WebSocketRoute("/v1/audio/speech/stream", speech_stream)]
 
 
 def make_app(settings: Settings) -> ASGIApp:
@@ -55,13 +64,18 @@ def make_app(settings: Settings) -> ASGIApp:
     """
     door = Door(read_keys(settings.keys) if settings.keys else None, settings.cors_origins)
     url, metrics = settings.redis_url(), Metrics()
+    events = wyoming.listen(settings.wyoming) if settings.wyoming else None
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        plain = TTSClient(url, settings.queue, results=settings.results)
         async with AsyncTTSClient(url, settings.queue, results=settings.results) as client:
-            with shown(metrics, settings):
-                app.state.context = Context(settings, client, door, Turns(settings.max_concurrent), Pulse(client))
-                yield
+            with shown(metrics, settings), closing(plain.connection):
+                batches = BatchStore(plain, settings.batch_ttl)
+                turns, pulse = Turns(settings.max_concurrent), Pulse(client)
+                app.state.context = context = Context(settings, client, door, turns, pulse, batches)
+                async with wyoming.served(events, context):
+                    yield
 
     handlers: dict[Any, Any] = {
         errors.ApiError: errors.of_api,
@@ -72,7 +86,9 @@ def make_app(settings: Settings) -> ASGIApp:
         StoreError: errors.of_store,
     }
     middleware = _middleware(settings)
-    app = Starlette(routes=ROUTES, middleware=middleware, exception_handlers=handlers, lifespan=lifespan)
+    app = Starlette(
+        routes=[*ROUTES, *SOCKETS], middleware=middleware, exception_handlers=handlers, lifespan=lifespan
+    )
     return Ledger(app, metrics)
 
 

@@ -8,6 +8,9 @@ from gateway.errors import ApiError
 from gateway.keys import Caller, Keys
 from gateway.settings import is_loopback
 
+KEY_PROTOCOL = "key."
+"""Begins the name of a WebSocket's protocol that is a key; it is never chosen, and so never sent back."""
+
 _ANYBODY = Caller("anybody", voices=True)
 
 
@@ -31,8 +34,8 @@ class Door:
         if self._keys is None:
             self._check_page(request)
             return _ANYBODY
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        caller = self._keys.caller(key.strip()) if scheme.lower() == "bearer" else None
+        key = _key(request)
+        caller = self._keys.caller(key) if key else None
         if caller is None:
             told = "wrong API key" if key else "no API key; accepted: the header Authorization: Bearer KEY"
             headers = {"www-authenticate": "Bearer"}
@@ -47,3 +50,12 @@ class Door:
         if origin is None or urlsplit(origin).netloc == host or {origin, "*"} & set(self._origins):
             return
         raise ApiError(403, f"pages of {origin[:100]!r} may not call; accepted: cors_origins", code="forbidden")
+
+
+def _key(request: HTTPConnection) -> str:
+    """The key of a header; browsers can give WebSockets no other header than the names of protocols."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return key.strip()
+    offered = request.scope.get("subprotocols", ())
+    return next((name.removeprefix(KEY_PROTOCOL) for name in offered if name.startswith(KEY_PROTOCOL)), "")

@@ -10,6 +10,7 @@ from gateway.limits import Turns
 from gateway.pulse import Pulse
 from gateway.settings import Settings
 from rwkv_tts import AsyncTTSClient
+from rwkv_tts.batches import BatchStore
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Context:
         door: Who may ask.
         turns: Of the callers.
         pulse: How the workers do.
+        batches: Of this queue.
     """
 
     settings: Settings
@@ -29,6 +31,7 @@ class Context:
     door: Door
     turns: Turns
     pulse: Pulse
+    batches: BatchStore
 
 
 def context_of(request: HTTPConnection) -> Context:

@@ -1,13 +1,17 @@
 """Errors as OpenAI words them, so that its clients raise the exceptions that their users know."""
 
+import logging
 import math
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+
+logger = logging.getLogger("gateway")
 
 INVALID, SERVER = "invalid_request_error", "server_error"
 
@@ -56,6 +60,23 @@ def unavailable(message: str, code: str, retry_after: float = 5) -> ApiError:
     return ApiError(503, message, SERVER, code=code, retry_after=retry_after)
 
 
+LATE = ApiError(504, "it was not spoken in time", SERVER, code="timeout")
+_AWAY = unavailable("the queue cannot be reached; try again", "queue_unavailable")
+_FAULT = ApiError(
+    500, "something went wrong; the operator finds it by the id of the request", SERVER, code="internal"
+)
+
+
+def told(error: Exception) -> ApiError:
+    """The error to tell a client of which there is no answer but messages; nothing of the inside."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, TimeoutError):
+        return LATE
+    logger.error("message: %r", error)
+    return _AWAY if isinstance(error, RedisError) else _FAULT
+
+
 async def of_api(_: Request, error: Exception) -> JSONResponse:
     """Answer one of ours."""
     assert isinstance(error, ApiError)
@@ -67,15 +88,14 @@ async def of_http(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     phrase = HTTPStatus(error.status_code).phrase.lower()
     is_form = error.status_code == HTTPStatus.BAD_REQUEST  # that is none
-    told = f"body: {error.detail}" if is_form else phrase
+    message = f"body: {error.detail}" if is_form else phrase
     code, headers = phrase.replace(" ", "_"), dict(error.headers or {})
-    return ApiError(error.status_code, told, code=code, headers=headers).response()
+    return ApiError(error.status_code, message, code=code, headers=headers).response()
 
 
 async def of_anything(_: Request, __: Exception) -> JSONResponse:
     """Answer where we are at fault; what it is is for the log."""
-    told = "something went wrong; the operator finds it by the id of the request"
-    return ApiError(500, told, SERVER, code="internal").response()
+    return _FAULT.response()
 
 
 async def of_rights(_: Request, __: Exception) -> JSONResponse:
@@ -85,7 +105,7 @@ async def of_rights(_: Request, __: Exception) -> JSONResponse:
 
 async def of_redis(_: Request, __: Exception) -> JSONResponse:
     """Answer where Redis is away or refuses; what it said is for the log."""
-    return unavailable("the queue cannot be reached; try again", "queue_unavailable").response()
+    return _AWAY.response()
 
 
 async def of_store(_: Request, __: Exception) -> JSONResponse:

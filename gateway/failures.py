@@ -2,14 +2,13 @@
 
 import logging
 
-from gateway.errors import SERVER, ApiError
+from gateway.errors import LATE, SERVER, ApiError
 from gateway.orders import refused
 from rwkv_tts import Cause, JobFailedError
 
 logger = logging.getLogger("gateway")
 
 _CANCELLED = ApiError(503, "the request was cancelled by the operator; try again", SERVER, code="cancelled")
-LATE = ApiError(504, "it was not spoken in time", SERVER, code="timeout")
 _LOST = ApiError(500, "the speech could not be made; try again, or tell the operator", SERVER, code="internal")
 
 

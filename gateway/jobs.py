@@ -74,8 +74,10 @@ class Jobs:
         """
         fields = request.model_dump(exclude_unset=True, exclude={"text", "stream"})
         async with self._queued(self._client.stream, request.text, **fields) as stream:
-            yield stream
-            await stream.forget()
+            try:
+                yield stream
+            finally:
+                await stream.forget()
 
     @asynccontextmanager
     async def _queued(

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from gateway import __version__
+from gateway.batches import STATES
 from gateway.orders import KNOWN, MEDIA_TYPES, PCM_SAMPLE_RATE, SPEEDS
 from rwkv_tts import SynthesisRequest
 from rwkv_tts.attributes import ATTRIBUTES
@@ -91,9 +92,31 @@ def _paths() -> Json:
                 **_parameter("voice"),
             }
         },
+        **_batches(),
         "/v1/status": {"get": _reading("How the workers do", _answer(_object(queue={}, workers={}, rows={})))},
         "/healthz": {"get": _public("Whether the gateway lives", _answer(_object(status=_TEXT)))},
         "/readyz": {"get": _public("Whether a worker listens", _answer(_object(status=_TEXT)), 503)},
+    }
+
+
+def _batches() -> Json:
+    counted: Json = {"type": "integer", "minimum": 0}
+    counts = _object(**dict.fromkeys(("total", *STATES), counted))
+    status = {"enum": ["in_progress", "completed", "cancelled"]}
+    told = _object(id=_TEXT, object={"const": "batch"}, status=status, created_at=counted, counts=counts)
+    lines = {"required": True, "content": {"application/jsonl": {"schema": _TEXT}}}
+    named = [{"name": "id", "in": "query", "required": False, "schema": _TEXT}]
+    answers, parameter = {"201": _body("the batch", told)}, _parameter("batch")
+    zipped = {"200": {"description": "all files, as a ZIP", "content": {"application/zip": {}}}}
+    return {
+        "/v1/batches": {
+            "post": _operation("Queue many requests", answers, {"requestBody": lines, "parameters": named})
+        },
+        "/v1/batches/{batch}": {
+            "get": {**_reading("How far a batch is", _answer(told), 404), **parameter},
+            "delete": {**_reading("Cancel a batch", _answer(told), 404), **parameter},
+        },
+        "/v1/batches/{batch}/files": {"get": {**_reading("The files of a batch", zipped, 404), **parameter}},
     }
 
 

@@ -85,14 +85,19 @@ def parse_order(body: Any, aliases: Mapping[str, Mapping[str, Any]]) -> Order:
         **{name: value for name, value in given.items() if name in _OWN - {"voice", "speed"}},
         **_speed(given.get("speed")),
     }
-    return Order(_parse(fields), stream_format)
-
-
-def _parse(fields: dict[str, Any]) -> SynthesisRequest:
     if fields["text"] is None:
         raise bad_request("input: missing; accepted: the text to speak", "input")
+    return Order(parse(fields), stream_format)
+
+
+def parse(fields: Mapping[str, Any]) -> SynthesisRequest:
+    """A request for the workers from its fields.
+
+    Raises:
+        ApiError: Something in them is not accepted.
+    """
     try:
-        return parse_request(fields)
+        return parse_request(dict(fields))
     except RequestError as error:
         raise refused(error.refusal.field, str(error)) from None
 

@@ -75,6 +75,9 @@ def make_server(app: ASGIApp, settings: Settings) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         http=protocol,
+        ws="wsproto",
+        ws_max_size=settings.max_body_bytes,
+        ws_per_message_deflate=False,  # a few bytes could become millions
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     cors_origins: Names = Field(
         default=(), description="web pages, by origin, that may call it from a browser; * for all"
     )
+    wyoming: str | None = Field(
+        default=None, description="address for Home Assistant, tcp://HOST:PORT; its protocol knows no keys"
+    )
     aliases: dict[str, dict[str, Any]] = Field(
         default=ALIASES, description="voices by other names: JSON, from name to fields of a request"
     )
@@ -81,6 +84,10 @@ class Settings(BaseSettings):
         gt=0,
         description="seconds from a request to the end of its answer; then its job is cancelled",
     )
+    idle_timeout: float = Field(
+        default=300.0, gt=0, description="seconds after which a connection for agents is closed if nothing comes"
+    )
+    batch_ttl: int = Field(default=24 * 3600, ge=60, description="seconds that the audio of batches is kept")
     max_concurrent: int = Field(default=64, ge=1, description="requests of one key that are spoken at once")
     max_connections: int = Field(default=2048, ge=1, description="connections at once; beyond that, 503")
     metrics_host: str = Field(default="127.0.0.1", description="address for metrics, open to all there")

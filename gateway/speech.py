@@ -12,8 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.connection import read_json, while_connected
 from gateway.context import Context, context_of
-from gateway.errors import ApiError
-from gateway.failures import LATE, failed
+from gateway.errors import LATE, ApiError
+from gateway.failures import failed
 from gateway.jobs import Jobs
 from gateway.orders import Order, parse_order
 from rwkv_tts import AsyncSpeechStream, JobFailedError, SynthesisResult

@@ -19,7 +19,7 @@ FIELDS = ("name", "recording", "transcript", "consent")
 async def audio_voices(request: Request) -> JSONResponse:
     """All voices by id and name, as Open WebUI reads them; without a key, as it asks."""
     context = context_of(request)
-    return JSONResponse({"voices": [{"id": name, "name": name} for name in await _names(context)]})
+    return JSONResponse({"voices": [{"id": name, "name": name} for name in await names(context)]})
 
 
 async def voices(request: Request) -> JSONResponse:
@@ -65,7 +65,8 @@ def _keeper(request: Request) -> Caller:
     return caller
 
 
-async def _names(context: Context) -> list[str]:
+async def names(context: Context) -> list[str]:
+    """All voices: those of OpenAI's names, the models' own, and the kept ones."""
     workers = (await context.pulse.busyness()).workers
     own = sorted({voice for worker in workers for voice in worker.voices})
     return list(dict.fromkeys([*context.settings.aliases, *own, *await context.client.voices.ids()]))

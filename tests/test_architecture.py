@@ -48,7 +48,16 @@ CLIENT_NEEDS = {"redis", "rq", "pydantic", "pydantic_core", "rwkv_tts"}
 CLIENT_EXTRAS = {"obstore"}
 """Imported where they are needed, and told of where they are missing."""
 
-GATEWAY_NEEDS = {"redis", "rq", "pydantic", "pydantic_settings", "starlette", "uvicorn", "prometheus_client"}
+GATEWAY_NEEDS = {
+    "redis",
+    "rq",
+    "pydantic",
+    "pydantic_settings",
+    "starlette",
+    "uvicorn",
+    "wyoming",
+    "prometheus_client",
+}
 MOST_LINES, MOST_METHODS = 200, 20
 
 Module = tuple[str, ast.Module]

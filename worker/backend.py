@@ -34,6 +34,9 @@ _LATELY_SECONDS = 10.0
 _RECORDINGS_AT_ONCE = 8
 _PARTS_AT_ONCE = 64  # more are vocoded no faster, and all are padded to the longest
 _VOICES_TOLD = 100
+_LANGUAGES = {"english": ("en",), "chinese": ("zh",)}
+"""Of models whose normaliser makes words of one language only."""
+
 _WARM_UP = SynthesisRequest(text="One.", max_seconds=0.4, seed=0)
 _WARM_UP_ID = "warm up"
 """Ids of jobs have no blanks."""
@@ -172,6 +175,7 @@ class SpeechBackend:
             "audio_seconds_per_second": round(audio_seconds / seconds, 2),
             "audio_seconds": round(self.pipeline.audio_seconds, 2),
             "voices": self._voices,
+            "languages": _LANGUAGES.get(self._speech.config.text.normalizer, ("en", "zh")),
             "capacity": self._capacity.jobs_per_second(),
         }
 

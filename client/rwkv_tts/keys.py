@@ -15,7 +15,7 @@ FUNCTION = "worker.tasks.synthesize"
 ARGUMENT = "request"
 """The keyword argument that holds the request."""
 
-SCHEMA = 5
+SCHEMA = 6
 """Of the request; one more with every field or value that older workers do not know."""
 
 SCHEMA_META = "rwkv_tts_schema"
@@ -44,6 +44,9 @@ KEPT_PREFIX = _PREFIX + "kept:"
 
 VOICES_KEY = _PREFIX + "voices"
 """The hash of kept voices: from id to the text of a RAF file."""
+
+BATCH_PREFIX = _PREFIX + "batch:"
+"""``rwkv-tts:batch:<name>``: a hash of the lines of a batch, by their ids; gone a week after it was asked for."""
 
 LEASE_PREFIX = _PREFIX + "lease:"
 """``rwkv-tts:lease:<worker>``: there as long as the worker lives; what it says of itself, as JSON."""

@@ -63,6 +63,7 @@ class WorkerLoad(BaseModel):
         audio_seconds_per_second: Seconds of audio that it makes.
         audio_seconds: Seconds of audio that it has made.
         voices: Ids of its model's own voices, the first of them.
+        languages: Codes of those that its model speaks.
         capacity: Jobs that it ends in a second while all its rows are taken.
     """
 
@@ -85,6 +86,7 @@ class WorkerLoad(BaseModel):
     audio_seconds_per_second: float | None = None
     audio_seconds: float | None = None
     voices: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
     capacity: float | None = None
 
 

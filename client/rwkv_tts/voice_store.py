@@ -31,6 +31,9 @@ from rwkv_tts.voices import (
     unknown_voice,
 )
 
+OF_JOB = "job:"
+"""``job:<job id>`` is the voice of a finished job; no kept voice has such an id."""
+
 _AT_ONCE = 100
 _READ = files(__package__).joinpath("lua/voices.lua").read_text()
 
@@ -102,10 +105,12 @@ class VoiceStore:
         return self.fetch([voice_id]).find(voice_id)
 
     def fetch(self, voice_ids: Iterable[str]) -> "FetchedVoices":
-        """What is kept under these ids at this moment, in one round trip."""
-        ids = sorted(set(voice_ids))
+        """What is kept under these ids at this moment, in one round trip, and in another what jobs have made."""
+        wanted = sorted(set(voice_ids))
+        ids = [one for one in wanted if not one.startswith(OF_JOB)]
         files = zip(ids, self._read(ids), strict=True)
-        return FetchedVoices(self, {voice_id: self._judged(voice_id, data) for voice_id, data in files})
+        found = {voice_id: self._judged(voice_id, data) for voice_id, data in files}
+        return FetchedVoices(self, found | self._of_jobs([one for one in wanted if one.startswith(OF_JOB)]))
 
     def get(self, voice_id: str) -> Voice:
         """The voice of an id.
@@ -182,15 +187,7 @@ class VoiceStore:
         """
         check_voice_id(name)
         data = cast("bytes | None", self._connection.get(tokens_key(job_id)))
-        if data is None:
-            raise VoiceError(
-                f"job {job_id[:80]!r}: no voice to keep; accepted: a finished job whose result has not expired"
-            )
-        try:
-            tokens = VoiceTokens.model_validate_json(data)
-        except ValidationError as error:
-            raise VoiceError(f"job {job_id[:80]!r}: its voice is not readable: {_first(error)}") from error
-        return self.add(kept_voice(name, tokens))
+        return self.add(kept_voice(name, _tokens(job_id, data)))
 
     def _read(self, voice_ids: Sequence[str]) -> Sequence[_Read | None]:
         if not voice_ids:
@@ -226,6 +223,16 @@ class VoiceStore:
             return None if data is None else self._load_as(voice_id, data)
         except VoiceError as error:
             return error
+
+    def _of_jobs(self, voice_ids: Sequence[str]) -> dict[str, Voice | VoiceError | None]:
+        """The voices of finished jobs; an error where there is none (any more)."""
+        if not voice_ids:
+            return {}
+        job_ids = [voice_id.removeprefix(OF_JOB) for voice_id in voice_ids]
+        data = cast(
+            "list[bytes | None]", self._connection.mget([tokens_key(_key(one).decode()) for one in job_ids])
+        )
+        return {OF_JOB + one: _voice_of(one, tokens) for one, tokens in zip(job_ids, data, strict=True)}
 
     def _usable(self) -> Iterator[Voice]:
         ids = self.ids()
@@ -264,6 +271,25 @@ class FetchedVoices:
         if isinstance(found, VoiceError):
             raise found
         return found
+
+
+def _tokens(job_id: str, data: bytes | None) -> VoiceTokens:
+    """What a worker has stored of a job's voice."""
+    if data is None:
+        raise VoiceError(
+            f"job {job_id[:80]!r}: its voice is not there; accepted: a finished job whose result has not expired"
+        )
+    try:
+        return VoiceTokens.model_validate_json(data)
+    except ValidationError as error:
+        raise VoiceError(f"job {job_id[:80]!r}: its voice is not readable: {_first(error)}") from error
+
+
+def _voice_of(job_id: str, data: bytes | None) -> Voice | VoiceError:
+    try:
+        return kept_voice(job_id, _tokens(job_id, data))
+    except VoiceError as error:
+        return error
 
 
 def _load(data: bytes) -> Voice:

@@ -328,5 +328,5 @@ def test_the_schema_has_a_number_for_what_older_workers_do_not_know() -> None:
         "text normalize language voice use_transcript reference reference_text age gender emotion pitch speed "
         "seed format sample_rate temperature top_p top_k max_seconds timestamps stream eos_guard metadata"
     )
-    assert (SCHEMA, list(SynthesisRequest.model_fields)) == (5, fields.split())
+    assert (SCHEMA, list(SynthesisRequest.model_fields)) == (6, fields.split())
     assert SynthesisRequest.model_fields["format"].description == f"one of {FORMAT_NAMES}"

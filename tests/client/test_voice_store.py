@@ -257,7 +257,9 @@ def test_a_jobs_voice_is_kept_with_its_speech_and_words(store: VoiceStore, redis
 
 
 def test_a_job_without_tokens_has_nothing_to_keep(store: VoiceStore, redis: Redis) -> None:
-    assert "job 'job': no voice to keep; accepted: a finished job" in refusal(lambda: store.keep("job", "anna"))
+    assert "job 'job': its voice is not there; accepted: a finished job" in refusal(
+        lambda: store.keep("job", "anna")
+    )
     for forged in ("{}", "[", '{"globals": "x"}', TOKENS.model_dump_json().replace("1.1", "NaN")):
         redis.set(tokens_key("job"), forged)
         assert "job 'job': its voice is not readable" in refusal(lambda: store.keep("job", "anna"))

@@ -5,9 +5,8 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import httpx
 import openai as sdk
@@ -16,26 +15,11 @@ import pytest
 from openai import OpenAI
 from redis import Redis
 
-from bench.gateway import ENDLESS, LONG, SHORT, ask, speak
-from bench.overhead import start
-from gateways import serving
+from bench.gateway import ENDLESS, LONG, SHORT, ask
+from gateways import jobs, paced, serving
 from waiting import until
 
 SPEECH = "/v1/audio/speech"
-
-
-@contextmanager
-def paced(url: str, rows: int = 64, max_queue: int | None = None) -> Iterator[str]:
-    """A worker whose rows make silence; yields the name of its queue."""
-    queue = f"paced-{uuid4().hex}"
-    worker, pipe = start(speak, url, queue, rows, max_queue)
-    try:
-        pipe.recv()
-        until(lambda: Redis.from_url(url).scard(f"rq:workers:{queue}"))
-        yield queue
-    finally:
-        worker.kill()
-        worker.join()
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +32,6 @@ def queue(redis_url: str) -> Iterator[str]:
 def address(redis_url: str, queue: str) -> Iterator[str]:
     with serving(redis_url, queue=queue, read_timeout=1.0, request_timeout=3.0, max_body_bytes=1 << 20) as url:
         yield url
-
-
-def jobs(connection: Redis, queue: str) -> int:
-    """How many run or wait."""
-    return int(connection.zcard(f"rq:wip:{queue}")) + int(connection.llen(f"rq:queue:{queue}"))
 
 
 @pytest.mark.parametrize("audio_format", ["pcm", "wav"])

@@ -21,6 +21,7 @@ from gateway.orders import KNOWN
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
 UNTOLD = {"/openapi.json", *PAGE}
 
+schemathesis.serializer.alias("application/jsonl", "text/plain")
 schema = schemathesis.openapi.from_dict(document())
 
 

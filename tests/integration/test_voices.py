@@ -1,5 +1,6 @@
 """Voices in Redis through a real worker: made, kept, used, and changed by the command."""
 
+import base64
 import os
 import subprocess
 import sys
@@ -98,6 +99,22 @@ def test_a_voice_made_from_attributes_is_kept_and_speaks_again(client: TTSClient
 
 
 @pytest.mark.usefixtures("worker")
+def test_a_job_speaks_in_the_voice_of_another_that_is_not_kept(client: TTSClient) -> None:
+    first = speak(client, gender="male", seed=7)
+    again = speak(client, text="other words", voice=f"job:{first}", gender="male")
+    assert tokens(client, again).globals == tokens(client, first).globals
+    assert client.voices.ids() == []
+    cloned = speak(client, reference=base64.b64encode(recording(3, 2.0)).decode(), reference_text="hum hum")
+    on = speak(client, voice=f"job:{cloned}", use_transcript=True, seed=3)
+    assert tokens(client, on).globals == tokens(client, cloned).globals
+    assert trace(client, on) != trace(client, speak(client, voice=f"job:{cloned}", seed=3))
+    with pytest.raises(
+        JobFailedError, match=r"voice: job 'nowhere': its voice is not there; accepted: a finished"
+    ):
+        speak(client, voice="job:nowhere")
+
+
+@pytest.mark.usefixtures("worker")
 def test_the_running_worker_sees_each_change_at_once(client: TTSClient) -> None:
     def refused(voice: str) -> str:
         with pytest.raises(JobFailedError) as caught:
@@ -136,7 +153,7 @@ def test_tokens_live_as_long_as_the_audio(client: TTSClient) -> None:
     forgotten = client.submit(TEXT, seed=2, max_seconds=1, result_ttl=1)
     client.result(forgotten, timeout=60)
     until(lambda: not client.connection.exists(tokens_key(forgotten)))
-    with pytest.raises(VoiceError, match=r"no voice to keep; .*a finished job whose result has not expired"):
+    with pytest.raises(VoiceError, match=r"its voice is not there; .*a finished job whose result has not expired"):
         client.voices.keep(forgotten, "anna")
 
 
@@ -145,7 +162,7 @@ def test_a_failed_job_leaves_nothing_to_keep(client: TTSClient) -> None:
     job_id = client.submit(TEXT, voice="nobody")
     with pytest.raises(JobFailedError):
         client.result(job_id, timeout=60)
-    with pytest.raises(VoiceError, match="no voice to keep"):
+    with pytest.raises(VoiceError, match="its voice is not there"):
         client.voices.keep(job_id, "anna")
 
 

@@ -130,7 +130,7 @@ class Assembly:
 
     def _advance(self) -> None:
         while (part := self._waiting.pop(self._utterance.joined, None)) is not None:
-            if not self.enough:
+            if not self.enough or part is self._present:  # also one that was heard as far as is allowed
                 self._join(part)
             self._utterance.joined += 1
             self._joined.append(part)
@@ -141,7 +141,11 @@ class Assembly:
         if part.row.finished is not FinishReason.EOS:
             self._joiner.cut()
         begin = self._joiner.ended_at if self._joiner.begun_at is None else self._joiner.begun_at
-        self._tally.add(part, begin / self._rate, self._joiner.ended_at / self._rate)
+        self._tally.add(part, self._second(begin), self._second(self._joiner.ended_at))
+
+    def _second(self, sample: int) -> float:
+        """When a sample is heard, or the end where the request allows no more."""
+        return (sample if self._most is None else min(sample, self._most)) / self._rate
 
     def _begin(self, part: Part) -> None:
         if part is not self._present:

@@ -105,6 +105,16 @@ def test_a_long_text_is_spoken_part_by_part_in_one_voice(whole: Utterance) -> No
     assert [part.seed for part in account.parts] == [derived_seed(3, number) for number in range(4)]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_cut_in_a_part_counts_as_far_as_it_is_heard(speech: SpeechModel, stream: bool) -> None:
+    spoken, steps = speak(speech, text=f"[pause:0.35s] {SENTENCE}", max_seconds=0.75, stream=stream)
+    assert spoken.account is not None
+    (part,) = spoken.account.parts
+    assert (part.begin, part.end, spoken.account.seconds) == (0.35, 0.75, 0.75)
+    audio = b"".join(step.audio for step in steps) if stream else spoken.audio
+    assert len(audio) == 0.75 * 2 * RATE
+
+
 def test_company_and_rows_change_nothing_of_a_long_text(speech: SpeechModel, whole: Utterance) -> None:
     for company in (5,):
         other, _ = speak(speech, company=company)
