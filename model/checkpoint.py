@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -85,9 +85,28 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint({name: _shaped(name, tensors[name], shapes[name]) for name in shapes}, sizes)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def tensor_names(path: Path) -> list[str]:
+    """The names that a file holds, without its tensors.
+
+    Raises:
+        CheckpointError: The file is of no known format.
+    """
+    if _is_zip(path):
+        return list(_read(path))  # maps the file: no tensor is read
+    try:
+        with safe_open(path, framework="pt") as file:
+            return list(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path.name}: not a checkpoint ({error})") from error
+
+
+def _is_zip(path: Path) -> bool:
     with path.open("rb") as file:
-        zipped = file.read(4) == b"PK\3\4"
+        return file.read(4) == b"PK\3\4"
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    zipped = _is_zip(path)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True) if zipped else load_file(path)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rwkv_tts.audio_store import REDIS, check_results
@@ -29,12 +29,19 @@ def _demo_voice() -> Path:
 DEFAULT_MODEL = _demo_voice()
 
 
+def _at_home(path: Path) -> Path:
+    return Path(os.path.expanduser(path))  # not Path.expanduser, which fails where there is no home
+
+
 class Settings(BaseSettings, Rules, Tunable):
     """Everything that an operator can set."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
-    model: Path = Field(default=DEFAULT_MODEL, description="model directory")
+    models: Annotated[Path, AfterValidator(_at_home)] = Field(
+        default=Path("~/.local/share/rwkv-tts/models"), description="folder of models that a name finds"
+    )
+    model: Path = Field(default=DEFAULT_MODEL, description="model directory, or the name of one in models")
     redis: str | None = Field(default=None, description="Redis URL; without it REDIS_URL, else an embedded server")
     redis_password_file: Path | None = Field(
         default=None, description="file with the password of the Redis URL, which then needs none"
@@ -64,6 +71,13 @@ class Settings(BaseSettings, Rules, Tunable):
     log_format: Literal["text", "json"] = Field(
         default="text", description="text, or json: log lines that are one JSON object each"
     )
+
+    @field_validator("model")
+    @classmethod
+    def _found(cls, model: Path, info: ValidationInfo) -> Path:
+        """A name is looked up among the models, unless a folder here has it."""
+        named = info.data.get("models", Path()) / model
+        return named if len(model.parts) == 1 and not model.exists() and named.is_dir() else model
 
     def redis_url(self, environ: Mapping[str, str] = os.environ) -> str | None:
         """The Redis to use, with the password of the file if there is one; None where no Redis is configured.

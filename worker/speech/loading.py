@@ -21,8 +21,9 @@ from rwkv_tts.voice_store import VoiceStore
 from sampler.layout import TokenLayout
 from worker.speech.catalogue import VoiceCatalogue, read_voices
 from worker.speech.cloning import LazyFeatures
-from worker.speech.config import ModelConfig, ModelError, checkpoint_path, read_config
+from worker.speech.config import ModelConfig, ModelError
 from worker.speech.engines import EngineName
+from worker.speech.files import ModelFiles, find_files
 from worker.speech.model import SpeechModel
 from worker.text import traditional
 
@@ -59,7 +60,8 @@ def open_model(
     _check_device(device)
     fast = _is_fast(engine, device)
     torch.set_num_threads(threads)
-    config = read_config(directory)
+    files = find_files(directory)
+    config = files.config
     _check_text(directory, config)
     encode_text, text_size = load_tokenizer(config.tokens.tokenizer)
     layout = TokenLayout(
@@ -69,11 +71,10 @@ def open_model(
         text_size=text_size,
     )
     try:
-        weights = checkpoint_path(directory)
-        checkpoint = load_checkpoint(weights)
-        encoder = clone and _has_encoder(directory / "bicodec")
-        codec = BiCodec.load(directory / "bicodec", device, encoder=encoder)
-        voices = VoiceCatalogue(read_voices(directory / "voices", layout), layout, kept_voices)
+        checkpoint = load_checkpoint(files.checkpoint)
+        encoder = clone and _has_encoder(files.codec)
+        codec = BiCodec.load(files.codec, device, encoder=encoder)
+        voices = VoiceCatalogue(read_voices(files.voices, layout), layout, kept_voices)
     except (ValueError, FileNotFoundError) as error:
         raise ModelError(f"{directory}: {error}") from error
     _check_fit(directory, checkpoint, codec, layout)
@@ -83,8 +84,8 @@ def open_model(
         raise ModelError(str(error)) from error
     decoder = _accelerated(directory, checkpoint, model, codec) if fast else model
     logger.info("engine: {}", decoder.description)
-    voice_encoder, refusals = _voice_encoder(directory, config, codec, device, clone=clone)
-    sha256 = _digest(weights, directory / "bicodec" / WEIGHTS_FILE)
+    voice_encoder, refusals = _voice_encoder(directory, files, codec, device, clone=clone)
+    sha256 = _digest(files.checkpoint, files.codec / WEIGHTS_FILE)
     return SpeechModel(config, layout, encode_text, decoder, codec, voices, voice_encoder, refusals, sha256)
 
 
@@ -153,20 +154,20 @@ def _has_encoder(directory: Path) -> bool:
 
 
 def _voice_encoder(
-    directory: Path, config: ModelConfig, codec: BiCodec, device: str, *, clone: bool
+    directory: Path, files: ModelFiles, codec: BiCodec, device: str, *, clone: bool
 ) -> tuple[VoiceEncoder | None, dict[str, str]]:
     """The encoder, and the fields of a request that it leaves unserved."""
     if codec.encoder is None:
         reason = "its bicodec/ has no encoder" if clone else "the setting clone is off"
         return None, {"reference": f"this worker clones no voices, {reason}; accepted: {_OTHER_VOICES}"}
-    if config.features == "mel":
+    if files.config.features == "mel":
         width, mels = codec.config.encoder.input_channels, codec.config.mel_params.num_mels
         if width != mels:
             raise ModelError(
                 f"{directory}: features are mel, {mels} a frame, but bicodec/'s encoder takes {width}"
             )
         return VoiceEncoder(codec, codec.mel_features), {}
-    features = LazyFeatures(directory / "wav2vec2", device)
+    features = LazyFeatures(files.wav2vec2, device)
     obstacle = features.obstacle()
     if obstacle is None:
         return VoiceEncoder(codec, features), {}
