@@ -18,7 +18,7 @@ project, gateway = (tomllib.load(open(name, "rb"))["project"] for name in ("pypr
 extras = project["optional-dependencies"]; \
 needed = project["dependencies"] + gateway["dependencies"]; \
 others = [one for one in needed if not one.startswith("rwkv-tts-")]; \
-print(*others, *extras["chinese"], *extras["clone"], *extras["dashboard"], *extras["media"], *extras["store"], sep="\n")' > requirements.txt
+print(*others, *extras["chinese"], *extras["clone"], *extras["dashboard"], *extras["hub"], *extras["media"], *extras["store"], sep="\n")' > requirements.txt
 
 FROM requirements AS installed-cpu
 RUN pip install --no-cache-dir -c constraints.txt -r requirements.txt \

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import (
-    HTTPError,  # type: ignore[attr-defined]  # of the library below it, which has had several names
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is of the library below it
+    HTTPError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
