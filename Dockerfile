@@ -66,8 +66,10 @@ COPY codec codec
 COPY assets assets
 COPY gateway gateway
 RUN printf '#!/bin/sh\nexec python -P -m worker.cli "$@"\n' > /usr/local/bin/rwkv-tts \
-    && chmod 755 /usr/local/bin/rwkv-tts
+    && chmod 755 /usr/local/bin/rwkv-tts \
+    && install -d -o 10001 /models
 ENV PYTHONPATH=/app \
+    RWKV_TTS_MODELS=/models \
     RWKV_TTS_METRICS_HOST=0.0.0.0 \
     RWKV_TTS_METRICS_PORT=9100
 EXPOSE 9100
@@ -78,17 +80,19 @@ USER 10001
 ENTRYPOINT ["rwkv-tts"]
 CMD ["worker"]
 
-# Triton compiles a launcher for each kernel when it is first used.
+# Triton compiles a launcher for each kernel when it is first used, and loads it from its cache: not from a noexec /tmp.
 FROM runtime AS cuda
 USER 0
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc libc6-dev \
-    && rm -rf /var/lib/apt/lists/*
+    && rm -rf /var/lib/apt/lists/* \
+    && install -d -o 10001 /var/cache/rwkv-tts
 USER 10001
 COPY --from=installed-cuda /opt/venv /opt/venv
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    TRITON_CACHE_DIR=/var/cache/rwkv-tts/triton \
     RWKV_TTS_DEVICE=cuda
 
 FROM runtime AS cpu

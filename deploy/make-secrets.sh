@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")"
 mkdir -p secrets
 chmod 700 secrets
-for name in redis_admin redis_worker redis_producer redis_voices redis_dashboard dashboard_login grafana_admin; do
+for name in redis_admin redis_worker redis_producer redis_voices redis_dashboard redis_tuner dashboard_login grafana_admin; do
   [ -e "secrets/$name" ] || head -c 24 /dev/urandom | base64 | tr '+/' '-_' > "secrets/$name"
   chmod 444 "secrets/$name"
 done

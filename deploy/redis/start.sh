@@ -17,7 +17,7 @@ admin=$(digest admin)
   echo 'user default off'
   echo "user admin on #$admin ~* &* +@all"
 } > "$USERS_FILE"
-for role in worker producer voices dashboard; do
+for role in worker producer voices dashboard tuner; do
   digest=$(digest "$role")
   sed -n "s/^\(user $role on #\)0*/\1$digest/p" "$USERS_TEMPLATE" >> "$USERS_FILE"
 done

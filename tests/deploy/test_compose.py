@@ -191,6 +191,33 @@ def test_workers_scale_and_only_the_one_of_the_gpu_reserves_it() -> None:
     assert "reservations" not in services()["worker-cpu"]["deploy"]["resources"]
 
 
+def test_kernels_are_compiled_once_and_where_they_can_be_loaded_from() -> None:
+    worker, image = services()["worker"], (REPOSITORY / "Dockerfile").read_text()
+    [cache] = re.findall(r"TRITON_CACHE_DIR=(\S+)", image)
+    [(target, source)] = [one for one in mounts(worker).items() if Path(cache).is_relative_to(one[0])]
+    assert source in read_compose()["volumes"]
+    assert f"install -d -o 10001 {target}" in image  # a new volume gets the owner of what it hides
+    in_memory = [one.partition(":")[0] for one in worker["tmpfs"]]  # Docker mounts these noexec
+    assert not any(Path(cache).is_relative_to(one) for one in in_memory)
+
+
+def test_a_gpu_decodes_more_rows() -> None:
+    rows = {name: services()[name]["environment"]["RWKV_TTS_MAX_ROWS"] for name in ("worker", "worker-cpu")}
+    assert rows == {"worker": "512", "worker-cpu": "16"}
+
+
+def test_models_are_where_a_name_finds_them() -> None:
+    image = (REPOSITORY / "Dockerfile").read_text()
+    [folder] = re.findall(r"RWKV_TTS_MODELS=(\S+)", image)
+    assert f"install -d -o 10001 {folder}" in image
+    assert all(mounts(services()[name])[folder] == "models" for name in ("worker", "worker-cpu"))
+
+
+def test_every_role_of_the_users_file_has_a_secret() -> None:
+    roles = re.findall(r"^user (\w+) on", (REPOSITORY / "deploy/redis/users.acl").read_text(), re.MULTILINE)
+    assert {f"redis_{role}" for role in roles} < set(services()["redis"]["secrets"])
+
+
 class _Overriding(yaml.SafeLoader):
     """Reads the tag with which an override file replaces a list."""
 

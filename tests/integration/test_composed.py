@@ -87,6 +87,8 @@ def test_a_job_goes_through_the_services_and_each_ends_in_time(composed: Compose
         assert speech.result.seconds > 0
         load = command(composed, "worker-cpu", "load")
         assert (load["workers"], load["depth"], load["estimated_wait_seconds"]) == (1, 0, 0.0)
+        [tuned] = TTSClient(composed.connect("tuner")).tune(max_rows=3)
+        assert (tuned.error, tuned.after and tuned.after.max_rows) == (None, 3)
 
         until(lambda: dashboard.poll() is not None or answers(page) != 0)
         login = composed.secret("dashboard_login")

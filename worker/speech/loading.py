@@ -24,6 +24,7 @@ from worker.speech.cloning import LazyFeatures
 from worker.speech.config import ModelConfig, ModelError
 from worker.speech.engines import EngineName
 from worker.speech.files import ModelFiles, find_files
+from worker.speech.kernels import check_kernel_cache, unusable_cache
 from worker.speech.model import SpeechModel
 from worker.text import traditional
 
@@ -102,7 +103,7 @@ def _is_fast(engine: EngineName, device: str) -> bool:
     """Whether the fast engine decodes.
 
     Raises:
-        ModelError: It is asked for and cannot.
+        ModelError: It is asked for and cannot, or there is no place for its kernels.
     """
     obstacle = None
     if torch.device(device).type != "cuda":
@@ -115,7 +116,10 @@ def _is_fast(engine: EngineName, device: str) -> bool:
         raise ModelError(f"engine 'cuda' cannot be used: {obstacle}; accepted: auto, reference, int8")
     if engine == "auto" and obstacle and torch.device(device).type == "cuda":
         logger.warning("engine: plain torch, many times slower than engine 'cuda', because {}", obstacle)
-    return engine in ("auto", "cuda") and obstacle is None
+    fast = engine in ("auto", "cuda") and obstacle is None
+    if fast:
+        check_kernel_cache()
+    return fast
 
 
 def _accelerated(directory: Path, checkpoint: Checkpoint, reference: RWKV7, codec: BiCodec) -> "FastRWKV7":
@@ -138,6 +142,8 @@ def _accelerated(directory: Path, checkpoint: Checkpoint, reference: RWKV7, code
             adopt(codec, FastDecoder(codec))
     except ValueError as error:
         raise ModelError(f"{directory}: {error}") from error
+    except (OSError, ImportError) as error:  # of the compiler and the loader: full, read-only, not to be mapped
+        raise unusable_cache(str(error)) from error
     except TritonError as error:  # a device that is too small for a kernel, or that Triton does not know
         reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         raise ModelError(f"engine 'cuda' cannot be used: {reason}; accepted: reference") from error
