@@ -266,6 +266,9 @@ def test_top_without_workers_is_an_empty_table(redis_url: str) -> None:
 
 # Logs.
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+"""The example of W3C Trace Context."""
+
 
 def test_a_job_is_one_line_of_text(random_model: Path, redis_url: str, tmp_path: Path) -> None:
     client = TTSClient(redis_url, "text-lines")
@@ -299,12 +302,23 @@ def test_every_line_is_an_object_and_the_level_changes_at_run_time(
         until(lambda: client.busyness().workers)
         client.result(client.submit(TEXT, seed=1), timeout=60)
         client.tune(log_level="INFO")
-        good = client.result(client.submit(TEXT, seed=1), timeout=60).result
+        good = client.result(client.submit(TEXT, seed=1, metadata={"traceparent": TRACE}), timeout=60).result
+        bad = client.submit(TEXT, voice="nobody", metadata={"traceparent": TRACE.upper(), "tracestate": "a=b"})
+        with pytest.raises(JobFailedError):
+            client.result(bad, timeout=60)
         client.tune(log_level="WARNING", max_rows=1000)  # refused: the level stays
         client.tune(log_level="WARNING")
         client.result(client.submit(TEXT, seed=1), timeout=60)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert all({"time", "level", "message", "module"} <= line.keys() for line in lines)
+    assert {tuple(line)[:5] for line in lines} == {("event", "level", "time", "message", "module")}
+    jobs = [line for line in lines if line["event"] == "job"]
+    assert [(line["job"], line["fate"], line["traceparent"]) for line in jobs] == [
+        (good.job_id, "finished", TRACE),
+        (bad, "failed", None),
+    ]
+    assert tuple(jobs[0]) == tuple(jobs[1])
+    assert (jobs[1]["queue"], jobs[1]["total"]) == ("json-lines", None)
+    assert jobs[1]["reason"].startswith("voice: unknown voice 'nobody'")
     (finished,) = (line for line in lines if "finished" in line["message"])
     assert (finished["job"], finished["seconds"], finished["total"]) == (
         good.job_id,

@@ -126,7 +126,7 @@ def _call(job: HeldJob, event: str, function: Callable[..., Any], *arguments: An
         if inspect.iscoroutine(returned):
             asyncio.run(returned)
     except BaseException as error:  # noqa: BLE001 - its error is the job's; without an answer the job would wait
-        logger.opt(exception=True).warning("job {}: {} failed", job.id, event)
+        logger.opt(exception=True).warning("job {job}: {} failed", event, job=job.id)
         return Refusal(event, Cause.CALLBACK, f"{type(error).__name__}: {error}")
     return None
 

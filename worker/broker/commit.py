@@ -186,14 +186,14 @@ class Committer:
             with tolerant(f"job {job.id}: its dependents in queue {name!r}"):
                 other.ready_job_registry.enqueue_jobs(job_ids)
         except RedisError as error:
-            logger.warning("job {}: its dependents in queue {!r} wait: redis: {}", job.id, name, error)
+            logger.warning("job {job}: its dependents in queue {!r} wait: redis: {}", name, error, job=job.id)
 
     def _commit_without_dependents(self, outcome: Outcome, error: Exception) -> bool | None:
         """They are not what RQ writes: they stay where they are, as those of a failed job do."""
         logger.warning(
-            "job {}: its dependents are not readable ({}); they stay deferred",
-            outcome.claimed.id,
+            "job {job}: its dependents are not readable ({}); they stay deferred",
             type(error).__name__,
+            job=outcome.claimed.id,
         )
         (verdict,) = self._run(self._arguments(outcome, self._recorder.commands(outcome), alone=False))
         return self._follow(outcome, verdict)
@@ -206,7 +206,7 @@ class Committer:
 
     def _commit_defect(self, outcome: Outcome, error: str) -> bool | None:
         """Fail a job whose outcome Redis did not take, in the plainest way."""
-        logger.error("job {}: its outcome cannot be stored: {}", outcome.claimed.id, error)
+        logger.error("job {job}: its outcome cannot be stored: {}", error, job=outcome.claimed.id)
         commands = self._recorder.defect(outcome, error)
         (verdict,) = self._run(self._arguments(outcome, commands, alone=False))
         reply = verdict.removeprefix("error ")
@@ -214,7 +214,7 @@ class Committer:
             self._refusal = reply
             return None
         if verdict.startswith("error "):
-            logger.error("job {}: {}", outcome.claimed.id, reply)
+            logger.error("job {job}: {}", reply, job=outcome.claimed.id)
             self._clean(outcome.claimed)
         return verdict == "done"
 

@@ -94,7 +94,7 @@ class Endings:
         """Stop a job because somebody wants it."""
         running = self._jobs.get(job_id)
         if running is None:
-            logger.warning("command stop-job: job {} does not run here", job_id)
+            logger.warning("command stop-job: job {job} does not run here", job=job_id)
         else:
             self.stop_early(running, _STOPPED)
 

@@ -70,7 +70,7 @@ class Progress:
         for error in filter(is_of_the_server, errors.values()):
             raise ServerRefusalError(error, [])
         for job_id, error in errors.items():
-            logger.warning("job {}: what it has made cannot be written: {}; it is left out", job_id, error)
+            logger.warning("job {job}: what it has made cannot be written: {}; it is left out", error, job=job_id)
 
     def before(self, claimed: Claimed) -> list[bytes]:
         """What earlier executions of a job have kept for this one, in order."""

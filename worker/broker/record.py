@@ -58,7 +58,7 @@ class Recorder:
         except Exception as error:
             if not is_malformed(error):
                 raise
-            logger.error("job {}: its outcome cannot be recorded: {!r}", outcome.claimed.id, error)
+            logger.error("job {job}: its outcome cannot be recorded: {!r}", error, job=outcome.claimed.id)
             return self.defect(outcome, f"{type(error).__name__}: {str(error)[:200]!r}")
 
     def defect(self, outcome: Outcome, error: str) -> Commands:

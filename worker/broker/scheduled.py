@@ -66,7 +66,7 @@ class Scheduler:
             raw = dict(zip(flat[::2], flat[1::2], strict=True))
             job = restore_job(raw_id.decode(), raw, self._connection, queue.name)
             if not (job.has_rate_limit and self._enqueue_limited(queue, job)):
-                logger.warning("job {}: its rate limit is not readable; it is queued without", job.id)
+                logger.warning("job {job}: its rate limit is not readable; it is queued without", job=job.id)
                 with self._connection.pipeline() as pipeline:
                     registry.remove(job.id, pipeline=pipeline)
                     queue._enqueue_job(job, pipeline=pipeline)

@@ -1,11 +1,16 @@
-"""What the log says at INFO: a line for each job that has ended, and a line a minute; formatted when shown."""
+"""What the log says at INFO: a line for each job that has ended, and a line a minute; formatted when shown.
 
+In JSON the lines of jobs have the same keys in the same order, null where there is nothing to say.
+"""
+
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from loguru import logger
 
+from rwkv_tts.schema import Timings
 from worker.broker.observer import Observer
 from worker.broker.outcome import Fate, Outcome
 
@@ -14,6 +19,14 @@ _SPOKEN = (
     "job {job}: finished; {seconds:.2f} s of audio, RTF {rtf:.3f}; queued {queued:.3f}, clone {clone:.3f}, "
     "prefill {prefill:.3f}, decode {decode:.3f}, vocode {vocode:.3f}, encode {encode:.3f}, total {total:.3f} s"
 )
+_UNSPOKEN = "job {job}: {fate}"
+_REFUSED = "job {job}: {fate}: {reason}"
+_LOST = "job {job}: its end was decided elsewhere"
+_JOB: Mapping[str, Any] = dict.fromkeys(
+    ("event", "job", "queue", "fate", "reason", "traceparent", "seconds", "rtf", *Timings.model_fields)
+)
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+"""Of W3C Trace Context; anything else is not repeated."""
 _BUSY = "{rows} of {most_rows} rows, {running} jobs run, {depth} wait; {jobs:.2f} jobs/s, {audio:.2f} audio-s/s"
 
 
@@ -26,18 +39,16 @@ class Journal(Observer):
 
     def ended(self, outcome: Outcome, /) -> None:
         """A job has ended, or has gone back with a reason."""
-        job = outcome.claimed.id
-        result = outcome.result or {}
-        if outcome.fate is Fate.FINISHED and "timings" in result:
-            logger.info(_SPOKEN, job=job, seconds=result["seconds"], rtf=result["rtf"], **result["timings"])
+        line = _line(outcome)
+        if line["seconds"] is not None:
+            logger.info(_SPOKEN, **line)
         elif outcome.fate is Fate.FINISHED:
-            logger.info("job {job}: finished", job=job)
+            logger.info(_UNSPOKEN, **line)
         elif outcome.reason:
-            fate = outcome.fate.name.lower()
-            logger.info("job {job}: {fate}: {reason}", job=job, fate=fate, reason=outcome.reason)
+            logger.info(_REFUSED, **line)
 
     def lost(self, job_id: str, /) -> None:
-        logger.info("job {}: its end was decided elsewhere", job_id)
+        logger.info(_LOST, **{**_JOB, "event": "job", "job": job_id, "fate": "lost"})
 
     def beat(self, says: Mapping[str, Any], depth: Callable[[], int], /) -> None:
         passed = time.monotonic() - self._since
@@ -46,6 +57,7 @@ class Journal(Observer):
         audio_seconds = says.get("audio_seconds", 0.0)
         logger.info(
             _BUSY,
+            event="busy",
             rows=says.get("rows", says["running"]),
             most_rows=says.get("most_rows", says["running"]),
             running=says["running"],
@@ -55,3 +67,26 @@ class Journal(Observer):
         )
         self._since += passed
         self._audio_seconds = audio_seconds
+
+
+def _line(outcome: Outcome) -> dict[str, Any]:
+    """What there is to say of a job that has ended."""
+    result = outcome.result or {}
+    return {
+        **_JOB,
+        "event": "job",
+        "job": outcome.claimed.id,
+        "queue": outcome.claimed.queue.name,
+        "fate": outcome.fate.name.lower(),
+        "reason": outcome.reason or None,
+        "traceparent": _traceparent(outcome.claimed.request),
+        **{name: result[name] for name in ("seconds", "rtf") if "timings" in result},
+        **result.get("timings", {}),
+    }
+
+
+def _traceparent(request: Any) -> str | None:
+    """The trace that a producer's job belongs to."""
+    metadata = request.get("metadata") if isinstance(request, dict) else None
+    found = metadata.get("traceparent") if isinstance(metadata, dict) else None
+    return found if isinstance(found, str) and _TRACEPARENT.fullmatch(found) else None

@@ -59,15 +59,16 @@ set_level = _SINK.set_level
 
 
 def _write_json(message: "Message") -> None:
-    """One object on one line: what is bound to the record, then time, level, module, message and error, if any."""
+    """One object on one line: event, level, time, message and module first, then what is bound, and an error."""
     record = message.record
-    line: dict[str, Any] = {
-        **record["extra"],
-        "time": record["time"].isoformat(),
+    first = {
+        "event": record["extra"].get("event", "log"),
         "level": record["level"].name,
-        "module": record["name"],
+        "time": record["time"].isoformat(),
         "message": record["message"],
+        "module": record["name"],
     }
+    line: dict[str, Any] = first | record["extra"] | first
     if record["exception"] is not None:
         line["exception"] = "".join(traceback.format_exception(*record["exception"]))
     sys.stderr.write(json.dumps(line, default=str, ensure_ascii=False) + "\n")

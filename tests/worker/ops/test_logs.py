@@ -40,13 +40,15 @@ def test_a_json_line_holds_what_was_said_and_bound(capsys: pytest.CaptureFixture
     logger.bind(row=object).warning("{} {{}}", "plain")
     first, second = objects(capsys)
     assert first | {"time": None} == {
+        "event": "log",
+        "level": "INFO",
+        "time": None,
+        "message": "job a1: 1.2 s, “é”\nnext",
+        "module": __name__,
         "job": "a1",
         "seconds": 1.25,
-        "time": None,
-        "level": "INFO",
-        "module": __name__,
-        "message": "job a1: 1.2 s, “é”\nnext",
     }
+    assert list(first) == ["event", "level", "time", "message", "module", "job", "seconds"]
     assert datetime.fromisoformat(first["time"]).tzinfo is not None
     assert (second["level"], second["message"], second["row"]) == ("WARNING", "plain {}", str(object))
 

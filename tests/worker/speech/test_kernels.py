@@ -49,7 +49,7 @@ def test_a_noexec_cache_is_refused_and_named(tmp_path: Path) -> None:
     exec_.mkdir()
 
     def told(folder: Path, cache: Path) -> list[str]:
-        """As in the container: a noexec tmpfs for temporary files and at home, the cache where it is told to be."""
+        """As in the container: a noexec tmpfs for temporary files and at home, the cache where it is told."""
         environment = os.environ | {"HOME": str(noexec), "TMPDIR": str(noexec), "TRITON_CACHE_DIR": str(cache)}
         program = [sys.executable, "-c", PROGRAM, str(folder)]
         done = subprocess.run(
