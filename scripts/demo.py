@@ -19,7 +19,8 @@ from rwkv_tts.client import TTSClient
 from worker.cli.console import Line, console, errors, jobs_table, progress_bar, save, summary
 from worker.cli.local import LocalWorker, local_worker, outcome, redis_server
 from worker.settings import Settings
-from worker.speech.config import ModelConfig, ModelError, read_config
+from worker.speech.config import ModelConfig, ModelError
+from worker.speech.files import find_files
 
 SHORT = "Hello, world."
 MEDIUM = "Jobs wait in Redis; one worker drains many of them at once into a single running batch."
@@ -50,7 +51,7 @@ def main() -> None:
     arguments = _arguments()
     settings = Settings(model=arguments.model)
     try:
-        config = read_config(settings.model)
+        config = find_files(settings.model).config
     except ModelError as error:
         errors.print(f"[red]model:[/] {error}")
         sys.exit(1)

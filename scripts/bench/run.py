@@ -42,7 +42,7 @@ def configuration(scenarios: Sequence[str], plan: Plan, settings: Settings, work
         "scenarios": list(scenarios),
         "plan": asdict(plan),
         "model": {"name": settings.model.resolve().name, "sha256": model_digest(settings.model)},
-        "worker": settings.model_dump(mode="json", exclude={*Rules.model_fields, "model", "redis"}),
+        "worker": settings.model_dump(mode="json", exclude={*Rules.model_fields, "models", "model", "redis"}),
         "texts": digest([workload.jobs(100), workload.prefill_heavy(100)]),
     }
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from hub import Hub, serve_hub
-from published import RESPARK, checkpoint, respark_folder, spark_tts
+from published import RESPARK, TRANSCRIPTS, checkpoint, respark_folder, spark_tts
 from worker.cli.common import CommandError
 from worker.cli.model import model_app
 from worker.settings import Settings
@@ -117,12 +117,9 @@ def test_a_published_model_is_fetched_after_its_licences_were_shown(
     assert hub.ranges == []
     model("fetch", "respark-0.4b", answer="y")
     taken = {name for name, _ in hub.ranges}
-    assert taken == {
-        f"{RESPARK}/model.safetensors",
-        "BiCodec/config.yaml",
-        "BiCodec/model.safetensors",
-        "README.md",
-    }
+    weights = {f"{RESPARK}/model.safetensors", "BiCodec/config.yaml", "BiCodec/model.safetensors"}
+    transcripts = {f"{TRANSCRIPTS}/config.json", f"{TRANSCRIPTS}/pytorch_model.bin"}
+    assert taken == {*weights, *transcripts, "README.md"}
     assert "is there already" in refused("fetch", "respark-0.4b", "--yes")
     moved = models.rename(tmp_path / "moved")  # as when a container mounts it elsewhere
     assert f"{SPARK}@{commits[1]}" in model("info", "respark-0.4b", "--models", moved)
@@ -147,7 +144,8 @@ def test_files_that_are_whole_are_not_fetched_again(models: Path, hub: Hub) -> N
 def test_a_pinned_commit_is_taken_and_another_lies_beside_it(models: Path, hub: Hub, repositories: Path) -> None:
     hub.commits["cgisky/rwkv-tts"].append("1" * 40)
     first = hub.commits["cgisky/rwkv-tts"][0]
-    model("fetch", "rwkv-tts-rs", "old", "--pin", f"cgisky/rwkv-tts@{first}", "--yes")
+    model("fetch", "rwkv-tts-rs", "old", "--pin", f"cgisky/rwkv-tts@{first}", "--yes", "--no-transcripts")
+    assert not any(name.startswith(TRANSCRIPTS) for name, _ in hub.ranges)
     model("fetch", "rwkv-tts-rs", "new", "--yes")
     assert f"cgisky/rwkv-tts@{first}" in model("info", "old")
     assert f"cgisky/rwkv-tts@{'1' * 40}" in model("info", "new")

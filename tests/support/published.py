@@ -12,6 +12,7 @@ from make_random_model import Format, RandomModel, write_checkpoint, write_rando
 CARD = "---\nlicense: {}\nlanguage: [zh, en]\n---\n# A model card\n"
 HF_CONFIG = {"architectures": ["RWKV7ForSpeech"], "model_type": "rwkv7", "hidden_size": 64, "vocab_size": 8193}
 RESPARK = "rwkv7-0.4B-g1-respark-voice-tunable"
+TRANSCRIPTS = "wav2vec2-large-xlsr-53"
 ALONE = "rwkv7-0.1B-g1-respark-voice-tunable_ipa.pth"
 
 
@@ -39,6 +40,9 @@ def spark_tts(folder: Path) -> Path:
     shutil.rmtree(random)
     (folder / "LLM").mkdir()
     save_file({"model.embed_tokens.weight": torch.zeros(4, 4)}, folder / "LLM" / "model.safetensors")
+    (folder / TRANSCRIPTS).mkdir()
+    (folder / TRANSCRIPTS / "config.json").write_text('{"model_type": "wav2vec2"}')
+    (folder / TRANSCRIPTS / "pytorch_model.bin").write_bytes(b"a gigabyte")
     (folder / "README.md").write_text(CARD.format("cc-by-nc-sa-4.0"))
     return folder
 

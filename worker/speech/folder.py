@@ -70,7 +70,12 @@ class ModelFolder:
                 self._point(made / name, path)
 
     def _point(self, link: Path, path: Path) -> None:
-        """Relative inside the folder, so that it can be mounted elsewhere; else absolute."""
+        """Link a file, or those of a folder: relatively inside this one, so that it can be mounted elsewhere."""
+        if path.is_dir():
+            link.mkdir()
+            for file in filter(Path.is_file, path.iterdir()):
+                self._point(link / file.name, file)
+            return
         whole, inside = path.resolve(), self._path.resolve()
         link.symlink_to(os.path.relpath(whole, link.parent.resolve()) if whole.is_relative_to(inside) else whole)
 
@@ -95,7 +100,7 @@ class ModelFolder:
 
     def _downloads(self, names: str) -> set[Path]:
         """Those that models link to."""
-        linked = [path.resolve() for path in self._path.glob(f"{names}/*") if path.is_symlink()]
+        linked = [path.resolve() for path in self._path.glob(f"{names}/**/*") if path.is_symlink()]
         whole = [path.resolve() for path in self.downloads.glob("*/*")]
         return {path for path in whole if any(one.is_relative_to(path) for one in linked)}
 

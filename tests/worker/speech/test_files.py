@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from published import ALONE, RESPARK, checkpoint, respark_folder, rust_checkout, spark_tts
+from published import ALONE, RESPARK, TRANSCRIPTS, checkpoint, respark_folder, rust_checkout, spark_tts
 from worker.speech.config import ModelError
 from worker.speech.files import card_licence, find_files
 from worker.speech.loading import open_model
@@ -86,6 +86,7 @@ def test_a_download_is_a_model(
 def test_what_the_source_lacks_is_found_elsewhere(tmp_path: Path, spark: Path) -> None:
     source = respark_folder(tmp_path / RESPARK)
     assert find_files(source, spark).codec.samefile(spark / "BiCodec")
+    assert find_files(source, spark).wav2vec2.samefile(spark / TRANSCRIPTS)
     assert find_files(source, spark / "BiCodec").codec.samefile(spark / "BiCodec")
 
 
