@@ -151,6 +151,15 @@ def test_a_pinned_commit_is_taken_and_another_lies_beside_it(models: Path, hub: 
     assert f"cgisky/rwkv-tts@{'1' * 40}" in model("info", "new")
 
 
+def test_a_hub_that_names_a_path_outside_is_not_followed(models: Path, hub: Hub) -> None:
+    hub.commits["cgisky/rwkv-tts"].append("../../../out")
+    assert "cannot be one" in refused("fetch", "rwkv-tts-rs", "--yes")
+    hub.commits["cgisky/rwkv-tts"].pop()
+    hub.more["cgisky/rwkv-tts"] = ["../../../../out.raf.json"]
+    assert "cannot be one" in refused("fetch", "rwkv-tts-rs", "--yes")
+    assert not models.exists()
+
+
 def test_two_models_share_a_codec_and_the_last_takes_it_along(models: Path, hub: Hub) -> None:
     model("fetch", "respark-0.4b", "--yes")
     before = len(hub.ranges)

@@ -20,6 +20,7 @@ class Hub:
 
     Attributes:
         cuts: Paths whose next transfers end after so many bytes; one entry for each transfer.
+        more: Names of files that a repository says to have, too.
         ranges: What ranges of files were asked for.
     """
 
@@ -27,6 +28,7 @@ class Hub:
     url: str = ""
     commits: dict[str, list[str]] = field(default_factory=dict)
     cuts: dict[str, list[int]] = field(default_factory=dict)
+    more: dict[str, list[str]] = field(default_factory=dict)
     ranges: list[tuple[str, str | None]] = field(default_factory=list)
 
     def commit(self, repository: str) -> str:
@@ -42,7 +44,10 @@ class Hub:
 
     def listing(self, repository: str) -> list[dict[str, object]]:
         root = self.folder / repository
-        return [
+        more = [
+            {"type": "file", "path": name, "size": 1, "oid": "0" * 40} for name in self.more.get(repository, ())
+        ]
+        return more + [
             {
                 "type": "file",
                 "path": path.relative_to(root).as_posix(),

@@ -3,6 +3,7 @@
 Nothing of a repository is run: of its files only weights, configurations and model cards are asked for.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from worker.speech.config import ModelError
 from worker.speech.files import SUFFIXES, ModelFiles, find_files, preferred
 from worker.speech.published import CODEC_REPOSITORY, PUBLISHED
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _CODEC = ("BiCodec/config.yaml", "BiCodec/model.safetensors")
 _TRANSCRIPTS = "wav2vec2-large-xlsr-53/"
 
@@ -107,9 +109,12 @@ def _listed(repository: str, pins: Mapping[str, str]) -> Download:
     """All files of a repository."""
     with _told(repository):
         info = HfApi().model_info(repository, revision=pins.get(repository), files_metadata=True)
-    licence = info.card_data.get("license") if info.card_data else None
+    commit = str(info.sha)
     files = {one.rfilename: one.size or 0 for one in info.siblings or ()}
-    return Download(repository, str(info.sha), str(licence or "unknown, see its model card"), files)
+    if not _COMMIT.fullmatch(commit) or any(".." in PurePosixPath(name).parts for name in files):
+        raise ModelError(f"{repository}: {HfApi().endpoint} answers with a commit or a path that cannot be one")
+    licence = info.card_data.get("license") if info.card_data else None
+    return Download(repository, commit, str(licence or "unknown, see its model card"), files)
 
 
 def _only(listed: Download, wanted: Sequence[str]) -> Download:
