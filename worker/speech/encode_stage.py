@@ -1,6 +1,8 @@
 """The encoder's thread: puts the parts of utterances together to audio, and lets utterances go."""
 
+import queue
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -43,10 +45,12 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
         self._enough, self._advanced = enough, advanced
         self._made, self._done = made, done
         self._assemblies: dict[Utterance, Assembly] = {}
+        self._first, self._later = deque[Piece | Heard | Closed](), deque[Piece | Heard | Closed]()
+        self._open = True
         self.audio_seconds = 0.0
 
     def run(self) -> None:
-        while (item := self.inbox.get()) is not None:
+        while (item := self._next()) is not None:
             utterance = item.utterance
             if utterance not in self._assemblies:
                 self._assemblies[utterance] = Assembly(utterance, self._sample_rate)
@@ -55,6 +59,20 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
             if assembly.over:
                 del self._assemblies[utterance]
                 self._finish(utterance)
+
+    def _next(self) -> Piece | Heard | Closed | None:
+        """What is encoded next, each utterance's in its order; files of long texts leave the others the way."""
+        while self._open:
+            try:
+                item = self.inbox.get(block=not (self._first or self._later))
+            except queue.Empty:
+                break
+            if item is None:
+                self._open = False
+            else:
+                (self._later if _is_long_file(item.utterance) else self._first).append(item)
+        waiting = self._first or self._later
+        return waiting.popleft() if waiting else None
 
     def _encode(self, utterance: Utterance, assembly: Assembly, item: Piece | Heard | Closed) -> None:
         """Go on with the audio as far as its parts have come."""
@@ -104,6 +122,10 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
         utterance.done_at = time.monotonic()
         self.completed += 1
         call("done", partial(self._done, utterance))
+
+
+def _is_long_file(utterance: Utterance) -> bool:
+    return utterance.reading is not None and not utterance.request.stream
 
 
 def _come_to(utterance: Utterance) -> tuple[int, bool]:
