@@ -21,6 +21,7 @@ from worker import __version__
 from worker.cli.common import CommandError
 from worker.cli.console import errors
 from worker.cli.dashes import TextCommand
+from worker.cli.embedded import ServerDiedError
 from worker.cli.gateway import serve
 from worker.cli.local import WorkerDiedError
 from worker.cli.model import model_app
@@ -38,7 +39,7 @@ app.add_typer(voices_app, name="voices")
 
 _REFUSED = (RequestError, QueueFullError, UnconfirmedError, VoiceError, NoWorkerError)
 _OF_CLIENT = (*_REFUSED, JobFailedError, StoreError)
-_EXPECTED = (*_OF_CLIENT, CommandError, WorkerDiedError, RedisError, OSError)
+_EXPECTED = (*_OF_CLIENT, CommandError, ServerDiedError, WorkerDiedError, RedisError, OSError)
 
 
 def _print_version(wanted: bool) -> None:

@@ -46,8 +46,9 @@ class LocalWorker:
         options = [f"--{name.replace('_', '-')}={_option(value)}" for name, value in overrides.items()]
         # -P: a folder "worker" where the command is run must not be taken for this one.
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-            [sys.executable, "-P", "-m", "worker.cli", "worker", "--quiet", *options],
+            [sys.executable, "-P", "-m", "worker.cli.child", "worker", "--quiet", *options],
             env={**os.environ, f"{PREFIX}REDIS": url},  # not an argument: those are public on the machine
+            stdin=subprocess.PIPE,  # its end is ours
         )
 
     def check(self) -> None:
@@ -82,7 +83,8 @@ class LocalWorker:
         """End the process; what is running is finished first."""
         if self.exit_code is None:
             self.send(signal.SIGTERM)
-        self.wait()
+        with self._process:  # closes the pipe
+            self.wait()
 
 
 def _option(value: object) -> str:
