@@ -1,10 +1,7 @@
 """The command as a newcomer types it, without a Redis."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,19 +10,8 @@ from redis import Redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from commands import rwkv_tts
 from rwkv_tts.client import TTSClient
-
-
-def rwkv_tts(*arguments: str, model: Path, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    clean = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("rwkv-tts")), *arguments],
-        env={**clean, "RWKV_TTS_MODEL": str(model), **environment},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
 
 
 def test_say_writes_a_file_and_a_summary(random_model: Path, tmp_path: Path) -> None:

@@ -2,13 +2,12 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
+from commands import start
 from waiting import until
 
 
@@ -31,19 +30,6 @@ def end(folder: Path) -> None:
         process.kill()
 
 
-def start(arguments: list[str], model: Path, cwd: Path) -> "subprocess.Popen[bytes]":
-    clean = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
-    own = {"RWKV_TTS_MODEL": str(model), "TMPDIR": str(cwd / "t")}
-    (cwd / "t").mkdir()
-    return subprocess.Popen(
-        [str(Path(sys.executable).with_name("rwkv-tts")), *arguments],
-        env={**clean, **own},
-        cwd=cwd,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
 def roles(folder: Path) -> set[str]:
     """Which processes there are besides the command itself."""
     lines = [line for _, line in family(folder)]
@@ -64,8 +50,9 @@ def roles(folder: Path) -> set[str]:
 def test_no_server_and_no_worker_is_left_behind(
     slow_model: Path, tmp_path: Path, arguments: list[str], beside: int, deadly: signal.Signals
 ) -> None:
+    (tmp_path / "t").mkdir()
     (tmp_path / "jobs.jsonl").write_text('{"text": "one"}\n')
-    command = start(arguments, slow_model, tmp_path)
+    command = start(*arguments, model=slow_model, cwd=tmp_path, TMPDIR=str(tmp_path / "t"))
     try:
         until(lambda: command.poll() is not None or len(roles(tmp_path)) == beside)
         assert command.poll() is None
@@ -79,7 +66,8 @@ def test_no_server_and_no_worker_is_left_behind(
 
 def test_the_ctrl_c_of_a_terminal_does_not_reach_the_server(random_model: Path, tmp_path: Path) -> None:
     """A worker has to write down what it finishes."""
-    command = start(["worker", "--quiet"], random_model, tmp_path)
+    (tmp_path / "t").mkdir()
+    command = start("worker", "--quiet", model=random_model, cwd=tmp_path, TMPDIR=str(tmp_path / "t"))
     try:
         until(lambda: roles(tmp_path) == {"valkey-server", "worker --quiet"})
         ours = os.getpgid(command.pid)

@@ -15,7 +15,7 @@ from rwkv_tts.client import TTSClient
 from rwkv_tts.connection import connect
 from rwkv_tts.schema import FORMATS, MAX_REFERENCE_BYTES
 from worker.cli.console import errors
-from worker.cli.local import workers_on
+from worker.cli.local import shared_redis, workers_on
 from worker.ops import logs
 from worker.settings import Settings, unknown_variables
 
@@ -55,13 +55,21 @@ def _checked(kind: type[Kind], given: Mapping[str, Any]) -> Kind:
 
 
 def client_of(redis: str | None, queue: str | None) -> TTSClient:
-    """For the configured Redis: an embedded server would end with the command."""
-    settings = settings_from({"redis": redis, "queue": queue})
-    url = settings.redis_url()
+    """As ``shared_client``, from a command's options."""
+    return shared_client(settings_from({"redis": redis, "queue": queue}))
+
+
+def shared_client(settings: Settings) -> TTSClient:
+    """For the configured Redis or that of the worker in this folder: one of our own would end with the command.
+
+    Raises:
+        typer.BadParameter: There is neither.
+    """
+    url = shared_redis(settings)
     if url is None:
         raise typer.BadParameter(
-            "redis: not given, and an embedded server would vanish with this command; accepted: --redis URL, or "
-            "the environment variable RWKV_TTS_REDIS or REDIS_URL"
+            "redis: not given, and no worker runs in this folder; accepted: --redis URL, or the environment "
+            "variable RWKV_TTS_REDIS or REDIS_URL"
         )
     return client_for(settings, url)
 

@@ -14,6 +14,7 @@ from rq.worker import BaseWorker, Worker
 
 from rwkv_tts import JobFailedError, Speech, StoreError, TTSClient
 from rwkv_tts.connection import connect
+from worker.cli.address import next_door
 from worker.cli.embedded import embedded_redis
 from worker.settings import PREFIX, Settings
 
@@ -22,6 +23,11 @@ _POLL_SECONDS = 0.05
 
 class WorkerDiedError(RuntimeError):
     """The worker process ended before its jobs did."""
+
+
+def shared_redis(settings: Settings) -> str | None:
+    """The URL of the configured Redis, else of the server of a worker in this folder; None if there is neither."""
+    return settings.redis_url() or next_door()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from rwkv_tts import RequestError, TTSClient
+from worker.cli.address import next_door
 from worker.cli.common import (
     CommandError,
     audio_format,
@@ -22,7 +24,7 @@ from worker.cli.common import (
 )
 from worker.cli.console import Line, console, errors, jobs_table, progress_bar, save, speech_bar, summary
 from worker.cli.hearing import STANDARD_OUTPUT, check_subtitles, hear, write_subtitles
-from worker.cli.local import LocalWorker, local_worker, outcome, redis_server, wait
+from worker.cli.local import LocalWorker, local_worker, outcome, redis_server, wait, workers_on
 from worker.cli.options import with_request, with_settings
 from worker.settings import Settings
 
@@ -89,10 +91,10 @@ def enqueue(
     settings: Settings,
 ) -> None:
     """Queue many requests; prints their job ids, or waits and writes audio files (always so without a Redis)."""
-    target = out if settings.redis_url() is not None else out or Path("out")
 
     def submit(client: TTSClient, local: LocalWorker | None) -> int:
         start = time.monotonic()
+        target = out if local is None else out or Path("out")
         jobs, refused = _submit_lines(client, file)
         if target is None:
             for label, job_id in jobs:
@@ -154,11 +156,14 @@ def _collect(client: TTSClient, jobs: list[tuple[str, str]], out: Path, local: L
 
 
 def _with_worker(settings: Settings, act: Callable[[TTSClient, LocalWorker | None], int]) -> None:
-    """Run ``act`` against the configured Redis and its workers, or against a server and a worker of our own."""
-    with redis_server(settings) as url:
+    """Run ``act`` against a Redis and its workers: what is configured, what runs in this folder, else our own."""
+    near = None if settings.redis_url() else next_door()
+    with redis_server(settings) if near is None else nullcontext(near) as url:
         client = client_for(settings, url)
         if settings.redis_url() is not None:
             warn_without_workers(client.connection, settings.queue[0])
+            raise typer.Exit(act(client, None))
+        if near is not None and workers_on(client.connection, settings.queue[0]):
             raise typer.Exit(act(client, None))
         with local_worker(settings, url) as local:
             with errors.status("starting a worker"):
