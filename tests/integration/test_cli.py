@@ -31,6 +31,9 @@ def test_say_writes_a_file_and_a_summary(random_model: Path, tmp_path: Path) -> 
     [
         (["say", ""], "text: "),
         (["say", "hi", "--gender", "robot"], "gender: "),
+        (["say", "hi", "-o", "x.m4a"], "output: x.m4a: no format of audio has this name; accepted: "),
+        (["say", "hi", "-o", "x.mp3", "--format", "wav"], "output: x.mp3: the audio is wav"),
+        (["result", "nobody"], "no worker runs in this folder"),
         (["say", "hi", "--voice", "nobody"], "voice: unknown voice 'nobody'; accepted: first, second"),
         (["say", "hi", "--redis", "redis://127.0.0.1:1/0"], "Error"),
         (["say", "hi", "--model", "no-such-folder"], "not a model directory"),
@@ -57,8 +60,9 @@ def test_enqueue_speaks_every_line_and_reports_the_bad_ones(random_model: Path, 
     assert done.returncode == 1
     assert "line 3: speed: " in done.stderr
     assert "line 4: " in done.stderr
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1.wav", "5.wav"]
+    assert [path.name[:5] for path in sorted((tmp_path / "out").iterdir())] == ["0001-", "0005-"]
     assert "2 jobs" in done.stdout
+    assert "2 refused" in done.stdout
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
