@@ -1,5 +1,6 @@
 """What the command and its groups share: settings from options, the Redis that they name, files to send."""
 
+import signal
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -116,7 +117,11 @@ def with_worker(settings: Settings, act: Callable[[TTSClient, LocalWorker | None
         with local_worker(settings, url) as local:
             with errors.status("starting a worker"):
                 local.wait_until_ready()
-            code = act(client, local)
+            try:
+                code = act(client, local)
+            except KeyboardInterrupt:
+                local.send(signal.SIGKILL)  # nobody waits for what it speaks
+                raise
         raise typer.Exit(code)
 
 

@@ -103,9 +103,6 @@ def local_worker(settings: Settings, url: str) -> Iterator[LocalWorker]:
     worker = LocalWorker(settings, url)
     try:
         yield worker
-    except KeyboardInterrupt:
-        worker.send(signal.SIGKILL)  # nobody waits for what it speaks
-        raise
     finally:
         worker.stop()
 
