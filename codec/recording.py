@@ -46,7 +46,7 @@ DEMUXERS = {"M4A": "mov", "WEBM": "matroska", "AAC": "aac", "CAF": "caf", "AMR":
 """FFmpeg's names of the containers that ``codec.media`` reads."""
 ACCEPTED = (
     "expected WAV (PCM, ADPCM, float, A-law or mu-law), AIFF, FLAC, OGG (Vorbis or Opus), MP3, or with the extra "
-    "media M4A, AAC, WebM, CAF or AMR"
+    "'media' M4A, AAC, WebM, CAF or AMR"
 )
 CLEAN = {"WAV": only_audio, "MP3": only_frames, "OGG": only_pages}
 """What is done to files whose headers lie, or whose decoders would search what is none at length."""

@@ -129,7 +129,7 @@ class AudioStore:
         except ValueError as error:
             raise StoreError(f"results: {error}", permanent=True) from None
         except ImportError:
-            reason = f"results: {url}: obstore is missing; accepted: with the extra 'store' installed"
+            reason = f"results: {url}: obstore is missing: pip install 'rwkv-tts-client[store]'"
             raise StoreError(reason, permanent=True) from None
         self._obstore = obstore
         self._missing = (FileNotFoundError, obstore.exceptions.NotFoundError)

@@ -98,7 +98,7 @@ def test_no_job_id_leads_out_of_a_folder(job_id: str, tmp_path: Path) -> None:
 
 def test_what_is_missing_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
-    with pytest.raises(StoreError, match=r"^results: .*: obstore is missing; accepted: with the extra 'store'"):
+    with pytest.raises(StoreError, match=r"^results: .*: obstore is missing: pip install"):
         AudioStore(f"file://{tmp_path}")
 
 

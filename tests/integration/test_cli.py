@@ -1,10 +1,7 @@
 """The command as a newcomer types it, without a Redis."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,19 +10,8 @@ from redis import Redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from commands import rwkv_tts
 from rwkv_tts.client import TTSClient
-
-
-def rwkv_tts(*arguments: str, model: Path, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    clean = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("rwkv-tts")), *arguments],
-        env={**clean, "RWKV_TTS_MODEL": str(model), **environment},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
 
 
 def test_say_writes_a_file_and_a_summary(random_model: Path, tmp_path: Path) -> None:
@@ -45,6 +31,9 @@ def test_say_writes_a_file_and_a_summary(random_model: Path, tmp_path: Path) -> 
     [
         (["say", ""], "text: "),
         (["say", "hi", "--gender", "robot"], "gender: "),
+        (["say", "hi", "-o", "x.m4a"], "output: x.m4a: no format of audio has this name; accepted: "),
+        (["say", "hi", "-o", "x.mp3", "--format", "wav"], "output: x.mp3: the audio is wav"),
+        (["result", "nobody"], "no worker runs in this folder"),
         (["say", "hi", "--voice", "nobody"], "voice: unknown voice 'nobody'; accepted: first, second"),
         (["say", "hi", "--redis", "redis://127.0.0.1:1/0"], "Error"),
         (["say", "hi", "--model", "no-such-folder"], "not a model directory"),
@@ -71,8 +60,9 @@ def test_enqueue_speaks_every_line_and_reports_the_bad_ones(random_model: Path, 
     assert done.returncode == 1
     assert "line 3: speed: " in done.stderr
     assert "line 4: " in done.stderr
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1.wav", "5.wav"]
+    assert [path.name[:5] for path in sorted((tmp_path / "out").iterdir())] == ["0001-", "0005-"]
     assert "2 jobs" in done.stdout
+    assert "2 refused" in done.stdout
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])

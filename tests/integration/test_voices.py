@@ -303,7 +303,7 @@ def test_without_a_redis_voices_are_refused(tmp_path: Path, arguments: tuple[str
     done = rwkv_tts("voices", *arguments, cwd=tmp_path)
     message = " ".join(done.stderr.replace("│", " ").split())
     assert done.returncode == 2
-    assert "an embedded server would vanish with this command; accepted: --redis URL" in message
+    assert "no worker runs in this folder; accepted: --redis URL" in message
 
 
 def test_a_file_too_large_to_send_is_not_read(client: TTSClient, url: str, tmp_path: Path) -> None:

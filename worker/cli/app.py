@@ -7,6 +7,7 @@ import typer
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from rich.markup import escape
+from rq.exceptions import NoSuchJobError
 
 from rwkv_tts import (
     JobFailedError,
@@ -21,24 +22,27 @@ from worker import __version__
 from worker.cli.common import CommandError
 from worker.cli.console import errors
 from worker.cli.dashes import TextCommand
+from worker.cli.embedded import ServerDiedError
+from worker.cli.enqueue import enqueue
 from worker.cli.gateway import serve
+from worker.cli.jobs import cancel, result, status
 from worker.cli.local import WorkerDiedError
 from worker.cli.model import model_app
 from worker.cli.operate import load, top, tune
 from worker.cli.serve import dashboard, worker
-from worker.cli.speak import enqueue, say
+from worker.cli.speak import say
 from worker.cli.voices import voices_app
 
 app = typer.Typer(help="Text to speech behind a Redis queue.", no_args_is_help=True)
 app.command(cls=TextCommand)(say)
-for command in (worker, serve, load, enqueue, dashboard, top, tune):
+for command in (worker, serve, load, enqueue, result, status, cancel, dashboard, top, tune):
     app.command()(command)
 app.add_typer(model_app, name="model")
 app.add_typer(voices_app, name="voices")
 
 _REFUSED = (RequestError, QueueFullError, UnconfirmedError, VoiceError, NoWorkerError)
-_OF_CLIENT = (*_REFUSED, JobFailedError, StoreError)
-_EXPECTED = (*_OF_CLIENT, CommandError, WorkerDiedError, RedisError, OSError)
+_OF_CLIENT = (*_REFUSED, JobFailedError, StoreError, NoSuchJobError)
+_EXPECTED = (*_OF_CLIENT, CommandError, ServerDiedError, WorkerDiedError, RedisError, OSError)
 
 
 def _print_version(wanted: bool) -> None:

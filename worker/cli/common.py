@@ -1,6 +1,8 @@
 """What the command and its groups share: settings from options, the Redis that they name, files to send."""
 
-from collections.abc import Mapping
+import signal
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -14,12 +16,19 @@ from gateway.settings import Settings as GatewaySettings
 from rwkv_tts.client import TTSClient
 from rwkv_tts.connection import connect
 from rwkv_tts.schema import FORMATS, MAX_REFERENCE_BYTES
+from worker.cli.address import next_door
 from worker.cli.console import errors
-from worker.cli.local import workers_on
+from worker.cli.local import LocalWorker, local_worker, redis_server, shared_redis, workers_on
 from worker.ops import logs
 from worker.settings import Settings, unknown_variables
 
 Kind = TypeVar("Kind", bound=BaseSettings)
+
+STANDARD_STREAM = Path("-")
+"""As a file to read, standard input; as one to write, standard output."""
+
+_ALSO_NAMED = {"opus": ("ogg",)}
+"""Other ends of names for a format: Opus comes in an OGG file."""
 
 
 class CommandError(Exception):
@@ -55,13 +64,21 @@ def _checked(kind: type[Kind], given: Mapping[str, Any]) -> Kind:
 
 
 def client_of(redis: str | None, queue: str | None) -> TTSClient:
-    """For the configured Redis: an embedded server would end with the command."""
-    settings = settings_from({"redis": redis, "queue": queue})
-    url = settings.redis_url()
+    """As ``shared_client``, from a command's options."""
+    return shared_client(settings_from({"redis": redis, "queue": queue}))
+
+
+def shared_client(settings: Settings) -> TTSClient:
+    """For the configured Redis or that of the worker in this folder: one of our own would end with the command.
+
+    Raises:
+        typer.BadParameter: There is neither.
+    """
+    url = shared_redis(settings)
     if url is None:
         raise typer.BadParameter(
-            "redis: not given, and an embedded server would vanish with this command; accepted: --redis URL, or "
-            "the environment variable RWKV_TTS_REDIS or REDIS_URL"
+            "redis: not given, and no worker runs in this folder; accepted: --redis URL, or the environment "
+            "variable RWKV_TTS_REDIS or REDIS_URL"
         )
     return client_for(settings, url)
 
@@ -87,16 +104,48 @@ def _check_redis(url: str | None) -> None:
         ) from None
 
 
+def with_worker(settings: Settings, act: Callable[[TTSClient, LocalWorker | None], int]) -> None:
+    """Run ``act`` against a Redis and its workers: what is configured, what runs in this folder, else our own."""
+    near = None if settings.redis_url() else next_door()
+    with redis_server(settings) if near is None else nullcontext(near) as url:
+        client = client_for(settings, url)
+        if settings.redis_url() is not None:
+            warn_without_workers(client.connection, settings.queue[0])
+            raise typer.Exit(act(client, None))
+        if near is not None and workers_on(client.connection, settings.queue[0]):
+            raise typer.Exit(act(client, None))
+        with local_worker(settings, url) as local:
+            with errors.status("starting a worker"):
+                local.wait_until_ready()
+            try:
+                code = act(client, local)
+            except KeyboardInterrupt:
+                local.send(signal.SIGKILL)  # nobody waits for what it speaks
+                raise
+        raise typer.Exit(code)
+
+
 def warn_without_workers(connection: Redis, queue: str) -> None:
     """Say that a job on the queue will have to wait for a worker to start, if that is so."""
     if not workers_on(connection, queue):
         errors.print(f"[yellow]warning:[/] no worker listens on queue {queue}; the job waits for one")
 
 
-def audio_format(output: Path | None) -> str:
-    """The audio format that a file name asks for, else wav."""
-    suffix = output.suffix.lstrip(".").lower() if output else ""
-    return suffix if suffix in FORMATS else "wav"
+def audio_format(output: Path | None, given: str | None = None) -> str:
+    """The audio format that is given, else what the file's name asks for, else wav.
+
+    Raises:
+        CommandError: The name promises another format, or one that there is not.
+    """
+    suffix = "" if output is None else output.suffix.removeprefix(".").lower()
+    if suffix and suffix not in FORMATS:
+        named = ", ".join(f".{name}" for name in FORMATS)
+        raise CommandError(
+            f"output: {output}: no format of audio has this name; accepted: one that ends in {named}"
+        )
+    if given in FORMATS and suffix not in ("", given, *_ALSO_NAMED.get(given, ())):
+        raise CommandError(f"output: {output}: the audio is {given}; accepted: a name that ends in .{given}")
+    return given or suffix or "wav"
 
 
 def write_audio(path: Path, audio: bytes) -> None:

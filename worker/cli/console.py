@@ -20,10 +20,10 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 @dataclass(frozen=True)
 class Line:
-    """One job as it is shown: where its audio went, or why there is none."""
+    """One job as it is shown: where its audio went, or why there is none; no outcome means spoken before."""
 
     label: str
-    outcome: Speech | JobFailedError | StoreError
+    outcome: Speech | JobFailedError | StoreError | None
     path: Path | None = None
 
     @property
@@ -63,11 +63,12 @@ def _told(progress: SpeechProgress) -> str:
 
 
 def save(speech: Speech, directory: Path, label: str) -> Path:
-    """Write the audio file of a finished job and return its path."""
+    """Write the audio file of a finished job, whole or not at all, and return its path."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{label}.{speech.result.format}"
-    path.write_bytes(speech.audio)
-    return path
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(speech.audio)
+    return part.replace(path)
 
 
 def jobs_table(lines: Sequence[Line]) -> Table:
@@ -83,6 +84,8 @@ def jobs_table(lines: Sequence[Line]) -> Table:
 
 
 def _cells(line: Line) -> list[str]:
+    if line.outcome is None:
+        return ["-", "-", "-", "-", "-", "spoken before", str(line.path)]
     if line.speech is None:
         return ["-", "-", "-", "-", "-", "failed", str(line.outcome)]
     result = line.speech.result
@@ -97,12 +100,13 @@ def _cells(line: Line) -> list[str]:
     ]
 
 
-def summary(lines: Sequence[Line], wall: float) -> str:
+def summary(lines: Sequence[Line], wall: float, refused: int = 0) -> str:
     """Seconds of audio, wall time and their ratio; RTF here is wall time over all audio."""
     spoken = [line.speech for line in lines if line.speech is not None]
     seconds = sum(speech.result.seconds for speech in spoken)
-    failed = len(lines) - len(spoken)
+    before = sum(line.outcome is None for line in lines)
+    others = {"spoken before": before, "failed": len(lines) - len(spoken) - before, "refused": refused}
     text = f"{len(spoken)} jobs, {seconds:.2f} s of audio in {wall:.2f} s"
     if seconds:
         text += f" (RTF {wall / seconds:.3f}, {seconds / wall:.1f} audio-s/s)"
-    return text + (f", {failed} failed" if failed else "")
+    return text + "".join(f", {count} {what}" for what, count in others.items() if count)

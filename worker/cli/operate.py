@@ -15,7 +15,7 @@ from rich.table import Table
 
 from rwkv_tts import TTSClient, Tuned, WorkerLoad
 from rwkv_tts.tuning import Tunable
-from worker.cli.common import CommandError, client_of
+from worker.cli.common import client_of, shared_client
 from worker.cli.console import console, errors
 from worker.cli.options import QueueOption, RedisOption, with_settings, with_values
 from worker.settings import Settings
@@ -63,11 +63,9 @@ def tune(
 @with_settings
 def load(*, settings: Settings) -> None:
     """Show how busy the queues are: one JSON line each, with the estimated wait."""
-    url = settings.redis_url()
-    if url is None:
-        raise CommandError("redis: not given; accepted: --redis URL, or the environment variable REDIS_URL")
+    connection = shared_client(settings).connection
     for name in settings.queue:
-        load = TTSClient(url, name).load()
+        load = TTSClient(connection, name).load()
         console.print_json(
             json.dumps({"queue": name, **asdict(load), "estimated_wait_seconds": load.estimated_wait}), indent=None
         )

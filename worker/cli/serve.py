@@ -11,9 +11,10 @@ from rich.markup import escape
 
 from rwkv_tts.connection import connect
 from rwkv_tts.secrets import read_secret
+from worker.cli.address import DATA
 from worker.cli.common import CommandError, public_url, settings_from
 from worker.cli.console import errors
-from worker.cli.local import redis_server
+from worker.cli.local import redis_server, shared_redis
 from worker.cli.options import RedisOption, with_settings
 from worker.settings import Settings
 
@@ -35,7 +36,7 @@ def worker(
     """Drain a queue until told to stop: SIGTERM finishes what is running first."""
     from worker.service import UnusableError, run_worker  # imports torch
 
-    with redis_server(settings, data=Path("redis-data")) as url:
+    with redis_server(settings, data=DATA) as url:
         if not quiet:
             errors.print(
                 f"model {settings.model}, device {settings.device}, queue {','.join(settings.queue)} "
@@ -77,10 +78,11 @@ def dashboard(
         if password_file is not None:
             password = read_secret("--password-file", password_file)
         check_access(host, username, password)
-        url = settings_from({"redis": redis}).redis_url()
+        url = shared_redis(settings_from({"redis": redis}))
         if url is None:
             raise CommandError(
-                "--redis: no Redis to show; accepted: a URL here, in RWKV_TTS_REDIS or in REDIS_URL"
+                "--redis: no Redis to show, and no worker runs in this folder; accepted: a URL here, in "
+                "RWKV_TTS_REDIS or in REDIS_URL"
             )
         connection = connect(url)
         connection.ping()
