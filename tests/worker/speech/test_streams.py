@@ -1,6 +1,7 @@
 """Long texts and streams on a small random model: what is heard is the file, also when another worker goes on."""
 
 import queue
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from codec.vocoder import Vocoder
 from rwkv_tts.progress import SpeechProgress
 from rwkv_tts.schema import FORMATS, AudioFormat, parse_request
 from sampler.decoding import FinishReason
+from waiting import until
 from worker.speech.admission import heard_at_once
 from worker.speech.assembly import Assembly
 from worker.speech.kept import KeptPart
@@ -250,6 +252,27 @@ def test_a_long_text_goes_on_when_its_audio_has_caught_up(
         request = parse_request({"text": BOOK * 2, "seed": 3, "stream": stream, "max_seconds": 20})
         one.submit(make_utterance(speech, "book", request))
         assert ended.get(timeout=PATIENCE).refusal is None
+
+
+def test_a_short_job_does_not_wait_until_all_parts_of_a_book_are_encoded(
+    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded, held, take = list[Any](), threading.Event(), Assembly.take
+
+    def noted(assembly: Assembly, item: Any) -> None:
+        encoded.append(item)
+        take(assembly, item)
+        held.wait(PATIENCE)
+
+    monkeypatch.setattr(Assembly, "take", noted)
+    with pipeline(speech, max_rows=8) as (one, ended, _):
+        one.submit(make_utterance(speech, "book", parse_request({"text": BOOK, "seed": 3, **FLAT})))
+        until(lambda: len(encoded) == 1 and one._encoder.inbox.qsize() > 2, PATIENCE)  # its other parts
+        one.submit(make_utterance(speech, "short", parse_request({"text": "Short.", "seed": 3, **FLAT})))
+        until(lambda: one._encoder.inbox.qsize() > 5, PATIENCE)
+        held.set()
+        assert [ended.get(timeout=PATIENCE).id for _ in range(2)] == ["short", "book"]
+    assert [item.utterance.id for item in encoded].index("short") == 1
 
 
 def test_how_far_a_text_has_come_is_told_step_by_step(speech: SpeechModel) -> None:
