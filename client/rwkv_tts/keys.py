@@ -22,7 +22,7 @@ SCHEMA_META = "rwkv_tts_schema"
 """In the ``meta`` of a job: the schema that its request was written for."""
 
 REFUSAL_FIELD = "rwkv_tts_refusal"
-"""Of the hash of a job that has failed: why, as JSON: field, cause and message."""
+"""Of the entry of a result of a job that has failed: why, as JSON: field, cause and message."""
 
 PROGRESS_META = "rwkv_tts_progress"
 """In the ``meta`` of a running job: how far it has come, an object that its worker writes now and then."""

@@ -235,7 +235,8 @@ def _status(job: Job) -> JobStatus:
 
 
 def _failed(job: Job, reason: str) -> JobFailedError:
-    told: Any = job.connection.hget(job.key, REFUSAL_FIELD)
+    newest: Any = job.connection.xrevrange(results_key(job.id), count=1)
+    told = newest[0][1].get(REFUSAL_FIELD.encode()) if newest else None
     return JobFailedError(reason, Refusal.load(told) if told else None)
 
 

@@ -72,7 +72,7 @@ def test_many_that_go_away_leave_nothing(address: str, queue: str, connection: R
         await asyncio.gather(*(drop(number) for number in range(60)))
 
     asyncio.run(all_of_them())
-    until(lambda: not jobs(connection, queue), timeout=15)
+    until(lambda: not jobs(connection, queue), timeout=3)
 
 
 @pytest.mark.slow

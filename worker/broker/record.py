@@ -14,7 +14,7 @@ from rq.results import Result
 from rq.utils import now
 
 from rwkv_tts.keys import CANCELLED_PREFIX, DEATHS_PREFIX, FUNCTION, REFUSAL_FIELD, chunks_key, kept_key
-from rwkv_tts.refusal import Cause, Refusal
+from rwkv_tts.refusal import Refusal
 from worker.broker.claim import EXECUTION_PREFIX, EXECUTIONS_PREFIX, Claimed
 from worker.broker.jobs import POSTPONED, HeldJob
 from worker.broker.outcome import Fate, Outcome
@@ -30,6 +30,17 @@ _HEAVY_SECONDS = 3600
 
 _SPENT = json.dumps([FUNCTION, None, [], {}])
 """What is left of the call of a finished job that took as much room."""
+
+
+class _Result(Result):
+    """RQ's, whose entry also says why a job has failed; RQ reads the fields that it knows."""
+
+    refusal: Refusal | None = None
+
+    def serialize(self) -> dict[str, Any]:
+        """The fields of its entry."""
+        told = {} if self.refusal is None else {REFUSAL_FIELD: self.refusal.dump()}
+        return super().serialize() | told
 
 
 class Recorder:
@@ -67,8 +78,7 @@ class Recorder:
         ttl = self._failed_seconds(job)
         reason = f"storage: {error}; the job's keys in Redis are not what RQ writes"
         with self._connection.pipeline() as pipeline:
-            told = Refusal("storage", Cause.INTERNAL, reason).dump()
-            failure: dict[Any, Any] = {"status": JobStatus.FAILED.value, "exc_info": reason, REFUSAL_FIELD: told}
+            failure: dict[Any, Any] = {"status": JobStatus.FAILED.value, "exc_info": reason}
             pipeline.hset(job.key, mapping=failure)
             job.cleanup(ttl, pipeline=pipeline, remove_from_queue=False)
             pipeline.zadd(registry.key, {job.id: ttl if ttl < 0 else now().timestamp() + ttl})
@@ -155,8 +165,6 @@ class Recorder:
         job.ended_at, ttl = outcome.ended_at, self._failed_seconds(outcome.claimed.job)
         self._count("failed_job_count", outcome, pipeline)
         job.set_status(outcome.fate.value, pipeline=pipeline)
-        if outcome.refusal is not None:
-            pipeline.hset(job.key, REFUSAL_FIELD, outcome.refusal.dump())
         queue.failed_job_registry.add(job, ttl=ttl, exc_string=outcome.reason, pipeline=pipeline)
         self._record_result(outcome, Result.Type.FAILED, ttl, pipeline)
 
@@ -168,18 +176,20 @@ class Recorder:
 
     def _record_result(self, outcome: Outcome, kind: Result.Type, ttl: int, pipeline: Pipeline) -> None:
         job, execution = outcome.claimed.job, outcome.claimed.execution
-        Result.create(
-            job,
+        result = _Result(
+            job.id,
             kind,
-            ttl,
+            job.connection,
             return_value=outcome.result,
             exc_string=outcome.reason or None,
             worker_name=self._worker,
-            pipeline=pipeline,
+            serializer=job.serializer,
             execution_id=execution.id,
             execution_started_at=execution.created_at,
             execution_ended_at=job.ended_at,
         )
+        result.refusal = outcome.refusal
+        result.save(ttl=ttl, pipeline=pipeline)
 
     def forget(self, claimed: Claimed, pipeline: Pipeline) -> None:
         """Forget the execution; the fence itself falls last."""
