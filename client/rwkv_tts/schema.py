@@ -109,13 +109,13 @@ class SynthesisRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     text: str = Field(min_length=1, max_length=MAX_TEXT, description=f"1 to {MAX_TEXT} characters of text")
+    voice: str | None = Field(
+        default=None, description="the id of a stored voice, or job:<id of a job> for its voice"
+    )
     normalize: bool | None = Field(
         default=None, description="true or false, whether to read numbers and signs as words; or nothing"
     )
     language: Language = Field(default="auto", description=f"one of {', '.join(LANGUAGES)}")
-    voice: str | None = Field(
-        default=None, description="the id of a stored voice, or job:<id of a job> for its voice"
-    )
     use_transcript: bool = Field(default=False, description="true or false; true with a stored voice only")
     reference: Annotated[str | None, BeforeValidator(_without_data_url)] = Field(
         default=None,

@@ -12,7 +12,7 @@ BENCHES: Mapping[str, str] = {
     "cloning": "what a reference recording costs before synthesis starts",
     "overhead": "RQ's bookkeeping for each job, beside the stock rq.SimpleWorker",
     "listeners": "streams: how soon they are heard, and whether anybody who listens has to wait",
-    "gateway": "what HTTP adds to streams, slow readers, dropped connections; with rows that make silence",
+    "httpapi": "what HTTP adds to streams, slow readers, dropped connections; with rows that make silence",
     "crowd": "many workers of one Redis: what recovery costs, how long a lone job waits beside idle ones",
 }
 """Each is the module of its name."""

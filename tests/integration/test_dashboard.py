@@ -325,7 +325,10 @@ def command(arguments: Sequence[str], environment: dict[str, str]) -> tuple[list
         (["--host", "example.org"], "RQ_DASHBOARD_PASSWORD or --password"),
         (["--username", "me"], "--username: accepted only with a password (RQ_DASHBOARD_PASSWORD or --password)"),
         (["--password-file=/no/such"], "--password-file: /no/such: No such file or directory; accepted: "),
-        ([], "--redis: no Redis to show; accepted: a URL here, in RWKV_TTS_REDIS or in REDIS_URL"),
+        (
+            [],
+            "--redis: no Redis to show, and no worker runs in this folder; accepted: a URL here, in RWKV_TTS_REDIS or in REDIS_URL",
+        ),
     ],
 )
 def test_the_command_refuses_in_one_line(arguments: list[str], reason: str) -> None:

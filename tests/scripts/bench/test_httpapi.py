@@ -13,7 +13,7 @@ ROOM = Path(__file__).parents[3] / "scripts" / "bench"
 
 
 def test_fields() -> None:
-    arguments = ["gateway", "--lone", "3", "--together", "5", "--slow", "3", "--dropped", "50"]
+    arguments = ["httpapi", "--lone", "3", "--together", "5", "--slow", "3", "--dropped", "50"]
     done = subprocess.run(
         [sys.executable, str(ROOM), *arguments], capture_output=True, text=True, timeout=110, check=True
     )

@@ -1,6 +1,6 @@
 """Measure what the gateway adds to streams, and what clients that are slow or go away cost it.
 
-    python scripts/bench gateway [--lone 100] [--together 200] [--slow 50] [--dropped 1000]
+    python scripts/bench httpapi [--lone 100] [--together 200] [--slow 50] [--dropped 1000]
 
 Everything but the model is real: Redis, a worker process and a gateway process. The worker's rows make a piece of
 audio at once and others at the pace of speech. Lone streams go in turn through ``TTSClient.stream`` and
@@ -252,7 +252,7 @@ async def dropped(url: str, address: str, count: int) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = command_line("gateway", __doc__)
+    parser = command_line("httpapi", __doc__)
     add, whole = parser.add_argument, at_least(1)
     add("--lone", type=whole, default=50, help="streams one after another, each way")
     add("--together", type=whole, default=200, help="streams that begin at once")
