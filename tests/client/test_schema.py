@@ -56,7 +56,7 @@ SPCT = {
 """The numbers of the published checkpoints, written down from their fact sheet."""
 PROMPT_ORDER = ("age", "gender", "emotion", "pitch", "speed")
 FIELD_NAMES = (
-    *("text", "normalize", "language", "voice", "use_transcript", "reference", "reference_text", "age", "gender"),
+    *("text", "voice", "normalize", "language", "use_transcript", "reference", "reference_text", "age", "gender"),
     *("emotion", "pitch", "speed", "seed", "format", "sample_rate", "temperature", "top_p", "top_k"),
     *("max_seconds", "timestamps"),
     *("stream", "eos_guard", "metadata"),

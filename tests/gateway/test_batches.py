@@ -12,7 +12,7 @@ import httpx
 import pytest
 from redis import Redis
 
-from bench.gateway import ENDLESS
+from bench.httpapi import ENDLESS
 from gateways import jobs, paced, serving
 from rwkv_tts import TTSClient
 from rwkv_tts.keys import BATCH_PREFIX

@@ -15,7 +15,7 @@ import pytest
 from openai import OpenAI
 from redis import Redis
 
-from bench.gateway import ENDLESS, LONG, SHORT, ask
+from bench.httpapi import ENDLESS, LONG, SHORT, ask
 from gateways import jobs, paced, serving
 from waiting import until
 

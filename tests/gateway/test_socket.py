@@ -19,7 +19,7 @@ from redis import Redis
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from bench.gateway import ENDLESS, LONG, SHORT
+from bench.httpapi import ENDLESS, LONG, SHORT
 from gateways import jobs, paced, serving
 from rwkv_tts import TTSClient
 from rwkv_tts.keys import AUDIO_PREFIX, CHUNKS_PREFIX

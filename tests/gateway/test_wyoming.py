@@ -17,7 +17,7 @@ from wyoming.event import Event
 from wyoming.info import Describe, Info
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeVoice
 
-from bench.gateway import ENDLESS, LONG
+from bench.httpapi import ENDLESS, LONG
 from gateways import jobs, paced, serving
 from rwkv_tts import TTSClient
 from waiting import until

@@ -101,7 +101,7 @@ BAD_REQUESTS: dict[str, tuple[Any, str]] = {
     "wrong type": ({"text": 5}, "text: .*string.*accepted"),
     "extra field": ({"text": "a", "colour": "red"}, "colour: .*; accepted: text, voice"),
     "NaN temperature": ({"text": "a", "temperature": float("nan")}, "temperature: .*accepted: a number from 0"),
-    "unknown format": ({"text": "a", "format": "aac"}, "format: .*accepted: one of wav, flac"),
+    "unknown format": ({"text": "a", "format": "m4a"}, "format: .*accepted: one of wav, flac"),
     "not an object": (["text"], "request: list; accepted: a JSON object"),
 }
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from redis import Redis
 
-from bench.gateway import speak
+from bench.httpapi import speak
 from bench.overhead import start
 from gateway.app import make_app
 from gateway.server import address, listen, make_server
