@@ -325,7 +325,7 @@ def test_any_json_is_a_request_or_one_printable_line(value: Any) -> None:
 def test_the_schema_has_a_number_for_what_older_workers_do_not_know() -> None:
     """Another field or value: raise ``SCHEMA``, so that jobs with it wait for a worker that knows it."""
     fields = (
-        "text normalize language voice use_transcript reference reference_text age gender emotion pitch speed "
+        "text voice normalize language use_transcript reference reference_text age gender emotion pitch speed "
         "seed format sample_rate temperature top_p top_k max_seconds timestamps stream eos_guard metadata"
     )
     assert (SCHEMA, list(SynthesisRequest.model_fields)) == (6, fields.split())

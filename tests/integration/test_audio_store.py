@@ -75,7 +75,7 @@ def test_enqueue_fetches_from_the_store_or_says_why_not(
 ) -> None:
     for name in ("audio", "elsewhere"):
         (tmp_path / name).mkdir()
-    (tmp_path / "jobs.jsonl").write_text(2 * f"{json.dumps(SHORT)}\n")
+    (tmp_path / "jobs.jsonl").write_text("".join(f"{json.dumps({**SHORT, 'seed': seed})}\n" for seed in (1, 2)))
     chosen = settings(random_model, f"file://{tmp_path}/audio")
     with local_worker(chosen, redis_url) as local:
         local.wait_until_ready()

@@ -327,7 +327,8 @@ def command(arguments: Sequence[str], environment: dict[str, str]) -> tuple[list
         (["--password-file=/no/such"], "--password-file: /no/such: No such file or directory; accepted: "),
         (
             [],
-            "--redis: no Redis to show, and no worker runs in this folder; accepted: a URL here, in RWKV_TTS_REDIS or in REDIS_URL",
+            "--redis: no Redis to show, and no worker runs in this folder; "
+            "accepted: a URL here, in RWKV_TTS_REDIS or in REDIS_URL",
         ),
     ],
 )

@@ -21,6 +21,7 @@ from redis import Redis
 from rq.defaults import RQ_KEY_PREFIX
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 import guarded
 import malformed
@@ -137,7 +138,8 @@ class Fuzz:
 
     def tell(self, messages: list[bytes]) -> None:
         """Send messages on the worker's channel."""
-        [channel] = self.redis.pubsub_channels(f"{RQ_KEY_PREFIX}:pubsub:*")
+        [worker] = self.redis.smembers(WORKERS_BY_QUEUE_KEY % self.queue.name)
+        channel = f"{RQ_KEY_PREFIX}:pubsub:{worker.decode().rpartition(':')[2]}"
         for message in messages:
             self.redis.publish(channel, message)
 

@@ -148,7 +148,7 @@ def test_a_job_is_shown_fetched_and_cancelled_by_its_id(tmp_path: Path, redis_ur
 
 
 def test_a_job_that_waits_is_cancelled_and_one_that_is_not_there_is_named(tmp_path: Path, redis_url: str) -> None:
-    job_id = TTSClient(redis_url, "nobody-listens").submit("hello")
+    job_id = TTSClient(redis_url, "nobody-fetches").submit("hello")
     waiting = command(tmp_path, redis_url, "result", job_id, "--timeout", "0")
     assert waiting.returncode == 1
     assert "it is queued" in waiting.stderr

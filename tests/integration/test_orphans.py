@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -34,6 +35,14 @@ def roles(folder: Path) -> set[str]:
     """Which processes there are besides the command itself."""
     lines = [line for _, line in family(folder)]
     return {role for role in ("valkey-server", "worker --quiet") if any(role in line for line in lines)}
+
+
+@pytest.fixture(autouse=True)
+def hangups_end_processes() -> Iterator[None]:
+    """Also where these tests run under nohup, whose children ignore SIGHUP, as they should."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_what_the_source_lacks_is_found_elsewhere(tmp_path: Path, spark: Path) -
 
 @pytest.mark.parametrize("of_rust", [False, True])
 def test_a_missing_codec_is_named_with_its_repository(tmp_path: Path, of_rust: bool) -> None:
-    source = rust_checkout(tmp_path) if of_rust else respark_folder(tmp_path / RESPARK)
+    source = rust_checkout(tmp_path / "rwkv-tts-rs") if of_rust else respark_folder(tmp_path / RESPARK)
     with pytest.raises(ModelError, match=r"codec is missing: .*BiCodec.*SparkAudio/Spark-TTS-0.5B") as caught:
         open_model(source)
     assert ("ONNX files are not read" in str(caught.value)) == of_rust
