@@ -114,15 +114,19 @@ class Engine:
         shares = self.scheduler.plan()
         size = len(shares) + self._steady.feeding
         if size or self._under_way:
-            rows = [share.row for share in shares] + self._steady.rows if size else list(self.scheduler.running)
-            failure = self._attempt(shares, rows, size)
-            if failure and rows:
-                self._recover(failure, rows)
+            failure = self._attempt(shares, size)
+            if failure and self.scheduler.running:
+                self._recover(failure, self._in_step(shares))
         if size:
             self.stats.count(size, time.perf_counter() - start)
         return self._collect()
 
-    def _attempt(self, shares: Sequence[Share], rows: Sequence[Row], size: int) -> _Failure | None:
+    def _in_step(self, shares: Sequence[Share]) -> list[Row]:
+        """The rows of the present step, of which some may just have become steady; else all that run."""
+        rows = dict.fromkeys([share.row for share in shares] + self._steady.rows)
+        return list(rows) or list(self.scheduler.running)
+
+    def _attempt(self, shares: Sequence[Share], size: int) -> _Failure | None:
         """Run one batch; the boundary that no error crosses."""
         try:
             if size:
@@ -134,7 +138,7 @@ class Engine:
         except torch.AcceleratorError:  # the device is lost to this process: nothing can go on
             raise
         except Exception as error:  # noqa: BLE001 - rows fail or restart, the engine lives
-            if len(rows) == 1:
+            if len(rows := self._in_step(shares)) == 1:
                 logger.exception("row {}: its step failed with it alone", rows[0].key)
             return _Failure(f"{type(error).__name__}: {error}", out_of_memory=False)
         return None

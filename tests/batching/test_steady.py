@@ -3,6 +3,7 @@
 import random
 from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -35,6 +36,7 @@ class Dealer:
         self.ahead = ahead
         self._steady = steady
         self.shared = 0
+        self.fault: str | None = None
 
     def launch(self, shares: Sequence[Share]) -> Launched:
         self.shared += len(shares)
@@ -43,13 +45,21 @@ class Dealer:
             share.row.decoding.take(share.tokens)
         rows = [share.row for share in shares if share.row.decoding.remaining == 0]
         decodings = [row.decoding for row in rows]
+        speaking = [] if self._steady is None else self._steady.rows  # the fault shows once the row speaks
+        faulty = any(row.key == self.fault and len(row.decoding.semantic) > 3 for row in speaking)
         ids = np.array([*map(deal, fed.draws.T), *map(deal, draw_fields(decodings).T)], np.int32)
         for row in rows:
             if self.ahead:
                 row.decoding.expect()
             if self._steady:
                 self._steady.join(row)
-        return Launched(len(fed) + len(shares), fed, rows, decodings, lambda: ids)
+        return Launched(len(fed) + len(shares), fed, rows, decodings, partial(self._result, ids, faulty=faulty))
+
+    @staticmethod
+    def _result(ids: NDArray[np.int32], *, faulty: bool) -> NDArray[np.int32]:
+        if faulty:
+            raise ValueError("as asked")
+        return ids
 
 
 def deal(draw: NDArray[np.int32]) -> int:
@@ -168,6 +178,19 @@ def test_cancelled_rows_keep_what_they_have_said_and_slots_are_used_again(
             )
         else:
             assert trace(row) == expected[row.key]
+
+
+def test_a_steady_row_at_fault_fails_alone_and_the_others_draw_the_same_again(
+    expected: dict[str, Trace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, dealer = engine_of(8, 1, steady=True, monkeypatch=monkeypatch)
+    dealer.fault = next(row.key for row in requests(80) if row.followed and len(expected[row.key][1]) > 20)
+    rows = list(requests(80))
+    found = run(engine, rows)
+    (bad,) = (row for row in rows if row.key == dealer.fault)
+    assert bad.error == "ValueError: as asked"
+    assert {key for key in found if found[key] != expected[key]} == {bad.key}
+    assert engine.scheduler.max_rows == 8
 
 
 def test_what_the_sampler_is_told() -> None:
