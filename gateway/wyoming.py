@@ -102,6 +102,7 @@ class _Talk:
         self._jobs = Jobs(context.client, context.pulse)
         self._growing: GrowingText | None = None
         self._waiting: asyncio.Queue[_Spoken] = asyncio.Queue()
+        self._patience: asyncio.Timeout | None = None  # while the next event is waited for
 
     async def hold(self) -> None:
         """Take events and speak, until the connection ends or something is wrong; nothing of it runs on."""
@@ -122,8 +123,9 @@ class _Talk:
 
     async def _read(self) -> None:
         while True:
-            async with asyncio.timeout(self._context.settings.idle_timeout):
+            async with asyncio.timeout_at(self._idle_at()) as self._patience:
                 event = await read_event(self._reader)
+            self._patience = None
             if event is None:
                 return
             await self._take(event)
@@ -191,7 +193,13 @@ class _Talk:
         await self._writer.wait_closed()
 
     async def _write(self, event: Eventable) -> None:
+        """Send an event; whoever is spoken to is not idle."""
         await async_write_event(event.event(), self._writer)
+        if self._patience is not None and not self._patience.expired():
+            self._patience.reschedule(self._idle_at())
+
+    def _idle_at(self) -> float:
+        return asyncio.get_running_loop().time() + self._context.settings.idle_timeout
 
 
 _Spoken = tuple[SynthesisRequest, GrowingText, bool]

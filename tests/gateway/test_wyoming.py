@@ -17,7 +17,7 @@ from wyoming.event import Event
 from wyoming.info import Describe, Info
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeVoice
 
-from bench.httpapi import ENDLESS, LONG
+from bench.httpapi import ENDLESS, LONG, TALK
 from gateways import jobs, paced, serving
 from rwkv_tts import TTSClient
 from waiting import until
@@ -150,6 +150,18 @@ def test_a_connection_that_says_nothing_is_closed(redis_url: str, worker: TTSCli
     ):
         raw.settimeout(5)
         assert raw.recv(1) == b""
+
+
+def test_whoever_is_spoken_to_is_not_idle(redis_url: str) -> None:
+    async def listen(port: int) -> list[Event]:
+        async with AsyncTcpClient("127.0.0.1", port) as client:
+            await client.write_event(Synthesize(TALK).event())
+            return await heard(client, "audio-stop")
+
+    with paced(redis_url) as queue, talking(redis_url, queue, idle_timeout=2.3) as port:
+        begin = time.monotonic()
+        assert run(listen(port))[-1].type == "audio-stop"
+        assert time.monotonic() - begin > 2.3
 
 
 @pytest.mark.slow
