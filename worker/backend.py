@@ -16,7 +16,7 @@ from rwkv_tts.schema import SynthesisRequest, SynthesisResult, parse_request
 from rwkv_tts.tuning import Tunable, TuningError, changed
 from rwkv_tts.voice_store import VoiceStore
 from worker import __version__
-from worker.broker.backend import BackendBrokenError, Ended, Made
+from worker.broker.backend import BackendBrokenError, Ended, Made, Stage
 from worker.broker.meter import Meter
 from worker.delivery.attachments import attachments
 from worker.delivery.uploads import Upload, Uploads
@@ -27,7 +27,7 @@ from worker.speech.loading import open_model
 from worker.speech.model import SpeechModel
 from worker.speech.pipeline import Pipeline, StageBrokenError
 from worker.speech.preparation import make_utterance
-from worker.speech.summary import kept_tokens, make_result, progress_of
+from worker.speech.summary import kept_tokens, make_result, progress_of, stages
 from worker.speech.utterance import Step, Utterance
 
 _LATELY_SECONDS = 10.0
@@ -229,7 +229,7 @@ class SpeechBackend:
         if utterance.id == _WARM_UP_ID:
             self._warmed.put(utterance)
         elif utterance.refusal is not None:
-            self._post(Ended(utterance.id, refusal=utterance.refusal))
+            self._post(Ended(utterance.id, refusal=utterance.refusal, stages=_stages(utterance)))
         else:
             try:
                 self._finish(utterance)
@@ -276,4 +276,8 @@ def finished(
     result = make_result(utterance, sample_rate).model_copy(update=update)
     audio = utterance.audio if address is None else b""
     stored = attachments(utterance.id, audio, kept_tokens(utterance, sample_rate))
-    return Ended(utterance.id, result.model_dump(mode="json"), stored), result
+    return Ended(utterance.id, result.model_dump(mode="json"), stored, stages=_stages(utterance)), result
+
+
+def _stages(utterance: Utterance) -> list[Stage]:
+    return [Stage(*stage) for stage in stages(utterance)]

@@ -17,6 +17,7 @@ from worker.ops import logs
 from worker.ops.health import Health
 from worker.ops.journal import Journal
 from worker.ops.metrics import Metrics
+from worker.ops.tracing import open_tracing
 from worker.settings import Settings, unknown_variables
 
 
@@ -75,7 +76,7 @@ class RQWorker(BatchWorker):
             self._settings,
             max_jobs=JOBS_PER_ROW * self._settings.max_rows,
             name=self._settings.name,
-            observers=(self._metrics, Journal()),
+            observers=(self._metrics, Journal(), *open_tracing(self._metrics)),
         )
         for handler in ensure_job_list(exception_handlers or []):
             self.push_exc_handler(handler)  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
 """Puts a worker together: model, pipeline, queue."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from worker.broker.batch_worker import BatchWorker, ExitCode
 from worker.broker.callbacks import CallbackError
 from worker.broker.connection import ClusterError, wait_for_redis, worker_connection
 from worker.broker.lease import NameTakenError
+from worker.broker.observer import Observer
 from worker.broker.rights import MissingCommandError, check_rights
 from worker.delivery.sweep import Sweeper
 from worker.delivery.uploads import Uploads, wait_for_store
@@ -31,6 +32,7 @@ from worker.ops.readings import (
     StageReadings,
     StoreReadings,
 )
+from worker.ops.tracing import traced
 from worker.settings import Settings
 from worker.speech.config import ModelError
 
@@ -62,9 +64,9 @@ def run_worker(settings: Settings, url: str, *, burst: bool, profile_steps: int 
         UnusableError: It cannot start.
     """
     metrics, health = Metrics(), Health()
-    with health_server(settings, metrics, health):
+    with health_server(settings, metrics, health), traced(metrics) as tracing:
         try:
-            worker = _make_worker(settings, url, metrics, health, profile_steps)
+            worker = _make_worker(settings, url, metrics, health, profile_steps, tracing)
             health.worker = worker
             worker.work(burst=burst, logging_level=None, dequeue_strategy=settings.dequeue_strategy)
         except StoreError as error:
@@ -81,7 +83,12 @@ def run_worker(settings: Settings, url: str, *, burst: bool, profile_steps: int 
 
 
 def _make_worker(
-    settings: Settings, url: str, metrics: Metrics, health: Health, profile_steps: int
+    settings: Settings,
+    url: str,
+    metrics: Metrics,
+    health: Health,
+    profile_steps: int,
+    tracing: Iterable[Observer],
 ) -> BatchWorker:
     connection = worker_connection(url)
     make_backend = speaking(settings, connection, metrics, health, profile_steps)
@@ -94,7 +101,7 @@ def _make_worker(
         settings,
         max_jobs=JOBS_PER_ROW * settings.max_rows,
         name=settings.name,
-        observers=(metrics, Journal()),
+        observers=(metrics, Journal(), *tracing),
     )
 
 

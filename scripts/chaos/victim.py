@@ -78,7 +78,7 @@ class FaultPoints(Observer):
     def ended(self, outcome: Outcome, /) -> None:  # noqa: ARG002
         self._trap.passes(FaultPoint.COMMITTED, 1)
 
-    def lost(self, job_id: str, /) -> None:  # noqa: ARG002
+    def lost(self, outcome: Outcome, /) -> None:  # noqa: ARG002
         self._trap.passes(FaultPoint.COMMITTED, 1)
         self._trap.tell("fenced", 1)
 

@@ -2,13 +2,27 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from rwkv_tts.refusal import Refusal
 
 
 class BackendBrokenError(RuntimeError):
     """What does the jobs has broken down; only a new process can help."""
+
+
+class Stage(NamedTuple):
+    """Where some of a job's time has gone.
+
+    Attributes:
+        begin, end: ``time.monotonic()`` seconds.
+        counts: Of what was done meanwhile.
+    """
+
+    name: str
+    begin: float
+    end: float
+    counts: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -21,6 +35,7 @@ class Ended:
         refusal: Why there is no result.
         worked: The job has not ended yet, but its work has: what is left is not the job's time, and it ends by
             another message.
+        stages: Where its time has gone, for observers; in order of their beginning.
     """
 
     job_id: str
@@ -28,6 +43,7 @@ class Ended:
     attachments: Mapping[str, bytes] = field(default_factory=dict)
     refusal: Refusal | None = None
     worked: bool = False
+    stages: Sequence[Stage] = ()
 
 
 @dataclass(frozen=True)

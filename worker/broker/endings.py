@@ -83,12 +83,12 @@ class Endings:
             return
         claimed, verdict = running.claimed, running.verdict
         if verdict is not None:
-            self.end(Outcome(claimed, verdict.fate, refusal=verdict.refusal))
+            self.end(Outcome(claimed, verdict.fate, refusal=verdict.refusal, stages=ended.stages))
         elif ended.result is None:
             refusal = ended.refusal or Refusal("", Cause.INTERNAL, "failed")
-            self.end(Outcome(claimed, Fate.FAILED, refusal=refusal))
+            self.end(Outcome(claimed, Fate.FAILED, refusal=refusal, stages=ended.stages))
         else:
-            self.end(Outcome(claimed, Fate.FINISHED, ended.result, ended.attachments))
+            self.end(Outcome(claimed, Fate.FINISHED, ended.result, ended.attachments, stages=ended.stages))
 
     def stop(self, job_id: str) -> None:
         """Stop a job because somebody wants it."""
@@ -140,7 +140,7 @@ class Endings:
         if message.refusal is None:
             self._waiting.append(outcome)
         elif outcome.fate is Fate.FINISHED:
-            self.end(Outcome(outcome.claimed, Fate.FAILED, refusal=message.refusal))
+            self.end(Outcome(outcome.claimed, Fate.FAILED, refusal=message.refusal, stages=outcome.stages))
         else:
             assert outcome.refusal is not None
             told = replace(outcome.refusal, message=f"{outcome.refusal.message}; {message.refusal}")
@@ -200,7 +200,7 @@ class Endings:
         job = outcome.claimed.job
         self._jobs.leave(outcome.claimed)
         if not recorded:
-            self._observer.lost(job.id)
+            self._observer.lost(outcome)
             return
         self._observer.ended(outcome)
         self.any_finished |= outcome.fate is not Fate.PUT_BACK

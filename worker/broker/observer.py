@@ -25,8 +25,8 @@ class Observer:
     def ended(self, outcome: Outcome, /) -> None:
         """An outcome was recorded: a try has ended, or went back to its queue."""
 
-    def lost(self, job_id: str, /) -> None:
-        """The end of a job was decided elsewhere: it was cancelled, deleted, or taken over."""
+    def lost(self, outcome: Outcome, /) -> None:
+        """An outcome was not recorded: the job was cancelled, deleted, or taken over meanwhile."""
 
     def recovered(self, put_back: int, abandoned: int, /) -> None:
         """So many jobs of dead workers went back to their queue, and so many are to fail."""

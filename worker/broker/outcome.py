@@ -1,6 +1,6 @@
 """How a job ends for a worker."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -10,6 +10,7 @@ from rq.job import JobStatus
 from rq.utils import now
 
 from rwkv_tts.refusal import Refusal
+from worker.broker.backend import Stage
 from worker.broker.claim import Claimed
 
 
@@ -40,6 +41,7 @@ class Outcome:
         refusal: Why a job failed or was stopped; of one that was put back, why, if there is a reason.
         delay: Seconds after which a job that was put back is queued; 0 puts it at the front at once.
         ended_at: When it ended for this worker.
+        stages: Where its time has gone, as far as the backend has told.
     """
 
     claimed: Claimed
@@ -49,6 +51,7 @@ class Outcome:
     refusal: Refusal | None = None
     delay: float = 0.0
     ended_at: datetime = field(default_factory=now)
+    stages: Sequence[Stage] = ()
 
     @property
     def reason(self) -> str:

@@ -3,7 +3,6 @@
 In JSON the lines of jobs have the same keys in the same order, null where there is nothing to say.
 """
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 from loguru import logger
 
 from rwkv_tts.schema import Timings
+from rwkv_tts.tracing import ACCEPTED, TRACEPARENT, valid_traceparent
+from worker.broker.claim import Claimed
 from worker.broker.observer import Observer
 from worker.broker.outcome import Fate, Outcome
 
@@ -25,8 +26,8 @@ _LOST = "job {job}: its end was decided elsewhere"
 _JOB: Mapping[str, Any] = dict.fromkeys(
     ("event", "job", "queue", "fate", "reason", "traceparent", "seconds", "rtf", *Timings.model_fields)
 )
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-"""Of W3C Trace Context; anything else is not repeated."""
+_NO_TRACEPARENT = f"job {{job}}: metadata.{TRACEPARENT}: {{given!r}} is ignored; {ACCEPTED}"
+_SHOWN = 80
 _BUSY = "{rows} of {most_rows} rows, {running} jobs run, {depth} wait; {jobs:.2f} jobs/s, {audio:.2f} audio-s/s"
 
 
@@ -40,6 +41,9 @@ class Journal(Observer):
     def ended(self, outcome: Outcome, /) -> None:
         """A job has ended, or has gone back with a reason."""
         line = _line(outcome)
+        given = given_traceparent(outcome.claimed)
+        if given is not None and line["traceparent"] is None:
+            logger.info(_NO_TRACEPARENT, job=line["job"], given=str(given)[:_SHOWN])
         if line["seconds"] is not None:
             logger.info(_SPOKEN, **line)
         elif outcome.fate is Fate.FINISHED:
@@ -47,8 +51,8 @@ class Journal(Observer):
         elif outcome.reason:
             logger.info(_REFUSED, **line)
 
-    def lost(self, job_id: str, /) -> None:
-        logger.info(_LOST, **{**_JOB, "event": "job", "job": job_id, "fate": "lost"})
+    def lost(self, outcome: Outcome, /) -> None:
+        logger.info(_LOST, **{**_JOB, **_named(outcome), "fate": "lost"})
 
     def beat(self, says: Mapping[str, Any], depth: Callable[[], int], /) -> None:
         passed = time.monotonic() - self._since
@@ -74,19 +78,23 @@ def _line(outcome: Outcome) -> dict[str, Any]:
     result = outcome.result or {}
     return {
         **_JOB,
-        "event": "job",
-        "job": outcome.claimed.id,
-        "queue": outcome.claimed.queue.name,
+        **_named(outcome),
         "fate": outcome.fate.name.lower(),
         "reason": outcome.reason or None,
-        "traceparent": _traceparent(outcome.claimed.request),
         **{name: result[name] for name in ("seconds", "rtf") if "timings" in result},
         **result.get("timings", {}),
     }
 
 
-def _traceparent(request: Any) -> str | None:
-    """The trace that a producer's job belongs to."""
+def _named(outcome: Outcome) -> dict[str, Any]:
+    """Which job a line is of."""
+    claimed = outcome.claimed
+    traceparent = valid_traceparent(given_traceparent(claimed))
+    return {"event": "job", "job": claimed.id, "queue": claimed.queue.name, "traceparent": traceparent}
+
+
+def given_traceparent(claimed: Claimed) -> Any:
+    """What a producer has set in place of the trace that its job belongs to."""
+    request = claimed.request
     metadata = request.get("metadata") if isinstance(request, dict) else None
-    found = metadata.get("traceparent") if isinstance(metadata, dict) else None
-    return found if isinstance(found, str) and _TRACEPARENT.fullmatch(found) else None
+    return metadata.get(TRACEPARENT) if isinstance(metadata, dict) else None

@@ -58,6 +58,9 @@ class Metrics(Observer):
         self._waits = self._counter("stream_waits", "How often somebody who listens had heard all that was made.")
         self._waited = self._counter("stream_waited_seconds", "How long such listeners had nothing to hear.")
         self._attempts = self._counter("attempts", "Draws of parts of long texts that were given up.")
+        self._spans = self._counters(
+            "spans", "Spans for OpenTelemetry; lost: the collector is away or slow.", "outcome", ("sent", "lost")
+        )
         stages = Histogram(
             PREFIX + "stage_seconds",
             "Where the time of a job goes. queue: enqueue to claim; clone: claim to voice, if it has a reference; "
@@ -100,6 +103,10 @@ class Metrics(Observer):
         self._waits.inc(times.waits)
         self._waited.inc(times.waited)
 
+    def count_spans(self, outcome: str, spans: int) -> None:
+        """So many spans were ``sent`` or ``lost``."""
+        self._spans[outcome].inc(spans)
+
     def claimed(self, jobs: int, /) -> None:
         self._claimed.inc(jobs)
 
@@ -119,7 +126,7 @@ class Metrics(Observer):
     def refused(self, jobs: int, /) -> None:
         self._refused.inc(jobs)
 
-    def lost(self, _: str, /) -> None:
+    def lost(self, _: Outcome, /) -> None:
         self._lost.inc()
 
     def recovered(self, put_back: int, abandoned: int, /) -> None:

@@ -70,6 +70,41 @@ def progress_of(utterance: Utterance, seconds: float) -> SpeechProgress:
     )
 
 
+def stages(utterance: Utterance) -> Iterator[tuple[str, float, float, dict[str, float]]]:
+    """Where the time of an utterance that has ended went: name, first begin, last end, what was done meanwhile.
+
+    Only of stages that it has come to; ``prefill`` is of its first part. Times are ``time.monotonic()`` seconds.
+    """
+    if not utterance.parts:
+        return
+    account, done, first = utterance.account, utterance.done_at, utterance.parts[0]
+    row = first.row
+    decoded_at = account.decoded_at if account else utterance.parts[-1].row.finished_at or done
+    if utterance.cloned_at:
+        yield "clone", utterance.claimed_at, utterance.cloned_at, {}
+    if row.started_at:
+        yield "prefill", row.started_at, row.prefilled_at or done, {"tokens": len(row.decoding.prompt)}
+    if row.prefilled_at:
+        yield "decode", row.prefilled_at, decoded_at, _decoded(utterance)
+    if first.vocoding_at:
+        seconds = {"audio_seconds": account.seconds} if account else {}
+        yield "vocode", first.vocoding_at, account.vocoded_at if account else done, seconds
+    if account:
+        yield "encode", account.vocoded_at, done, {}
+
+
+def _decoded(utterance: Utterance) -> dict[str, float]:
+    account = utterance.account
+    if account is None:
+        return {"parts": len(utterance.parts)}
+    return {
+        "parts": len(account.parts),
+        "tokens": account.semantic,
+        "attempts": account.attempts,
+        "mean_batch": account.mean_batch,
+    }
+
+
 def _timings(utterance: Utterance, account: Account, total: float) -> Timings:
     """Of the first part until it is prefilled, of the last one from then on."""
     first = utterance.parts[0].row

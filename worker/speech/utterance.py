@@ -63,7 +63,8 @@ class Part:
         attempt: How many draws of it were given up.
         kept: What an earlier worker has drawn of it.
         wave: float32 [n] at the codec's rate, until it is joined to the others.
-        vocoded_at: When the wave was there, ``time.monotonic()`` seconds.
+        vocoding_at, vocoded_at: When the vocoder had its first tokens, and when the wave was there,
+            ``time.monotonic()`` seconds.
     """
 
     row: Row
@@ -74,6 +75,7 @@ class Part:
     attempt: int = 0
     kept: KeptPart | None = None
     wave: Wave | None = None
+    vocoding_at: float = 0.0
     vocoded_at: float = 0.0
 
     def prompt(self, layout: TokenLayout, speaker: Speaker) -> None:

@@ -107,6 +107,7 @@ class VocodeStage(Stage[Piece | Growing]):
                 return
             if message.part not in self._works:
                 self._works[message.part] = Work(Piece(*message))
+                message.part.vocoding_at = message.part.vocoding_at or time.monotonic()
             self._works[message.part].ended |= isinstance(message, Piece)
 
     def _ready(self) -> Iterator[tuple[Work, Span]]:

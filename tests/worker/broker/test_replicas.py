@@ -119,8 +119,8 @@ class Told(Observer):
     def ended(self, outcome: Outcome, /) -> None:
         self.done.append(outcome.claimed.id)
 
-    def lost(self, job_id: str, /) -> None:
-        self.taken.append(job_id)
+    def lost(self, outcome: Outcome, /) -> None:
+        self.taken.append(outcome.claimed.id)
 
     def refused(self, jobs: int, /) -> None:
         self.waited += jobs

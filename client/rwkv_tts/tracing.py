@@ -1,0 +1,59 @@
+"""Traces that jobs belong to: W3C's ``traceparent`` in their metadata, and OpenTelemetry where it is set up."""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rwkv_tts.spans import Spans
+
+TRACEPARENT = "traceparent"
+"""The header of W3C Trace Context, and the name in a job's metadata."""
+
+ACCEPTED = "accepted: the traceparent of W3C Trace Context"
+
+_VALID = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_PROTOCOL = "http/protobuf"
+
+
+def valid_traceparent(value: Any) -> str | None:
+    """The value, if that is what it is."""
+    return value if isinstance(value, str) and _VALID.fullmatch(value) else None
+
+
+def open_spans(
+    service: str,
+    count: Callable[[str, int], None],
+    warn: Callable[[str], None],
+    environ: Mapping[str, str] = os.environ,
+) -> "Spans | None":
+    """What takes spans to the collector that OpenTelemetry's own variables name; None where they name none.
+
+    Args:
+        service: Its name in traces, unless a variable has another.
+        count: Told ``sent`` or ``lost``, and of how many spans; from any thread.
+        warn: Told in one line what is wrong; from any thread.
+        environ: The variables.
+    """
+    wanted = environ.get("OTEL_TRACES_EXPORTER", "otlp") == "otlp"
+    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or not wanted:
+        return None
+    if not any(environ.get(name) for name in _ENDPOINTS):
+        return None
+    protocol = next((environ[name] for name in _PROTOCOLS if environ.get(name)), _PROTOCOL)
+    if protocol != _PROTOCOL:
+        warn(f"tracing: OTEL_EXPORTER_OTLP_PROTOCOL: {protocol!r}; accepted: {_PROTOCOL}; there are no spans")
+        return None
+    try:
+        from rwkv_tts.spans import Spans
+    except ModuleNotFoundError as error:
+        warn(f"tracing: {error.name} is not installed; pip install '{service}[otel]'; there are no spans")
+        return None
+    try:
+        return Spans(service, count, warn)
+    except ValueError as error:
+        warn(f"tracing: {error}; there are no spans")
+        return None
