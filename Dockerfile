@@ -18,7 +18,7 @@ project, gateway = (tomllib.load(open(name, "rb"))["project"] for name in ("pypr
 extras = project["optional-dependencies"]; \
 needed = project["dependencies"] + gateway["dependencies"]; \
 others = [one for one in needed if not one.startswith("rwkv-tts-")]; \
-print(*others, *extras["chinese"], *extras["clone"], *extras["dashboard"], *extras["hub"], *extras["media"], *extras["store"], sep="\n")' > requirements.txt
+print(*others, *extras["chinese"], *extras["clone"], *extras["dashboard"], *extras["hub"], *extras["media"], *extras["otel"], *extras["store"], sep="\n")' > requirements.txt
 
 FROM requirements AS installed-cpu
 RUN pip install --no-cache-dir -c constraints.txt -r requirements.txt \
@@ -37,7 +37,7 @@ COPY gateway/pyproject.toml gateway/
 RUN python -c 'import tomllib; \
 projects = [tomllib.load(open(name + "/pyproject.toml", "rb"))["project"] for name in ("client", "gateway")]; \
 needed = [one for project in projects for one in project["dependencies"]]; \
-needed += projects[0]["optional-dependencies"]["store"]; \
+needed += [one for extra in ("otel", "store") for one in projects[0]["optional-dependencies"][extra]]; \
 print(*(one for one in needed if not one.startswith("rwkv-tts-")), sep="\n")' > gateway.txt \
     && pip install --no-cache-dir -c constraints.txt -r gateway.txt
 

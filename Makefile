@@ -51,7 +51,7 @@ $(BIN)/.base: pyproject.toml client/pyproject.toml gateway/pyproject.toml constr
 	touch $@
 
 $(BIN)/.dev: $(BIN)/.base
-	$(PIP) -e ./client -e ./gateway -e '.[chinese,clone,dashboard,hub,media,store,dev]'
+	$(PIP) -e ./client -e ./gateway -e '.[chinese,clone,dashboard,hub,media,otel,store,dev]'
 	touch $@
 
 .venv/triton: | $(BIN)/.dev

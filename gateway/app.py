@@ -16,10 +16,10 @@ from gateway import errors, wyoming
 from gateway.auth import Door
 from gateway.batches import add_batch, batch, batch_files, cancel_batch
 from gateway.context import Context
-from gateway.keys import read_keys
-from gateway.ledger import Ledger
+from gateway.keys import KeyFile
+from gateway.ledger import Entered, Ledger
 from gateway.limits import Turns
-from gateway.metrics import Metrics, shown
+from gateway.metrics import STREAM, Metrics, shown
 from gateway.models import model, models
 from gateway.openapi import openapi
 from gateway.page import page
@@ -53,7 +53,7 @@ ROUTES = [
     Route("/readyz", readyz),
 ]
 
-SOCKETS = [WebSocketRoute("/v1/audio/speech/stream", speech_stream)]
+SOCKETS = [WebSocketRoute(STREAM, speech_stream)]
 
 
 def make_app(settings: Settings) -> ASGIApp:
@@ -62,18 +62,19 @@ def make_app(settings: Settings) -> ASGIApp:
     Raises:
         ValueError: Its settings cannot be used.
     """
-    door = Door(read_keys(settings.keys) if settings.keys else None, settings.cors_origins)
+    door = Door(KeyFile(settings.keys) if settings.keys else None, settings.cors_origins)
     url, metrics = settings.redis_url(), Metrics()
+    ledger = Ledger(metrics)
     events = wyoming.listen(settings.wyoming) if settings.wyoming else None
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         plain = TTSClient(url, settings.queue, results=settings.results)
         async with AsyncTTSClient(url, settings.queue, results=settings.results) as client:
-            with shown(metrics, settings), closing(plain.connection):
+            with shown(metrics, settings), closing(plain.connection), closing(ledger):
                 batches = BatchStore(plain, settings.batch_ttl)
                 turns, pulse = Turns(settings.max_concurrent), Pulse(client)
-                app.state.context = context = Context(settings, client, door, turns, pulse, batches)
+                app.state.context = context = Context(settings, client, door, turns, pulse, batches, ledger)
                 async with wyoming.served(events, context):
                     yield
 
@@ -89,7 +90,7 @@ def make_app(settings: Settings) -> ASGIApp:
     app = Starlette(
         routes=[*ROUTES, *SOCKETS], middleware=middleware, exception_handlers=handlers, lifespan=lifespan
     )
-    return Ledger(app, metrics)
+    return Entered(app, ledger)
 
 
 def _middleware(settings: Settings) -> list[Middleware]:

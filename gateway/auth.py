@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 
 from gateway.errors import ApiError
-from gateway.keys import Caller, Keys
+from gateway.keys import Caller, KeyFile
 from gateway.settings import is_loopback
 
 KEY_PROTOCOL = "key."
@@ -22,7 +22,7 @@ class Door:
         origins: Of pages that may call from a browser; "*" for all.
     """
 
-    def __init__(self, keys: Keys | None, origins: tuple[str, ...]) -> None:
+    def __init__(self, keys: KeyFile | None, origins: tuple[str, ...]) -> None:
         self._keys, self._origins = keys, origins
 
     def admit(self, request: HTTPConnection) -> Caller:

@@ -21,6 +21,7 @@ from gateway.context import Context, context_of
 from gateway.errors import ApiError, bad_request
 from gateway.failures import failed
 from gateway.orders import parse_order
+from gateway.trace import in_trace
 from rwkv_tts import JobFailedError, QueueFullError, SynthesisRequest, SynthesisResult
 from rwkv_tts.batches import Batch, BatchError, BatchLine
 
@@ -107,7 +108,8 @@ async def _queue(context: Context, batch_id: str, name: str, lines: list[Line]) 
         raise bad_request(f"custom_id: {error}", "custom_id", "line_differs") from None
     for at in range(0, len(lines), _AT_ONCE):
         try:
-            await asyncio.to_thread(context.batches.submit, name, lines[at : at + _AT_ONCE])
+            some = [(line_id, in_trace(request)) for line_id, request in lines[at : at + _AT_ONCE]]
+            await asyncio.to_thread(context.batches.submit, name, some)
         except QueueFullError:
             full = await context.pulse.queue_full()
             full.message = (

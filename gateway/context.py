@@ -6,6 +6,7 @@ from typing import cast
 from starlette.requests import HTTPConnection
 
 from gateway.auth import Door
+from gateway.ledger import Ledger
 from gateway.limits import Turns
 from gateway.pulse import Pulse
 from gateway.settings import Settings
@@ -24,6 +25,7 @@ class Context:
         turns: Of the callers.
         pulse: How the workers do.
         batches: Of this queue.
+        ledger: Of all requests.
     """
 
     settings: Settings
@@ -32,6 +34,7 @@ class Context:
     turns: Turns
     pulse: Pulse
     batches: BatchStore
+    ledger: Ledger
 
 
 def context_of(request: HTTPConnection) -> Context:

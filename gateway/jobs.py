@@ -10,6 +10,7 @@ from rq.exceptions import NoSuchJobError
 
 from gateway.failures import failed
 from gateway.pulse import Pulse
+from gateway.trace import in_trace, metadata
 from rwkv_tts import (
     AsyncSpeechStream,
     AsyncTTSClient,
@@ -43,7 +44,7 @@ class Jobs:
         Raises:
             ApiError: There is none.
         """
-        async with self._queued(self._client.enqueue, request) as job_id:
+        async with self._queued(self._client.enqueue, in_trace(request)) as job_id:
             return await self._ended(job_id, keep=False)
 
     async def voice(self, name: str, recording: bytes, transcript: str | None) -> Voice:
@@ -55,7 +56,8 @@ class Jobs:
             RequestError: Recording or transcript are not accepted.
         """
         arguments = name, recording, transcript
-        async with self._queued(self._client.submit_voice, *arguments, result_ttl=_KEPT_SECONDS) as job_id:
+        options = {"result_ttl": _KEPT_SECONDS, "metadata": metadata()}
+        async with self._queued(self._client.submit_voice, *arguments, **options) as job_id:
             await self._ended(job_id, keep=True)
             return await self._client.voices.keep(job_id, name)
 
@@ -72,7 +74,7 @@ class Jobs:
         Raises:
             ApiError: It is not queued.
         """
-        fields = request.model_dump(exclude_unset=True, exclude={"text", "stream"})
+        fields = in_trace(request).model_dump(exclude_unset=True, exclude={"text", "stream"})
         async with self._queued(self._client.stream, request.text, **fields) as stream:
             try:
                 yield stream

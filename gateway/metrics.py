@@ -12,6 +12,14 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100
 LEFT = "left"
 """In place of a status: the client has gone away before the end."""
 
+CANCELLED = "cancelled"
+"""In place of a status: the client has said that it does not want the rest."""
+
+STREAM, WYOMING = "/v1/audio/speech/stream", "wyoming"
+"""Where texts come in pieces: each counts as a request."""
+
+_SPEECH = ("/v1/audio/speech", STREAM, WYOMING)
+
 
 class Metrics:
     """The series of one gateway.
@@ -34,6 +42,17 @@ class Metrics:
             buckets=_SECONDS, registry=self.registry,
         )  # fmt: skip
 
+        self._spans = Counter(
+            f"{PREFIX}spans", "Spans for OpenTelemetry; lost: the collector is away or slow.", ("outcome",),
+            registry=self.registry,
+        )  # fmt: skip
+        for outcome in ("sent", "lost"):
+            self._spans.labels(outcome)
+
+    def count_spans(self, outcome: str, spans: int) -> None:
+        """So many spans were ``sent`` or ``lost``."""
+        self._spans.labels(outcome).inc(spans)
+
     def begin(self) -> None:
         """A request has come."""
         self._open.inc()
@@ -42,7 +61,7 @@ class Metrics:
         """It has ended, with its first bytes after so many seconds."""
         self._open.dec()
         self._requests.labels(path, status).inc()
-        if path == "/v1/audio/speech" and status == "200" and first is not None:
+        if path in _SPEECH and status == "200" and first is not None:
             self._first.observe(first)
 
 

@@ -19,6 +19,8 @@ from gateway.context import Context, context_of
 from gateway.errors import ApiError, bad_request, told
 from gateway.jobs import Jobs
 from gateway.keys import Caller
+from gateway.ledger import Entry
+from gateway.metrics import CANCELLED, LEFT, STREAM
 from gateway.orders import Order, parse_order
 from gateway.utterance import Begun, GrowingText, Heard, Utterance
 
@@ -31,6 +33,7 @@ MOST_WAITING = 16
 _LONGEST_ID = 64
 _DEFAULTS = {"response_format": "pcm"}
 _IDLE = 1001
+_METHOD = "WS"
 
 
 async def speech_stream(websocket: WebSocket) -> None:
@@ -108,6 +111,7 @@ class _Session:
             try:
                 await self._take(_parsed(message.get("text")))
             except ApiError as error:
+                self._context.ledger.refused(_METHOD, STREAM, error.status)
                 await self._say("error", **error.body())
 
     async def _take(self, message: dict[str, Any]) -> None:
@@ -174,7 +178,15 @@ class _Session:
 
     async def _speak(self, line: _Line) -> None:
         """Speak an utterance, and say how it has ended."""
-        utterance = Utterance(self._jobs, line.order.request, partial(self._hear, line.id))
+        with self._context.ledger.entry(_METHOD, STREAM, self._websocket.headers) as entry:
+            try:
+                await self._say_all(line, entry)
+            except (WebSocketDisconnect, asyncio.CancelledError):
+                entry.outcome = LEFT if line.id in self._lines else CANCELLED
+                raise
+
+    async def _say_all(self, line: _Line, entry: Entry) -> None:
+        utterance = Utterance(self._jobs, line.order.request, partial(self._hear, line, entry))
         try:
             with self._context.turns.of(self._caller):
                 async with asyncio.timeout(self._context.settings.request_timeout):
@@ -183,9 +195,12 @@ class _Session:
         except WebSocketDisconnect:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the utterance has ended
+            failure = told(error)
+            entry.outcome = str(failure.status)
             self._over(line)
-            await self._say("error", id=line.id, **told(error).body())
+            await self._say("error", id=line.id, **failure.body())
         else:
+            entry.outcome = "200"
             self._over(line)
             await self._say("done", id=line.id, cancelled=False, **_account(utterance, len(line.text)))
 
@@ -194,12 +209,13 @@ class _Session:
         if self._lines.get(line.id) is line:
             del self._lines[line.id]
 
-    async def _hear(self, line_id: str, heard: Heard) -> None:
+    async def _hear(self, line: _Line, entry: Entry, heard: Heard) -> None:
         if isinstance(heard, bytes):
             self._stirred = time.monotonic()
+            entry.sent(len(heard), since=line.text.ready_at)
             await self._websocket.send_bytes(heard)
             return
-        span = {"id": line_id, "text": [heard.sentence.start, heard.sentence.end], "begin": round(heard.begin, 3)}
+        span = {"id": line.id, "text": [heard.sentence.start, heard.sentence.end], "begin": round(heard.begin, 3)}
         if isinstance(heard, Begun):
             await self._say("sentence", **span)
         else:

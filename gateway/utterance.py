@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 
@@ -23,13 +24,19 @@ _PAUSE, _PARAGRAPH = 0.35, 0.7
 
 
 class GrowingText:
-    """A text that comes in pieces; iterating over it gives its sentences as they are complete."""
+    """A text that comes in pieces; iterating over it gives its sentences as they are complete.
+
+    Attributes:
+        ended: Whether no more comes.
+        ready_at: When the first sentence was complete, monotonic seconds; 0 before.
+    """
 
     def __init__(self) -> None:
         self._sentences = Sentences()
         self._ready: asyncio.Queue[Sentence | None] = asyncio.Queue()
         self._length = 0
         self.ended = False
+        self.ready_at = 0.0
 
     def add(self, text: str, *, flush: bool = False) -> None:
         """Go on.
@@ -45,6 +52,7 @@ class GrowingText:
             raise bad_request(f"text: too long; accepted: up to {MAX_CHARACTERS} characters in all", "text")
         self._length += len(text)
         for sentence in [*self._sentences.add(text), *(self._sentences.rest() if flush else ())]:
+            self.ready_at = self.ready_at or time.monotonic()
             self._ready.put_nowait(sentence)
 
     def end(self) -> None:

@@ -25,6 +25,8 @@ from gateway.context import Context
 from gateway.errors import ApiError, bad_request, told
 from gateway.jobs import Jobs
 from gateway.keys import Caller
+from gateway.ledger import Entry
+from gateway.metrics import LEFT, WYOMING
 from gateway.orders import PCM_SAMPLE_RATE, parse_order
 from gateway.utterance import GrowingText, Heard, Utterance
 from gateway.voices import names
@@ -36,7 +38,9 @@ logger = logging.getLogger("gateway")
 _LINE_BYTES, _DATA_BYTES = 64 << 10, 1 << 20
 _MOST_WAITING = 16
 _WIDTH = 2
+_METHOD = "TCP"
 _CALLER = Caller("wyoming")
+_GONE = (ConnectionError, asyncio.IncompleteReadError)
 _SOURCE = Attribution("RWKV", "https://github.com/BlinkDL/RWKV-LM")
 
 
@@ -111,7 +115,7 @@ class _Talk:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-        except (ConnectionError, asyncio.IncompleteReadError, TimeoutError):
+        except (*_GONE, TimeoutError):
             pass
         except Exception as error:  # noqa: BLE001 - it is told, and the connection closed
             with suppress(ConnectionError):
@@ -122,13 +126,28 @@ class _Talk:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read(self) -> None:
-        while True:
+        """Take events; what is wrong with one is entered as a request that was refused."""
+        while (event := await self._next()) is not None:
+            try:
+                await self._take(event)
+            except _GONE:
+                raise
+            except Exception as error:
+                raise self._refused(error) from error
+
+    async def _next(self) -> Event | None:
+        try:
             async with asyncio.timeout_at(self._idle_at()) as self._patience:
-                event = await read_event(self._reader)
+                return await read_event(self._reader)
+        except ApiError as error:
+            raise self._refused(error) from None
+        finally:
             self._patience = None
-            if event is None:
-                return
-            await self._take(event)
+
+    def _refused(self, error: Exception) -> ApiError:
+        failure = told(error)
+        self._context.ledger.refused(_METHOD, WYOMING, failure.status)
+        return failure
 
     async def _take(self, event: Event) -> None:
         """Do what an event asks for; unknown ones are none of ours."""
@@ -165,18 +184,32 @@ class _Talk:
         """Speak one text after another."""
         while True:
             request, text, streams = await self._waiting.get()
-            with self._context.turns.of(_CALLER):
-                async with asyncio.timeout(self._context.settings.request_timeout):
-                    await self._speak(request, text)
+            with self._context.ledger.entry(_METHOD, WYOMING) as entry:
+                try:
+                    await self._speak(entry, request, text)
+                except (*_GONE, asyncio.CancelledError):
+                    entry.outcome = LEFT
+                    raise
+                except Exception as error:
+                    failure = told(error)
+                    entry.outcome = str(failure.status)
+                    raise failure from error
             if streams:
                 await self._write(SynthesizeStopped())
 
-    async def _speak(self, request: SynthesisRequest, text: GrowingText) -> None:
+    async def _speak(self, entry: Entry, request: SynthesisRequest, text: GrowingText) -> None:
+        with self._context.turns.of(_CALLER):
+            async with asyncio.timeout(self._context.settings.request_timeout):
+                await self._say(entry, request, text)
+        entry.outcome = "200"
+
+    async def _say(self, entry: Entry, request: SynthesisRequest, text: GrowingText) -> None:
         rate, written = PCM_SAMPLE_RATE, 0
 
         async def hear(heard: Heard) -> None:
             nonlocal written
             if isinstance(heard, bytes):
+                entry.sent(len(heard), since=text.ready_at)
                 at = round(1000 * written / (rate * _WIDTH))
                 await self._write(AudioChunk(rate, _WIDTH, 1, heard, timestamp=at))
                 written += len(heard)

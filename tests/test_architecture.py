@@ -45,7 +45,7 @@ ONLY_OF = {
 """Modules to which an arrow is limited: a broker of any jobs knows nothing of speech."""
 
 CLIENT_NEEDS = {"redis", "rq", "pydantic", "pydantic_core", "rwkv_tts"}
-CLIENT_EXTRAS = {"obstore"}
+CLIENT_EXTRAS = {"obstore", "opentelemetry"}
 """Imported where they are needed, and told of where they are missing."""
 
 GATEWAY_NEEDS = {

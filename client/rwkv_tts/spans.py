@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from rwkv_tts.tracing import TRACEPARENT
+from rwkv_tts.traceparent import TRACEPARENT
 
 _MOST_WAITING = 2048
 """OpenTelemetry's own default."""
@@ -44,7 +44,7 @@ class Spans:
     def __init__(self, service: str, count: Callable[[str, int], None], warn: Callable[[str], None]) -> None:
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # the warnings are ours, with a count
         name = OTELResourceDetector().detect().attributes.get(SERVICE_NAME, service)
-        self._tally = _Tally(int(os.environ.get(OTEL_BSP_MAX_QUEUE_SIZE) or _MOST_WAITING), count, warn)
+        self._tally = _Tally(_most_waiting(), count, warn)
         self._provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}), shutdown_on_exit=False)
         self._provider.add_span_processor(_Queue(self._tally))
         self._tracer = self._provider.get_tracer("rwkv_tts")
@@ -88,6 +88,13 @@ class Spans:
         closing.start()
         closing.join(_CLOSE_SECONDS)
         self._tally.give_up()
+
+
+def _most_waiting() -> int:
+    told = os.environ.get(OTEL_BSP_MAX_QUEUE_SIZE) or str(_MOST_WAITING)
+    if not told.isdecimal() or not int(told):
+        raise ValueError(f"{OTEL_BSP_MAX_QUEUE_SIZE}: {told!r}; accepted: a number from 1 up")
+    return int(told)
 
 
 class _Tally:

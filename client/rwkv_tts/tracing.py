@@ -1,27 +1,15 @@
-"""Traces that jobs belong to: W3C's ``traceparent`` in their metadata, and OpenTelemetry where it is set up."""
+"""Whether there are spans: as OpenTelemetry's own variables say."""
 
 import os
-import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rwkv_tts.spans import Spans
 
-TRACEPARENT = "traceparent"
-"""The header of W3C Trace Context, and the name in a job's metadata."""
-
-ACCEPTED = "accepted: the traceparent of W3C Trace Context"
-
-_VALID = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL = "http/protobuf"
-
-
-def valid_traceparent(value: Any) -> str | None:
-    """The value, if that is what it is."""
-    return value if isinstance(value, str) and _VALID.fullmatch(value) else None
 
 
 def open_spans(

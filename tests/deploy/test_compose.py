@@ -16,7 +16,7 @@ from redis import Redis
 
 from composed import COMPOSE_FILE, REPOSITORY, module_of, mounts, read_compose, services
 from gateway import settings as gateway_settings
-from gateway.keys import Caller, read_keys
+from gateway.keys import Caller, KeyFile
 from worker.settings import Settings, unknown_variables
 
 SCHEMA = json.loads((Path(__file__).parent / "compose-spec.json").read_text())
@@ -133,7 +133,7 @@ def test_secrets_are_random_kept_and_hidden_by_their_folder(tmp_path: Path) -> N
     made = _made_secrets(tmp_path)
     assert len(set(made.values())) == len(made)
     assert all(re.fullmatch(r"[\w=-]{32}\n", made[name]) for name in made.keys() - {"gateway_keys"})
-    caller = read_keys(tmp_path / "deploy/secrets/gateway_keys").caller(made["gateway_key"].strip())
+    caller = KeyFile(tmp_path / "deploy/secrets/gateway_keys").caller(made["gateway_key"].strip())
     assert caller == Caller("first", voices=True)
     folder = tmp_path / "deploy" / "secrets"
     assert folder.stat().st_mode & 0o777 == 0o700

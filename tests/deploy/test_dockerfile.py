@@ -92,5 +92,5 @@ def test_the_requirements_are_those_of_the_project(tmp_path: Path) -> None:
     client = tomllib.loads((REPOSITORY / "client" / "pyproject.toml").read_text())["project"]
     names = {re.split("[<>=]", one)[0] for one in others}
     assert {re.split("[<>=]", one)[0] for one in client["dependencies"]} <= names
-    wanted = ("chinese", "clone", "dashboard", "hub", "media", "store")
+    wanted = ("chinese", "clone", "dashboard", "hub", "media", "otel", "store")
     assert done.stdout.splitlines() == others + [one for name in wanted for one in extras[name]]

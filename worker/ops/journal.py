@@ -10,7 +10,7 @@ from typing import Any
 from loguru import logger
 
 from rwkv_tts.schema import Timings
-from rwkv_tts.tracing import ACCEPTED, TRACEPARENT, valid_traceparent
+from rwkv_tts.traceparent import ACCEPTED, TRACEPARENT, valid_traceparent
 from worker.broker.claim import Claimed
 from worker.broker.observer import Observer
 from worker.broker.outcome import Fate, Outcome

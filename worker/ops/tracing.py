@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from rwkv_tts.tracing import open_spans, valid_traceparent
+from rwkv_tts.traceparent import valid_traceparent
+from rwkv_tts.tracing import open_spans
 from worker.broker.observer import Observer
 from worker.broker.outcome import Fate, Outcome
 from worker.ops.journal import given_traceparent
