@@ -158,9 +158,10 @@ class _Talk:
         elif SynthesizeStart.is_type(event.type):
             self._growing = self._queue(event, streams=True)
         elif Synthesize.is_type(event.type) and self._growing is None:  # else a repetition, for older servers
-            text = self._queue(event, streams=False)
-            text.add(_text(event))
-            text.end()
+            text = _text(event)
+            whole = self._queue(event, streams=False)
+            whole.add(text)
+            whole.end()
         elif SynthesizeChunk.is_type(event.type) and self._growing is not None:
             self._growing.add(_text(event))
         elif SynthesizeStop.is_type(event.type) and self._growing is not None:

@@ -110,7 +110,7 @@ class _Tally:
         self._count, self._warn = count, warn
         self._lock = Lock()
         self._waiting = self._lost = 0
-        self._warn_at = 0.0
+        self._warn_at, self._over = 0.0, False
 
     def enter(self) -> bool:
         """Whether there is room for another; it is lost where there is none."""
@@ -124,6 +124,8 @@ class _Tally:
     def leave(self, spans: int, *, sent: bool) -> None:
         """So many do not wait any more."""
         with self._lock:
+            if self._over:
+                return
             self._waiting -= spans
         if sent:
             self._count("sent", spans)
@@ -132,7 +134,8 @@ class _Tally:
 
     def give_up(self) -> None:
         """What still waits will not be sent."""
-        self._warn_at = 0.0
+        with self._lock:
+            self._warn_at, self._over = 0.0, True
         if self._waiting or self._lost:
             self._lose(self._waiting)
 

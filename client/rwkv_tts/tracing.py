@@ -26,10 +26,7 @@ def open_spans(
         warn: Told in one line what is wrong; from any thread.
         environ: The variables.
     """
-    wanted = environ.get("OTEL_TRACES_EXPORTER", "otlp") == "otlp"
-    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or not wanted:
-        return None
-    if not any(environ.get(name) for name in _ENDPOINTS):
+    if not _is_wanted(environ):
         return None
     protocol = next((environ[name] for name in _PROTOCOLS if environ.get(name)), _PROTOCOL)
     if protocol != _PROTOCOL:
@@ -45,3 +42,9 @@ def open_spans(
     except ValueError as error:
         warn(f"tracing: {error}; there are no spans")
         return None
+
+
+def _is_wanted(environ: Mapping[str, str]) -> bool:
+    exporters = environ.get("OTEL_TRACES_EXPORTER") or "otlp"
+    is_off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or "otlp" not in exporters.split(",")
+    return not is_off and any(environ.get(name) for name in _ENDPOINTS)

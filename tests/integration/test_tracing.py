@@ -3,11 +3,12 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -210,28 +211,26 @@ def test_a_job_that_ends_early_shows_how_far_it_came(
         assert (line["traceparent"], line["queue"], line["fate"]) == (TRACEPARENT, "abandoned", fate)
 
 
-def test_a_collector_that_does_not_answer_holds_nothing(
+def test_a_collector_that_is_silent_or_away_holds_nothing(
     tmp_path: Path, redis_url: str, random_model: Path, collector: Collector
 ) -> None:
     collector.silent.set()
     few = {"OTEL_BSP_MAX_QUEUE_SIZE": "20", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "10"}
-    endpoints = {"silent": collector.endpoint, "away": "http://127.0.0.1:9"}
-    clients = [TTSClient(redis_url, f"unheard-{name}") for name in endpoints]
-    with ExitStack() as stack:
-        workers = [
-            stack.enter_context(worker(tmp_path, redis_url, random_model, client.queue, endpoint, **few))
-            for client, endpoint in zip(clients, endpoints.values(), strict=True)
-        ]
-        for client in clients:
-            until(lambda asked=client: asked.busyness().workers, timeout=60)
-        jobs = [(client, client.submit("Hello.", max_seconds=0.4)) for _ in range(12) for client in clients]
-        for client, job_id in jobs:
-            client.result(job_id, timeout=30)
+    away = {"RWKV_TTS_REDIS": redis_url, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", **few}
+    client = TTSClient(redis_url, "unheard")
+    with (
+        worker(tmp_path, redis_url, random_model, "unheard", collector.endpoint, **few) as silenced,
+        running(tmp_path / "gateway.log", "gateway", "--port=0", "--queue=unheard", **away) as gateway,
+    ):
+        until(lambda: client.busyness().workers, timeout=60)
+        url = gateway.find(r"on (http://\S+)")
+        body = {"input": "Hello.", "max_seconds": 0.4}
+        for _ in range(25):
+            httpx.post(f"{url}/v1/audio/speech", json=body, timeout=30).raise_for_status()
     assert collector.asked
-    for program in workers:
-        assert program.process.returncode == 0
+    assert (silenced.process.returncode, gateway.process.returncode) == (0, -signal.SIGTERM)
+    for program, count in ((silenced, 25 * (1 + len(STAGES))), (gateway, 25)):
         assert program.ended < 10  # of which the last try has one
-        warnings = [line["message"] for line in read_lines(program) if line["level"] == "WARNING"]
-        lost = [re.fullmatch(r"tracing: (\d+) spans lost: .*", warning) for warning in warnings]
-        assert sum(int(found[1]) for found in lost if found) == 12 * 7  # a job and its six stages
-        assert len(lost) <= 3
+        lost = [int(spans) for spans in re.findall(r"tracing: (\d+) spans lost: ", program.log.read_text())]
+        assert sum(lost) == count
+        assert len(lost) <= 2, "one line when it begins, one at the end"

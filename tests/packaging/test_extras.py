@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("client", "gateway", "sampler", "model", "codec", "batching", "worker", "scripts")
-DISTRIBUTIONS = {"rwkv-tts-worker": ROOT, "rwkv-tts-client": ROOT / "client"}
+DISTRIBUTIONS = {"rwkv-tts-worker": ROOT, "rwkv-tts-client": ROOT / "client", "rwkv-tts-gateway": ROOT / "gateway"}
 _NAMED = re.compile(r"\b(rwkv-tts-\w+)\[([\w,-]+)\]")
 _EXTRA = re.compile(r"\bextra [`'\"]+([\w-]+)[`'\"]")
 _INSTALL = re.compile(r"pip install (?:-[\w-]+ )*['\"]?([A-Za-z][\w.-]*)")
@@ -53,7 +53,7 @@ def test_every_extra_that_is_named_is_one() -> None:
 
 
 def test_every_package_to_install_is_ours_or_a_requirement() -> None:
-    required = {"rwkv-tts-worker", "rwkv-tts-client"}
+    required = set(DISTRIBUTIONS)
     for name in DISTRIBUTIONS:
         lines = [*project(name)["dependencies"], *(line for extra in EXTRAS[name].values() for line in extra)]
         required |= {re.split(r"[^\w.-]", line)[0].lower() for line in lines}
