@@ -56,6 +56,8 @@ class Tracing(Observer):
         }
         parent = valid_traceparent(given_traceparent(outcome.claimed))
         span = self._spans.start(f"process {outcome.claimed.queue.name}", parent, queued, "CONSUMER", told)
+        if not span.is_recording():  # the producer has decided so, or the sampler
+            return
         if outcome.reason and fate != "lost":
             self._spans.fail(span, outcome.reason)
         for name, begin, end, counts in (("queued", queued, claimed, {}), *_stages(outcome, now)):
