@@ -147,11 +147,11 @@ def test_a_full_queue_takes_the_rest_later(redis_url: str) -> None:
 def test_a_batch_with_a_wrong_line_queues_nothing(
     http: httpx.Client, worker: TTSClient, body: str, message: str
 ) -> None:
-    before = worker.connection.keys("rq:job:batch-*")
+    before = set(worker.connection.keys("rq:job:batch-*"))
     answer = http.post("/v1/batches", content=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["message"].startswith(message)
-    assert worker.connection.keys("rq:job:batch-*") == before
+    assert set(worker.connection.keys("rq:job:batch-*")) <= before  # of which some may expire meanwhile
 
 
 def test_nobody_gets_at_the_batches_of_others(redis_url: str, worker: TTSClient, tmp_path: Path) -> None:

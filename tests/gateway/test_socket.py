@@ -131,7 +131,7 @@ def test_a_text_sounds_the_same_however_it_comes(url: str, worker: TTSClient, vo
         again, letters, others = one.utter("a", list(text), voice=voice)
     assert (done, told) == (again, others)
     assert alike(audio, letters)
-    assert kept(worker.connection) == before
+    assert kept(worker.connection) <= before  # of which some may expire meanwhile
 
 
 def kept(connection: Redis) -> set[Any]:

@@ -141,7 +141,7 @@ def test_the_gateway_speaks_and_clones_for_whoever_has_a_key(composed: Composed,
         with server.stream("POST", "/v1/audio/speech", json={"input": 40 * "One two three. "}) as answer:
             assert answer.status_code == 200  # and goes away
         assert server.post("/v1/audio/speech", json={}, headers={"authorization": "Bearer x"}).status_code == 401
-        assert scrape(ports["gateway:9100"])["rwkv_tts_gateway_first_audio_seconds_count"] >= 2
+        until(lambda: scrape(ports["gateway:9100"])["rwkv_tts_gateway_first_audio_seconds_count"] >= 2)
         assert stop(gateway, "gateway") in (0, ENDED_BY_SIGTERM)
         assert [entry["object"] for entry in admin.acl_log()] == []
         assert stop(worker, "worker-cpu") == DRAINED

@@ -237,11 +237,15 @@ def test_a_page_has_as_many_jobs_as_it_should_wherever_it_is(
         if state == "failed":
             connection.delete(queue.key)
             connection.zadd(queue.failed_job_registry.key, {job: 2e9 + at for at, job in enumerate(jobs)})
-    before = connection.info("commandstats")["cmdstat_hgetall"]["calls"]
-    shown = read(pages, f"/0/data/jobs/{queue.name}/{state}/50/{order}/{page}.json")
     expected = (jobs if order == "asc" else jobs[::-1])[50 * (page - 1) : 50 * page]
-    assert [job["id"] for job in shown["jobs"]] == expected
-    assert connection.info("commandstats")["cmdstat_hgetall"]["calls"] - before <= 50
+
+    def jobs_read() -> Any:
+        before = connection.info("commandstats")["cmdstat_hgetall"]["calls"]
+        shown = read(pages, f"/0/data/jobs/{queue.name}/{state}/50/{order}/{page}.json")
+        assert [job["id"] for job in shown["jobs"]] == expected
+        return connection.info("commandstats")["cmdstat_hgetall"]["calls"] - before
+
+    until(lambda: jobs_read() <= 50, timeout=5)  # a worker may read some as well, now and then
 
 
 @contextmanager

@@ -138,6 +138,15 @@ class Load:
     page: str
 
 
+def all_ended(found: Samples) -> bool:
+    """Whether each job that was claimed is counted at its end."""
+    ends = ("finished", "put_back", "lost", "failed", "retried")
+    counted = [
+        value for name, value in found.items() if name.startswith(tuple(f"rwkv_tts_jobs_{end}" for end in ends))
+    ]
+    return found["rwkv_tts_jobs_finished_total"] == FINE and found["rwkv_tts_jobs_claimed_total"] == sum(counted)
+
+
 @pytest.fixture(scope="module")
 def loaded(redis_url: str, endless_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
     """A worker through which jobs went that ended in every way, with audio in a folder."""
@@ -171,7 +180,7 @@ def loaded(redis_url: str, endless_model: Path, tmp_path_factory: pytest.TempPat
             client.result(job_id, timeout=60)
         until(lambda: {one.status(late), one.status(bad)} == {JobStatus.FAILED})
         until(lambda: not one.queue.started_job_registry.get_job_ids() and not one.queue.job_ids)
-        until(lambda: scrape(one.port)["rwkv_tts_jobs_finished_total"] == FINE)
+        until(lambda: all_ended(scrape(one.port)))  # they are recorded, then counted
         yield Load(before, crowded[-1], scrape(one.port), ask(one.port, "/metrics")[1])
 
 
