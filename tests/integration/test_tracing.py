@@ -100,6 +100,8 @@ def test_a_request_is_followed_from_its_producer_to_the_end_of_its_jobs(
     tmp_path: Path, redis_url: str, random_model: Path, collector: Collector
 ) -> None:
     client = TTSClient(redis_url, "followed")
+    ancient = client.submit("Hello.", max_seconds=0.4)
+    client.connection.hset(Job.key_for(ancient), "enqueued_at", "0001-01-01T00:00:00.000000Z")
     environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "RWKV_TTS_REDIS": redis_url}
     with (
         worker(tmp_path, redis_url, random_model, "followed", collector.endpoint) as process,
@@ -178,6 +180,7 @@ def test_a_request_is_followed_from_its_producer_to_the_end_of_its_jobs(
     assert [stage.name for stage in collector.below(one(collector, cloned.job_id))] == [
         *("queued", "clone", "prefill", "decode", "vocode", "encode", "deliver")
     ]
+    assert one(collector, ancient).begin == 0  # the least that OpenTelemetry knows
     refused = one(collector, hostile)
     assert refused.parent == ""
     assert (refused.failed or "").startswith("voice: unknown voice 'nobody'")

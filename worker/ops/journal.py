@@ -43,7 +43,8 @@ class Journal(Observer):
         line = _line(outcome)
         given = given_traceparent(outcome.claimed)
         if given is not None and line["traceparent"] is None:
-            logger.info(_NO_TRACEPARENT, job=line["job"], given=str(given)[:_SHOWN])
+            shown = given[:_SHOWN] if isinstance(given, str) else type(given).__name__
+            logger.info(_NO_TRACEPARENT, job=line["job"], given=shown)
         if line["seconds"] is not None:
             logger.info(_SPOKEN, **line)
         elif outcome.fate is Fate.FINISHED:

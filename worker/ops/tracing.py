@@ -95,4 +95,4 @@ def _stages(outcome: Outcome, now: int) -> Iterator[Times]:
 
 
 def _nanoseconds(moment: datetime) -> int:
-    return round(moment.timestamp() * 1e9)
+    return max(0, round(moment.timestamp() * 1e9))  # a producer may have written any date
