@@ -209,7 +209,7 @@ def test_emotions_are_no_scale() -> None:
 
 
 def test_the_fast_engine_wants_a_cuda_device(random_model: Path) -> None:
-    expected = "^engine 'cuda' cannot be used: device 'cpu' is no CUDA device; accepted: auto, reference, int8$"
+    expected = "^engine 'cuda' cannot be used: device 'cpu' is no CUDA device; accepted: auto, reference, native, int8$"
     with pytest.raises(ModelError, match=expected):
         open_model(random_model, engine="cuda")
     assert isinstance(open_model(random_model, engine="auto").model, RWKV7)
