@@ -16,8 +16,8 @@ from batching.row import Row
 from batching.scheduler import Share
 from batching.stats import StepStats
 from batching.steady import NOBODY
-from model.ragged import Ragged
 from model.native.forward import NativeRWKV7
+from model.ragged import Ragged
 from model.rwkv7 import RWKV7
 from sampler.decoding import PhaseSampling
 from sampler.sampling import SamplingRows, sample_

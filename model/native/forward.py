@@ -16,14 +16,15 @@ from model.native.library import (
     PANEL,
     VECTORS,
     Layer,
+    Library,
     Lora,
     Matrix,
     Model,
     Pools,
     Scratch,
     UnavailableError,
-    library,
     panels,
+    supported,
 )
 from model.product import fits_half
 from model.ragged import Ragged
@@ -59,6 +60,7 @@ class NativeRWKV7:
     Args:
         checkpoint: What ``load_checkpoint`` returned.
         head_rows: Rows of the head to keep, at most those of the checkpoint; all of them when None.
+        vectors: One of ``library.supported()``, the best when None.
 
     Attributes:
         description: For people.
@@ -67,8 +69,10 @@ class NativeRWKV7:
         UnavailableError: There is no compiled forward here, or the weights need more than 16 bits.
     """
 
-    def __init__(self, checkpoint: Checkpoint, head_rows: int | None = None) -> None:
-        self._library = library()
+    def __init__(
+        self, checkpoint: Checkpoint, head_rows: int | None = None, *, vectors: str | None = None
+    ) -> None:
+        self._library = Library(vectors or supported()[0])
         self.sizes = checkpoint.sizes
         self.parameters = sum(tensor.numel() for tensor in checkpoint.tensors.values())
         self.device = torch.device("cpu")
@@ -179,7 +183,9 @@ class NativeRWKV7:
 
     def _buffer(self, name: str) -> int | None:
         sizes = self.sizes
-        width = {"mixed": 6 * sizes.width, "low": max(sizes.ranks.values()), "inner": sizes.ffn}.get(name, sizes.width)
+        width = {"mixed": 6 * sizes.width, "low": max(sizes.ranks.values()), "inner": sizes.ffn}.get(
+            name, sizes.width
+        )
         return self._vector(torch.zeros(BLOCK, width + -width % PANEL))
 
 

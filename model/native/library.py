@@ -2,7 +2,6 @@
 
 import ctypes
 import platform
-from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -14,9 +13,12 @@ PANEL = 64
 BLOCK = 96
 """Tokens that go through the layers at once, at most."""
 
+COMPILED = "_forward"
+"""The file beside this one, less its suffix."""
+
 _NUMBERS = ctypes.c_void_p
-_FORWARDS = {"AVX512": "avx512", "AVX2": "avx2"}
-"""Of processors with x86-64, by what torch uses of them."""
+_VECTORS = {"AVX512": ("avx512", "avx2"), "AVX2": ("avx2",)}
+"""Of processors with x86-64, by what torch uses of them; the best first."""
 
 
 class UnavailableError(ValueError):
@@ -80,47 +82,45 @@ class Scratch(ctypes.Structure):
 
 
 class Library:
-    """The compiled functions for this machine's vectors; a call lets other threads run.
+    """The compiled functions for one kind of vectors; a call lets other threads run.
+
+    Args:
+        vectors: One of ``supported()``.
 
     Attributes:
-        vectors: Which: avx512, avx2 or neon.
+        vectors: The same.
 
     Raises:
-        UnavailableError: They were not compiled, or not for this processor.
+        UnavailableError: They were not compiled.
     """
 
-    def __init__(self) -> None:
-        self.vectors = _vectors()
+    def __init__(self, vectors: str) -> None:
+        self.vectors = vectors
         compiled = ctypes.CDLL(str(_path()))
         pointer, count = ctypes.c_void_p, ctypes.c_int64
-        self.forward = compiled[f"forward_{self.vectors}"]
+        self.forward = compiled[f"forward_{vectors}"]
         self.forward.argtypes = (pointer, pointer, pointer, pointer, pointer, pointer, count, pointer)
-        self.logits = compiled[f"logits_{self.vectors}"]
+        self.logits = compiled[f"logits_{vectors}"]
         self.logits.argtypes = (pointer, pointer, pointer, count, pointer, count)
         self.forward.restype = self.logits.restype = None
 
 
-@cache
-def library() -> Library:
-    """The one of this process.
+def supported() -> tuple[str, ...]:
+    """The vectors that this processor has, the best first.
 
     Raises:
-        UnavailableError: There is none.
+        UnavailableError: None that anything was written for.
     """
-    return Library()
-
-
-def _vectors() -> str:
     if platform.machine() in ("aarch64", "arm64"):
-        return "neon"
+        return ("neon",)
     capability = torch.backends.cpu.get_cpu_capability()
-    if capability not in _FORWARDS:
+    if capability not in _VECTORS:
         raise UnavailableError(f"there is none for a processor like this one ({platform.machine()}, {capability})")
-    return _FORWARDS[capability]
+    return _VECTORS[capability]
 
 
 def _path() -> Path:
-    stem = Path(__file__).with_name("_forward")
+    stem = Path(__file__).with_name(COMPILED)
     for suffix in EXTENSION_SUFFIXES:
         if (path := stem.with_suffix(suffix)).exists():
             return path
@@ -129,6 +129,6 @@ def _path() -> Path:
 
 def panels(matrix: Tensor) -> Tensor:
     """A matrix [in, out] in 16 bits as [ceil(out / PANEL), in, PANEL], filled up with zeros."""
-    columns = matrix.shape[1]
+    rows, columns = matrix.shape
     padded = torch.nn.functional.pad(matrix, (0, -columns % PANEL)).half()
-    return padded.unflatten(1, (-1, PANEL)).transpose(0, 1).contiguous()
+    return padded.view(rows, -1, PANEL).transpose(0, 1).contiguous()

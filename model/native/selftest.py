@@ -1,4 +1,4 @@
-"""Compares the compiled forward with the reference, before anyone relies on what a stranger's compiler made of it."""
+"""Compares the compiled forward with the reference, before anyone relies on what some compiler made of it."""
 
 from dataclasses import replace
 
