@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.checkpoint import Checkpoint
-from model.native.library import (
+from model.native.structures import (
     BLOCK,
     BUFFERS,
     LORAS,
@@ -16,20 +16,18 @@ from model.native.library import (
     PANEL,
     VECTORS,
     Layer,
-    Library,
     Lora,
     Matrix,
     Model,
     Pools,
     Scratch,
-    UnavailableError,
     panels,
-    supported,
 )
 from model.product import fits_half
 from model.ragged import Ragged
 from model.rwkv7 import LAYER_NORM_EPS
 from model.state import State
+from native.library import UnavailableError, function, supported
 
 _NAMES = {
     "ln1_weight": "ln1.weight",
@@ -72,11 +70,15 @@ class NativeRWKV7:
     def __init__(
         self, checkpoint: Checkpoint, head_rows: int | None = None, *, vectors: str | None = None
     ) -> None:
-        self._library = Library(vectors or supported()[0])
+        vectors = vectors or supported()[0]
+        self._forward, self._logits = (
+            function("forward", vectors, "ppppppnp"),
+            function("logits", vectors, "pppnpn"),
+        )
         self.sizes = checkpoint.sizes
         self.parameters = sum(tensor.numel() for tensor in checkpoint.tensors.values())
         self.device = torch.device("cpu")
-        self.description = f"compiled, matrices in 16 bits; {self._library.vectors.upper()}"
+        self.description = f"compiled, matrices in 16 bits; {vectors.upper()}"
         self._kept: list[Tensor] = []  # what the structures point to
         weights = {name: tensor.to(self.device, torch.float32) for name, tensor in checkpoint.tensors.items()}
         head = weights["head.weight"][:head_rows]
@@ -122,11 +124,11 @@ class NativeRWKV7:
         Raises:
             IndexError: A token is not of the vocabulary.
         """
-        if not 0 <= int(tokens.min()) <= int(tokens.max()) < self.sizes.vocabulary:
-            raise IndexError(f"a token is not below {self.sizes.vocabulary}")
+        if wrong := [token for token in tokens.aminmax() if not 0 <= token < self.sizes.vocabulary]:
+            raise IndexError(f"index {wrong[-1]} is out of bounds for a vocabulary of {self.sizes.vocabulary}")
         residual = torch.empty(len(rows.lengths), self.sizes.width)
         pools = Pools(state.wkv.data_ptr(), state.att_shift.data_ptr(), state.ffn_shift.data_ptr(), state.slots)
-        self._library.forward(
+        self._forward(
             ctypes.byref(self._model),
             ctypes.byref(pools),
             ctypes.byref(self._scratch),
@@ -148,7 +150,7 @@ class NativeRWKV7:
         Returns:
             The view ``out[:n]``.
         """
-        self._library.logits(
+        self._logits(
             ctypes.byref(self._model),
             ctypes.byref(self._scratch),
             x.data_ptr(),

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from model.checkpoint import Checkpoint
 from model.native.forward import NativeRWKV7
-from model.native.library import UnavailableError
 from model.ragged import Ragged
 from model.rwkv7 import RWKV7
+from native.library import UnavailableError
 
 TOLERANCE = 1e-3
 """Greatest difference over the greatest number of the reference; rounding is at 0.00001."""

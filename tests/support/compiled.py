@@ -4,7 +4,7 @@ import pytest
 
 from model.checkpoint import Checkpoint
 from model.native.forward import NativeRWKV7
-from model.native.library import UnavailableError, supported
+from native.library import UnavailableError, supported
 
 
 def _vectors() -> tuple[str, ...]:

@@ -12,13 +12,14 @@ from loguru import logger
 from safetensors import SafetensorError, safe_open
 
 from codec.bicodec import ENCODER_KEYS, WEIGHTS_FILE, BiCodec
+from codec.native.selftest import adopt as adopt_compiled
 from codec.voice_encoder import VoiceEncoder
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.native.forward import NativeRWKV7
-from model.native.library import UnavailableError
 from model.native.selftest import check
 from model.rwkv7 import RWKV7
 from model.tokenizer import load_tokenizer
+from native.library import UnavailableError
 from rwkv_tts.attributes import ATTRIBUTES
 from rwkv_tts.voice_store import VoiceStore
 from sampler.layout import TokenLayout
@@ -83,6 +84,8 @@ def open_model(
         raise ModelError(f"{directory}: {error}") from error
     _check_fit(directory, checkpoint, codec, layout)
     decoder = _decoder(directory, checkpoint, layout.head_size, device, engine, codec if fast else None)
+    if engine != "reference" and torch.device(device).type == "cpu":
+        _compile_waves(codec)
     logger.info("engine: {}", decoder.description)
     voice_encoder, refusals = _voice_encoder(directory, files, codec, device, clone=clone)
     sha256 = _digest(files.checkpoint, files.codec / WEIGHTS_FILE)
@@ -119,6 +122,14 @@ def _compiled(checkpoint: Checkpoint, head_rows: int, device: str) -> NativeRWKV
         raise UnavailableError(f"device {device!r} is no CPU")
     check(checkpoint)
     return NativeRWKV7(checkpoint, head_rows)
+
+
+def _compile_waves(codec: BiCodec) -> None:
+    """Compiled code for the wave generator; where it cannot be had, plain torch, and a warning."""
+    try:
+        adopt_compiled(codec)
+    except UnavailableError as error:
+        logger.warning("vocoder: plain torch, several times slower than compiled code, because {}", error)
 
 
 def _digest(*paths: Path) -> str:

@@ -11,11 +11,13 @@ from torch import Tensor
 from compiled import COMPILED, compiled
 from make_random_model import RandomModel, random_checkpoint
 from model.checkpoint import Checkpoint
-from model.native import library, selftest
+from model.native import selftest, structures
 from model.native.forward import NativeRWKV7
-from model.native.library import UnavailableError, panels
+from model.native.structures import panels
 from model.ragged import Ragged
 from model.rwkv7 import RWKV7
+from native import library
+from native.library import UnavailableError
 
 ODD = RandomModel(layers=3, width=192, ffn=100, ranks=(1, 33, 65, 64), tokenizer="bytes")
 NARROW = RandomModel(layers=1, width=64, ffn=1, ranks=(7, 1, 1, 130), tokenizer="bytes")
@@ -71,7 +73,7 @@ def test_a_panel_is_columns_that_lie_together() -> None:
 def test_a_token_beyond_the_vocabulary_is_refused() -> None:
     model = compiled(checkpoint(NARROW))
     for token in (-1, model.sizes.vocabulary):
-        with pytest.raises(IndexError, match="a token is not below"):
+        with pytest.raises(IndexError, match=f"index {token} is out of bounds"):
             model.forward(torch.tensor([token]), Ragged.of([1], [0]), model.state(1))
 
 
@@ -86,10 +88,10 @@ def test_weights_that_16_bits_do_not_hold_are_refused() -> None:
 def test_the_structures_are_as_large_as_those_in_c() -> None:
     """All members are pointers or numbers of 8 bytes, and none is missing."""
     words = {
-        library.Layer: 14 + 6 * 3 + 4 * 6,
-        library.Model: 3 + 1 + 3 + 3,
-        library.Pools: 4,
-        library.Scratch: 13,
+        structures.Layer: 14 + 6 * 3 + 4 * 6,
+        structures.Model: 3 + 1 + 3 + 3,
+        structures.Pools: 4,
+        structures.Scratch: 13,
     }
     assert {structure: ctypes.sizeof(structure) // 8 for structure in words} == words
 

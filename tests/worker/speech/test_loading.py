@@ -14,9 +14,9 @@ from loguru import logger
 
 from compiled import COMPILED
 from model import product
-from model.native import library
 from model.ragged import Ragged
 from model.rwkv7 import RWKV7
+from native import library
 from random_bicodec import SMALL_CONFIG, write_random_bicodec
 from rwkv_tts.attributes import AGE, ATTRIBUTES, EMOTION, Attributes
 from rwkv_tts.refusal import RequestError

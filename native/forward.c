@@ -62,33 +62,5 @@ typedef enum { NONE, TANH, SIGMOID } Activation;
 
 static int64_t panels(int64_t columns) { return (columns + PANEL - 1) / PANEL; }
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-
-#define NAME(name) name##_avx512
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")))
-#define LANES 16
-#define ACCUMULATORS 24
-#define WIDEN(p) ((vec)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p))))
-#include "lanes.inc"
-
-#define NAME(name) name##_avx2
-#define TARGET __attribute__((target("avx2,fma,f16c")))
-#define LANES 8
-#define ACCUMULATORS 12
-#define WIDEN(p) ((vec)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p))))
-#include "lanes.inc"
-
-#elif defined(__aarch64__)
-#include <arm_neon.h>
-
-#define NAME(name) name##_neon
-#define TARGET
-#define LANES 4
-#define ACCUMULATORS 24
-#define WIDEN(p) ((vec)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))))
-#include "lanes.inc"
-
-#else
-#error "no vectors for this processor"
-#endif
+#define CODE "forward.inc"
+#include "widths.inc"
