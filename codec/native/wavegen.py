@@ -38,7 +38,7 @@ class NativeWaveGenerator(Windowed):
             raise UnavailableError(f"it takes rates up to {c.MOST_RATE}")
         self._widths = [_filled(config.channels // 2**i) for i in range(len(config.rates) + 1)]
         self._kept: list[Tensor] = []  # what the structures point to
-        self._rates, self._channels = config.rates, config.input_channel
+        self._rates, self._channels = config.rates, _filled(config.input_channel)
         begin, *blocks, before_end, end = generator.model
         self._stages = (c.Stage * len(blocks))(*(self._stage(cast(DecoderBlock, block)) for block in blocks))
         self._generator = c.Generator(
@@ -55,7 +55,7 @@ class NativeWaveGenerator(Windowed):
         for rate in self._rates:
             rows.append(rows[-1] * rate)
         around = torch.zeros(length + 2 * c.HALO, self._channels)
-        around[c.HALO : c.HALO + length] = frames.t()
+        around[c.HALO : c.HALO + length, : len(frames)] = frames.t()
         cells = max((n + 2 * c.HALO) * width for n, width in zip(rows, self._widths, strict=True))
         chunk = max((max(c.CELLS // width, c.LEAST_CHUNK) + 2 * c.HALO) * width for width in self._widths)
         buffers = [torch.empty(size) for size in (cells, cells, chunk, chunk)]
@@ -105,9 +105,9 @@ class NativeWaveGenerator(Windowed):
         return self._pack(conv.weight.permute(2, 1, 0), conv.bias)
 
     def _pack(self, weight: Tensor, bias: Tensor | None) -> c.Convolution:
-        """Weights [taps, in, out]; the rows of all but the first have filled widths."""
+        """Weights [taps, in, out]."""
         taps, into, out = weight.shape
-        width = into if into == self._channels else _filled(into)
+        width = _filled(into)
         weight = F.pad(weight, (0, _filled(out) - out, 0, width - into))
         bias = F.pad(cast(Tensor, bias), (0, _filled(out) - out))
         panels = [part.flatten() for part in torch.split(weight, _split(_filled(out)), dim=2)]
