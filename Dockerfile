@@ -41,6 +41,19 @@ needed += [one for extra in ("otel", "store") for one in projects[0]["optional-d
 print(*(one for one in needed if not one.startswith("rwkv-tts-")), sep="\n")' > gateway.txt \
     && pip install --no-cache-dir -c constraints.txt -r gateway.txt
 
+# The loops for CPUs, which take what the processor that runs them has.
+FROM base AS compiled
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
+COPY constraints.txt ./
+RUN pip install --no-cache-dir -c constraints.txt 'setuptools>=77'
+COPY pyproject.toml README.md LICENSE ./
+COPY worker/__init__.py worker/
+COPY native native
+RUN python -c 'import setuptools; setuptools.setup()' build_ext --inplace && ls native/_compiled.*
+
 FROM base AS user
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin tts
 
@@ -63,6 +76,7 @@ COPY batching batching
 COPY sampler sampler
 COPY model model
 COPY codec codec
+COPY --from=compiled /app/native native
 COPY assets assets
 COPY gateway gateway
 RUN printf '#!/bin/sh\nexec python -P -m worker.cli "$@"\n' > /usr/local/bin/rwkv-tts \

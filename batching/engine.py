@@ -15,6 +15,7 @@ from batching.row import Row
 from batching.scheduler import Scheduler, Share
 from batching.stats import StepStats
 from batching.steady import SteadyRows
+from model.native.forward import NativeRWKV7
 from model.rwkv7 import RWKV7
 from sampler.decoding import Phase
 from sampler.layout import TokenLayout
@@ -26,7 +27,7 @@ _SINGLE_ROW_MEMORY = "out of memory with a single row; a shorter text or a devic
 
 
 def make_executor(
-    model: "RWKV7 | FastRWKV7",
+    model: "RWKV7 | NativeRWKV7 | FastRWKV7",
     layout: TokenLayout,
     slots: int,
     token_chunk_size: int,
@@ -34,7 +35,7 @@ def make_executor(
     steady: SteadyRows,
 ) -> Executor:
     """What runs the model's steps."""
-    if isinstance(model, RWKV7):
+    if isinstance(model, RWKV7 | NativeRWKV7):
         return PlainExecutor(model, layout.head_size, slots, stats)
     from batching.fast import FastExecutor  # needs Triton
 
@@ -71,7 +72,7 @@ class Engine:
     """
 
     def __init__(
-        self, model: "RWKV7 | FastRWKV7", layout: TokenLayout, max_rows: int, token_chunk_size: int
+        self, model: "RWKV7 | NativeRWKV7 | FastRWKV7", layout: TokenLayout, max_rows: int, token_chunk_size: int
     ) -> None:
         self.scheduler = Scheduler(max_rows, token_chunk_size)
         self.stats = StepStats(max_rows)

@@ -1,4 +1,4 @@
-"""Runs steps through the plain forward and the plain sampler; results are there when ``launch`` returns.
+"""Runs steps through a forward that returns and the plain sampler; results are there when ``launch`` returns.
 
 It makes no rows steady: a step of the few rows that it is used for costs far more than the host's work.
 """
@@ -16,6 +16,7 @@ from batching.row import Row
 from batching.scheduler import Share
 from batching.stats import StepStats
 from batching.steady import NOBODY
+from model.native.forward import NativeRWKV7
 from model.ragged import Ragged
 from model.rwkv7 import RWKV7
 from sampler.decoding import PhaseSampling
@@ -55,7 +56,7 @@ class PlainExecutor:
 
     ahead = 0
 
-    def __init__(self, model: RWKV7, columns: int, slots: int, stats: StepStats) -> None:
+    def __init__(self, model: RWKV7 | NativeRWKV7, columns: int, slots: int, stats: StepStats) -> None:
         self._model = model
         self._stats = stats
         self._state = model.state(slots)

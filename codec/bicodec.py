@@ -23,6 +23,9 @@ from codec.windows import WindowedWaveGenerator
 Decode = Callable[[Sequence[Tensor], Sequence[Span], Tensor], list[Tensor]]
 """What ``BiCodec.decode`` does, of arguments that are right and spans that are given."""
 
+MakeWaves = Callable[[Tensor, int, int], Tensor]
+"""Frames float32 [C, T] of an utterance, the first that is wanted and the one after the last, to their samples."""
+
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "model.safetensors"
 
@@ -58,6 +61,7 @@ class BiCodec(nn.Module):
         global_size: Global ids are below it.
         globals_per_voice: Global ids of one voice.
         faster: Decodes where it is given, in place of plain torch.
+        make_waves: Makes the waveform of some frames of an utterance; plain torch, unless another is given.
     """
 
     def __init__(self, config: BiCodecConfig, *, encoder: bool) -> None:
@@ -73,7 +77,7 @@ class BiCodec(nn.Module):
         self.prenet = FrameDecoder(config.prenet)
         self.decoder = WaveGenerator(config.decoder)
         self.faster: Decode | None = None
-        self._make_waves = WindowedWaveGenerator(self.decoder, config.decoder)
+        self.make_waves: MakeWaves = WindowedWaveGenerator(self.decoder, config.decoder)
         self._reach = reach(config)
         self.mel = MelSpectrogram(config.mel_params) if encoder else None
         self.encoder = FrameEncoder(config.encoder) if encoder else None
@@ -142,7 +146,7 @@ class BiCodec(nn.Module):
         ids = pad_sequence(list(semantic), batch_first=True).to(self.device)
         frames = self.frames(ids, globals_.to(self.device), mask)
         return [
-            self._make_waves(of_row[:, : len(row)], *span)
+            self.make_waves(of_row[:, : len(row)], *span)
             for of_row, row, span in zip(frames, semantic, spans, strict=True)
         ]
 

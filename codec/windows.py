@@ -5,6 +5,7 @@ Speech has any length; windows have multiples of ``STEP``, so that all of them a
 on what lies within its receptive field: neighbouring windows overlap by so much, and the result is the whole's.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import torch
@@ -31,18 +32,20 @@ def receptive_field(config: WaveGeneratorConfig) -> int:
     return reach + KERNEL_SIZE // 2
 
 
-class WindowedWaveGenerator:
-    """What ``WaveGenerator`` computes.
+class Windowed(ABC):
+    """What ``WaveGenerator`` computes, window by window.
 
     Args:
-        generator: Runs each window.
         config: Its sizes.
     """
 
-    def __init__(self, generator: WaveGenerator, config: WaveGeneratorConfig) -> None:
-        self._generator = generator
+    def __init__(self, config: WaveGeneratorConfig) -> None:
         self._context = receptive_field(config)
         self._most = max(MOST, 3 * self._context)
+
+    @abstractmethod
+    def window(self, frames: Tensor) -> Tensor:
+        """Frames [C, T], T of any size up to a window's, to samples [T * hop]."""
 
     def __call__(self, frames: Tensor, begin: int, end: int) -> Tensor:
         """The waveform of some frames of an utterance.
@@ -55,24 +58,36 @@ class WindowedWaveGenerator:
         Returns:
             float32 [(end - begin) * hop] in [-1, 1].
         """
-        return torch.cat(list(self._waves(frames[None], begin, end)))
+        return torch.cat(list(self._waves(frames, begin, end)))
 
     def _waves(self, frames: Tensor, done: int, end: int) -> Iterator[Tensor]:
-        """The pieces of one utterance, [1, C, T], from frame ``done`` on."""
-        length = min(frames.shape[2], end + self._context)
+        """The pieces of one utterance, from frame ``done`` on."""
+        length = min(frames.shape[1], end + self._context)
         while done < end:
             first = max(0, done - self._context)
             last = min(length, first + self._most)
-            wave = self._window(frames[:, :, first:last])
+            wave = self.window(frames[:, first:last])
             hop = len(wave) // (last - first)
             kept = end if last == length else last - self._context
             yield wave[(done - first) * hop : (kept - first) * hop]
             done = kept
 
-    def _window(self, frames: Tensor) -> Tensor:
-        """[1, C, T] to [T * hop]."""
-        length = frames.shape[2]
+
+class WindowedWaveGenerator(Windowed):
+    """In plain torch, in windows of few sizes.
+
+    Args:
+        generator: Runs each window.
+        config: Its sizes.
+    """
+
+    def __init__(self, generator: WaveGenerator, config: WaveGeneratorConfig) -> None:
+        super().__init__(config)
+        self._generator = generator
+
+    def window(self, frames: Tensor) -> Tensor:
+        length = frames.shape[1]
         room = -(-length // STEP) * STEP
         mask = None if room == length else Tail(length, room)
-        wave: Tensor = self._generator(F.pad(frames, (0, room - length)), mask)[0, 0]
+        wave: Tensor = self._generator(F.pad(frames, (0, room - length))[None], mask)[0, 0]
         return wave[: len(wave) // room * length]

@@ -101,7 +101,7 @@ class Products:
         if device := _gpu(matrices):
             return Products(RowPlan(sys.maxsize), alike=False, device=device)
         shapes = _shapes(matrices)
-        if not all(map(_fits_half, matrices)):
+        if not all(map(fits_half, matrices)):
             return _float_products(shapes, int8, "which the weights need")
         try:
             return Products(_half_plan(shapes), half=True, int8=int8)
@@ -182,7 +182,7 @@ def _half(matrix: Tensor) -> Multiply:
     return lambda x, out: linear(x, packed, None) if out is None else linear(x, packed, None, out)
 
 
-def _fits_half(matrix: Tensor) -> bool:
+def fits_half(matrix: Tensor) -> bool:
     """Whether float16 holds the matrix, up to what it cannot hold of very small bfloat16 numbers."""
     return bool((matrix.half().float() - matrix).abs().max() <= _HALF_ERROR)
 

@@ -17,6 +17,8 @@ class Ragged:
     lie together. Rows of one length are kept by slot: a batch of decoding rows that fill their pool is a view.
 
     Attributes:
+        lengths: int64 [R], tokens of each row, in the caller's order.
+        places: int64 [R], the state slot of each, likewise.
         slots: The state slot of each row: [R], or a slice where they follow one another.
         order: [N], the caller's position of each token, time-major.
         counts: Rows that have a token, for each time step.
@@ -25,6 +27,8 @@ class Ragged:
         last: [R], the same in the caller's order of the rows.
     """
 
+    lengths: Tensor
+    places: Tensor
     slots: Tensor | slice
     order: Tensor
     counts: list[int]
@@ -35,10 +39,10 @@ class Ragged:
     @staticmethod
     def of(lengths: Sequence[int], slots: Sequence[int], device: torch.device | str = "cpu") -> "Ragged":
         """Lay out rows of ``lengths`` (each >= 1) whose states are in ``slots`` (all different)."""
-        sizes, places = np.asarray(lengths, dtype=np.int64), np.asarray(slots, dtype=np.int64)
-        starts = np.cumsum(sizes) - sizes
-        by_length = np.lexsort((places, -sizes))
-        sizes, starts, places = sizes[by_length], starts[by_length], places[by_length]
+        given, own = np.asarray(lengths, dtype=np.int64), np.asarray(slots, dtype=np.int64)
+        by_length = np.lexsort((own, -given))
+        sizes, places = given[by_length], own[by_length]
+        starts = (np.cumsum(given) - given)[by_length]
         # Rows outlive step t if they are longer than t: counted from the sorted lengths' other end.
         counts = len(sizes) - np.searchsorted(sizes[::-1], np.arange(sizes[0]), side="right")
         offsets = np.cumsum(counts) - counts
@@ -52,6 +56,8 @@ class Ragged:
             return torch.from_numpy(values).to(device)
 
         return Ragged(
+            lengths=tensor(given),
+            places=tensor(own),
             slots=_run(places) or tensor(places),
             order=tensor(starts[row] + time),
             counts=counts.tolist(),

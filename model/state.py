@@ -14,9 +14,11 @@ class State:
             product with a key is then one of a row with a matrix, which is faster than one with a column.
         att_shift: float32 [layers, slots, width], the last token's vector after ln1.
         ffn_shift: float32 [layers, slots, width], the last token's vector after ln2.
+        slots: Their number.
     """
 
     def __init__(self, sizes: Sizes, slots: int, device: torch.device | str = "cpu") -> None:
+        self.slots = slots
         self.wkv = torch.zeros(sizes.layers, slots, sizes.heads, HEAD_SIZE, HEAD_SIZE, device=device).mT
         self.att_shift = torch.zeros(sizes.layers, slots, sizes.width, device=device)
         self.ffn_shift = torch.zeros(sizes.layers, slots, sizes.width, device=device)

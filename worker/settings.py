@@ -60,7 +60,7 @@ class Settings(BaseSettings, Rules, Tunable):
     device: str = Field(default="cpu", description="torch device, for example cpu or cuda:0")
     engine: EngineName = Field(
         default="auto",
-        description="auto, reference (plain torch), int8 (that with 8-bit matrices) or cuda (Triton, graphs)",
+        description="auto, native (compiled), reference (plain torch), int8 (8-bit matrices) or cuda (Triton)",
     )
     threads: int = Field(default=1, ge=1, description="CPU threads of each of engine and vocoder")
     clone: bool = Field(default=True, description="whether jobs may bring a recording to clone a voice from")

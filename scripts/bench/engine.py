@@ -1,7 +1,7 @@
 """Measure the language model's engine: decode steps, prefill, chunk sizes, and both at once.
 
     python scripts/bench engine [--device cuda] [--engine reference] [--batch 1,8,64] [--vs eager,compile]
-    python scripts/bench engine --device cpu [--vs rwkv]
+    python scripts/bench engine --device cpu [--engine reference] [--vs rwkv]
     python scripts/bench engine --device cpu --model assets/demo-voice --batch 1,2,4,8,16,32 --repeats 50
 
 The weights are random, of the 0.4B shape on a GPU (24 x 1024) and of the 0.1B shape on a CPU (12 x 768), or those
@@ -34,6 +34,7 @@ from bench.device import DeviceBench, floor_milliseconds
 from bench.machine import machine, told
 from bench.rivals import compare
 from bench.timing import WARM_UP, there_and_back, warm_up_steps
+from model.native.forward import NativeRWKV7
 from model.rwkv7 import RWKV7
 from sampler.decoding import Phase
 from sampler.layout import TokenLayout
@@ -169,8 +170,15 @@ def device_points(bench: DeviceBench, batches: Sequence[int], repeats: int) -> l
     return points
 
 
+def plain_model(engine: str, subject: Subject, device: torch.device) -> RWKV7 | NativeRWKV7:
+    """A forward whose steps are there when it returns."""
+    if engine == "native":
+        return NativeRWKV7(subject.checkpoint, subject.layout.head_size)
+    return RWKV7(subject.checkpoint, device, subject.layout.head_size, int8=engine == "int8")
+
+
 def measure_plain(options: argparse.Namespace, subject: Subject, device: torch.device) -> dict[str, Any]:
-    model = RWKV7(subject.checkpoint, device, subject.layout.head_size, int8=options.engine == "int8")
+    model = plain_model(options.engine, subject, device)
     whole = EngineBench(Engine(model, subject.layout, max(options.batch), 256), subject.layout, device)
     walls = whole.decodes(options.batch, options.repeats, options.turns)
     points = [Point("decode", n, n, wall, wall=wall, allocations=made) for n, (wall, made) in walls.items()]
@@ -212,7 +220,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = command_line("engine", __doc__)
     add = parser.add_argument
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    add("--engine", choices=("cuda", "reference", "int8"), help="reference on a CPU, else cuda")
+    add("--engine", choices=("cuda", "native", "reference", "int8"), help="native on a CPU, else cuda")
     add("--model", type=Path, help="a model directory, in place of random weights of the next two sizes")
     add("--layers", type=at_least(1))
     add("--width", type=at_least(64))
@@ -226,7 +234,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--vs-batch", type=numbers(int))
     options = parser.parse_args(arguments)
     gpu = torch.device(options.device).type == "cuda"
-    options.engine = options.engine or ("cuda" if gpu else "reference")
+    options.engine = options.engine or ("cuda" if gpu else "native")
     options.layers = options.layers or (24 if gpu else 12)
     options.width = options.width or (1024 if gpu else 768)
     options.batch = options.batch or ([1, 2, 4, 8, 16, 32, 64, 128, 256, 512] if gpu else [1, 8])

@@ -211,6 +211,7 @@ def init_generator(decoder: nn.Module) -> None:
 def make_codec(config: Mapping[str, Any]) -> BiCodec:
     """A BiCodec with fresh weights and trainable activations, drawn from torch's global generator."""
     codec = BiCodec(BiCodecConfig.model_validate(config["audio_tokenizer"]), encoder=True)
+    nn.init.normal_(codec.quantizer.codebook.weight)
     for module in codec.modules():
         if isinstance(module, VocosBackbone):
             init_vocos(module)

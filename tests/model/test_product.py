@@ -79,10 +79,10 @@ def test_a_row_is_alike_in_any_company(matrices: list[Tensor]) -> None:
 def test_bfloat16_fits_but_for_its_smallest_numbers_and_float32_does_not() -> None:
     small = normal(256, 512).mul(1e-3).bfloat16().float()
     assert (small.half() != small).any()
-    assert product._fits_half(small)
-    assert not product._fits_half(normal(256, 512))
-    assert not product._fits_half(torch.full((2, 2), 65536.0))
-    assert not product._fits_half(torch.full((2, 2), torch.nan))
+    assert product.fits_half(small)
+    assert not product.fits_half(normal(256, 512))
+    assert not product.fits_half(torch.full((2, 2), 65536.0))
+    assert not product.fits_half(torch.full((2, 2), torch.nan))
 
 
 def sizes_that_agree(matrix: Tensor) -> set[int]:

@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from compiled import COMPILED, compiled
 from model.checkpoint import load_checkpoint
+from model.native.forward import NativeRWKV7
 from model.ragged import Ragged
 from model.rwkv7 import RWKV7
 from model.state import State
@@ -23,23 +25,32 @@ LENGTHS = (1, 7, 64, 1, 33, 2)
 HEAD = 64
 
 
-@pytest.fixture(scope="module")
-def model(random_model: Path) -> RWKV7:
+Model = RWKV7 | NativeRWKV7
+
+
+@pytest.fixture(scope="module", params=["reference", *COMPILED])
+def model(request: pytest.FixtureRequest, random_model: Path) -> Model:
+    checkpoint = load_checkpoint(checkpoint_path(random_model))
+    return RWKV7(checkpoint) if request.param == "reference" else compiled(checkpoint, request.param)
+
+
+@pytest.fixture
+def plain(random_model: Path) -> RWKV7:
     return RWKV7(load_checkpoint(checkpoint_path(random_model)))
 
 
-def sequence(model: RWKV7, length: int, seed: int) -> Tensor:
+def sequence(model: Model, length: int, seed: int) -> Tensor:
     return torch.randint(model.sizes.vocabulary, (length,), generator=torch.Generator().manual_seed(seed))
 
 
-def feed(model: RWKV7, state: State, slots: Sequence[int], rows: Sequence[Tensor]) -> Tensor:
+def feed(model: Model, state: State, slots: Sequence[int], rows: Sequence[Tensor]) -> Tensor:
     """Logits after the last token of each row, [R, head rows]."""
     ragged = Ragged.of([len(row) for row in rows], slots)
     residual = model.forward(torch.cat(list(rows)), ragged, state)
     return model.logits(residual, torch.full((model.padded(len(rows)), model.sizes.head_rows), torch.nan))
 
 
-def alone(model: RWKV7, row: Tensor) -> tuple[Tensor, list[Tensor]]:
+def alone(model: Model, row: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Logits [head rows] and final state of one row fed at once."""
     state = model.state(1)
     return feed(model, state, [0], [row])[0], [pool[:, 0] for pool in state.tensors()]
@@ -134,7 +145,7 @@ def test_golden_vectors(golden: Path) -> None:
     assert not report.not_compared
 
 
-def test_a_ragged_batch_is_its_rows(model: RWKV7) -> None:
+def test_a_ragged_batch_is_its_rows(model: Model) -> None:
     rows = [sequence(model, length, seed) for seed, length in enumerate(LENGTHS)]
     state, slots = model.state(len(rows)), [4, 0, 5, 2, 1, 3]
     found = feed(model, state, slots, rows)
@@ -145,7 +156,7 @@ def test_a_ragged_batch_is_its_rows(model: RWKV7) -> None:
 
 
 @pytest.mark.parametrize("cuts", [[0, 1, 100], [0, 7, 14, 78, 100], list(range(101)), [0, 64, 99, 100]])
-def test_any_chunks_are_the_whole(model: RWKV7, cuts: list[int]) -> None:
+def test_any_chunks_are_the_whole(model: Model, cuts: list[int]) -> None:
     row = sequence(model, 100, seed=9)
     expected, pools = alone(model, row)
     state = model.state(1)
@@ -155,7 +166,7 @@ def test_any_chunks_are_the_whole(model: RWKV7, cuts: list[int]) -> None:
     assert all(torch.equal(pool[:, 0], mine) for pool, mine in zip(state.tensors(), pools, strict=True))
 
 
-def test_steps_in_changing_company(model: RWKV7) -> None:
+def test_steps_in_changing_company(model: Model) -> None:
     """Rows of unequal lengths, fed in chunks that differ from step to step, with others coming and going."""
     rows = [sequence(model, 30 + 5 * seed, seed) for seed in range(5)]
     state, fed, found = model.state(5), [0] * 5, [torch.empty(0)] * 5
@@ -171,7 +182,7 @@ def test_steps_in_changing_company(model: RWKV7) -> None:
     assert all(torch.equal(found[i], alone(model, rows[i])[0]) for i in range(5))
 
 
-def test_idle_slots_are_not_touched(model: RWKV7) -> None:
+def test_idle_slots_are_not_touched(model: Model) -> None:
     state = model.state(3)
     for pool in state.tensors():
         pool.copy_(torch.randn(pool.shape, generator=torch.Generator().manual_seed(1)))
@@ -182,7 +193,7 @@ def test_idle_slots_are_not_touched(model: RWKV7) -> None:
         assert not torch.equal(pool[:, 1], old[:, 1])
 
 
-def test_reset(model: RWKV7) -> None:
+def test_reset(model: Model) -> None:
     row, state = sequence(model, 20, seed=2), model.state(2)
     feed(model, state, [0, 1], [sequence(model, 11, seed=3), sequence(model, 5, seed=4)])
     kept = [pool[:, 1].clone() for pool in state.tensors()]
@@ -192,7 +203,7 @@ def test_reset(model: RWKV7) -> None:
     assert all(torch.equal(pool[:, 1], old) for pool, old in zip(state.tensors(), kept, strict=True))
 
 
-def test_a_row_that_is_not_finite_stays_alone(model: RWKV7) -> None:
+def test_a_row_that_is_not_finite_stays_alone(model: Model) -> None:
     rows, state = [sequence(model, 6, seed) for seed in range(3)], model.state(3)
     state.wkv[:, 1] = torch.nan
     found = feed(model, state, [0, 1, 2], rows)
@@ -201,19 +212,19 @@ def test_a_row_that_is_not_finite_stays_alone(model: RWKV7) -> None:
     assert torch.equal(found[2], alone(model, rows[2])[0])
 
 
-def test_a_buffer_of_the_rows_that_it_asks_for(model: RWKV7) -> None:
+def test_a_buffer_of_the_rows_that_it_asks_for(model: Model) -> None:
     x = torch.randn(70, model.sizes.width, generator=torch.Generator().manual_seed(0))
     whole = model.logits(x, torch.empty(model.padded(70), model.sizes.head_rows))
     for n in range(1, 70):
         assert torch.equal(model.logits(x[:n], torch.empty(model.padded(n), model.sizes.head_rows)), whole[:n])
 
 
-def test_it_says_how_it_multiplies(model: RWKV7) -> None:
-    assert model.products.description.startswith(("16 bits", "32 bits"))
-    assert f"{model.products.rows}" in model.products.description
+def test_it_says_how_it_multiplies(plain: RWKV7) -> None:
+    assert plain.products.description.startswith(("16 bits", "32 bits"))
+    assert f"{plain.products.rows}" in plain.products.description
 
 
-def test_state_bytes(model: RWKV7) -> None:
+def test_state_bytes(model: Model) -> None:
     """Layers times (heads of 64 x 64, and two vectors of the width), float32."""
     sizes = model.sizes
     floats = sizes.layers * (sizes.heads * 64 * 64 + 2 * sizes.width)

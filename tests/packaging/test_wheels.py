@@ -21,9 +21,9 @@ from worker import __version__
 ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / "constraints.txt"
 CLIENT, GATEWAY, WORKER = "rwkv_tts_client", "rwkv_tts_gateway", "rwkv_tts_worker"
-PACKAGES = ("worker", "batching", "sampler", "model", "codec")
+PACKAGES = ("worker", "batching", "sampler", "model", "codec", "native")
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "client", "gateway", "assets", *PACKAGES)
-LEFT_OUT = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
+LEFT_OUT = shutil.ignore_patterns("build", "*.egg-info", "__pycache__", "*.so")
 HEAVY = ("torch", "numpy", "soundfile", "soxr", "transformers")
 """What a producer must not need."""
 
@@ -105,6 +105,24 @@ def test_the_workers_wheel_has_the_demo_voice_and_not_the_client(wheels: Path) -
         path.relative_to(ROOT).as_posix() for name in top_level(names) for path in (ROOT / name).rglob("*.py")
     }
     assert modules <= names
+
+
+def compiled(names: set[str]) -> list[str]:
+    return [name for name in names if name.startswith("native/_compiled.")]
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_the_workers_wheel_has_compiled_code_where_there_is_a_compiler(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(compiled(content(wheels, WORKER))) == 1
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("assets", *PACKAGES):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=LEFT_OUT)
+    monkeypatch.setenv("CC", "false")
+    pip(sys.executable, "wheel", "--no-deps", "--wheel-dir", tmp_path, tmp_path)
+    assert compiled(content(tmp_path, WORKER)) == []
 
 
 @pytest.fixture(

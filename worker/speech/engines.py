@@ -2,4 +2,4 @@
 
 from typing import Literal
 
-EngineName = Literal["auto", "reference", "int8", "cuda"]
+EngineName = Literal["auto", "reference", "native", "int8", "cuda"]

@@ -12,10 +12,14 @@ from loguru import logger
 from safetensors import SafetensorError, safe_open
 
 from codec.bicodec import ENCODER_KEYS, WEIGHTS_FILE, BiCodec
+from codec.native.selftest import adopt as adopt_compiled
 from codec.voice_encoder import VoiceEncoder
 from model.checkpoint import Checkpoint, load_checkpoint
+from model.native.forward import NativeRWKV7
+from model.native.selftest import check
 from model.rwkv7 import RWKV7
 from model.tokenizer import load_tokenizer
+from native.library import UnavailableError
 from rwkv_tts.attributes import ATTRIBUTES
 from rwkv_tts.voice_store import VoiceStore
 from sampler.layout import TokenLayout
@@ -50,13 +54,13 @@ def open_model(
         device: A torch device.
         threads: CPU threads of each thread that computes; set for the whole process.
         clone: Whether recordings in requests are to be used, where the directory has what that needs.
-        engine: Which forward decodes; auto takes the fast one on a CUDA device where Triton is there, int8 is the
-            reference with 8-bit matrices on a CPU.
+        engine: Which forward decodes; auto takes the fast one on a CUDA device where Triton is there and the
+            compiled one on a CPU, int8 is the reference with 8-bit matrices on a CPU.
         kept_voices: The voices that are kept in Redis.
 
     Raises:
         ModelError: Something in it is missing, its parts do not fit together, there is no such device, or the
-            fast engine cannot run on it or is wrong.
+            engine cannot run on it or is wrong.
     """
     _check_device(device)
     fast = _is_fast(engine, device)
@@ -79,15 +83,53 @@ def open_model(
     except (ValueError, FileNotFoundError) as error:
         raise ModelError(f"{directory}: {error}") from error
     _check_fit(directory, checkpoint, codec, layout)
-    try:
-        model = RWKV7(checkpoint, device, layout.head_size, int8=engine == "int8")
-    except ValueError as error:
-        raise ModelError(str(error)) from error
-    decoder = _accelerated(directory, checkpoint, model, codec) if fast else model
+    decoder = _decoder(directory, checkpoint, layout.head_size, device, engine, codec if fast else None)
+    if engine != "reference" and torch.device(device).type == "cpu":
+        _compile_waves(codec)
     logger.info("engine: {}", decoder.description)
     voice_encoder, refusals = _voice_encoder(directory, files, codec, device, clone=clone)
     sha256 = _digest(files.checkpoint, files.codec / WEIGHTS_FILE)
     return SpeechModel(config, layout, encode_text, decoder, codec, voices, voice_encoder, refusals, sha256)
+
+
+def _decoder(
+    directory: Path, checkpoint: Checkpoint, head_rows: int, device: str, engine: EngineName, fast: BiCodec | None
+) -> "RWKV7 | NativeRWKV7 | FastRWKV7":
+    """The forward, and with a codec that is to be ``fast`` on a GPU, that one too."""
+    if engine == "native" or (engine == "auto" and torch.device(device).type == "cpu"):
+        try:
+            return _compiled(checkpoint, head_rows, device)
+        except UnavailableError as error:
+            if engine == "native":
+                raise ModelError(
+                    f"engine 'native' cannot be used: {error}; accepted: auto, reference, int8"
+                ) from error
+            logger.warning("engine: plain torch, several times slower than compiled code, because {}", error)
+    try:
+        reference = RWKV7(checkpoint, device, head_rows, int8=engine == "int8")
+    except ValueError as error:
+        raise ModelError(str(error)) from error
+    return _accelerated(directory, checkpoint, reference, fast) if fast else reference
+
+
+def _compiled(checkpoint: Checkpoint, head_rows: int, device: str) -> NativeRWKV7:
+    """The compiled forward, once it has been right.
+
+    Raises:
+        UnavailableError: It cannot be had.
+    """
+    if torch.device(device).type != "cpu":
+        raise UnavailableError(f"device {device!r} is no CPU")
+    check(checkpoint)
+    return NativeRWKV7(checkpoint, head_rows)
+
+
+def _compile_waves(codec: BiCodec) -> None:
+    """Compiled code for the wave generator; where it cannot be had, plain torch, and a warning."""
+    try:
+        adopt_compiled(codec)
+    except UnavailableError as error:
+        logger.warning("vocoder: plain torch, several times slower than compiled code, because {}", error)
 
 
 def _digest(*paths: Path) -> str:
@@ -113,7 +155,7 @@ def _is_fast(engine: EngineName, device: str) -> bool:
     elif not any(map(shutil.which, [cc] if (cc := os.environ.get("CC")) else ["clang", "gcc"])):
         obstacle = "there is no C compiler, which Triton needs"
     if engine == "cuda" and obstacle:
-        raise ModelError(f"engine 'cuda' cannot be used: {obstacle}; accepted: auto, reference, int8")
+        raise ModelError(f"engine 'cuda' cannot be used: {obstacle}; accepted: auto, reference, native, int8")
     if engine == "auto" and obstacle and torch.device(device).type == "cuda":
         logger.warning("engine: plain torch, many times slower than engine 'cuda', because {}", obstacle)
     fast = engine in ("auto", "cuda") and obstacle is None
@@ -133,12 +175,12 @@ def _accelerated(directory: Path, checkpoint: Checkpoint, reference: RWKV7, code
     from codec.fast.decoder import FastDecoder  # these need Triton
     from codec.fast.selftest import adopt
     from model.fast.forward import FastRWKV7
-    from model.fast.selftest import check
+    from model.fast.selftest import check as check_fast
 
     try:
         with torch.cuda.device(reference.device):  # Triton launches on the present device
             fast = FastRWKV7(checkpoint, reference.device, reference.head_rows)
-            check(fast, reference)
+            check_fast(fast, reference)
             adopt(codec, FastDecoder(codec))
     except ValueError as error:
         raise ModelError(f"{directory}: {error}") from error

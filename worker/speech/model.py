@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from codec.bicodec import BiCodec
 from codec.voice_encoder import VoiceEncoder
+from model.native.forward import NativeRWKV7
 from model.rwkv7 import RWKV7
 from model.tokenizer import Encode
 from sampler.layout import TokenLayout
@@ -30,7 +31,7 @@ class SpeechModel:
     config: ModelConfig
     layout: TokenLayout
     encode_text: Encode
-    model: "RWKV7 | FastRWKV7"
+    model: "RWKV7 | NativeRWKV7 | FastRWKV7"
     codec: BiCodec
     voices: VoiceCatalogue
     voice_encoder: VoiceEncoder | None = None

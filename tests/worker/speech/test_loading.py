@@ -12,9 +12,11 @@ import pytest
 import torch
 from loguru import logger
 
+from compiled import COMPILED
 from model import product
 from model.ragged import Ragged
 from model.rwkv7 import RWKV7
+from native import library
 from random_bicodec import SMALL_CONFIG, write_random_bicodec
 from rwkv_tts.attributes import AGE, ATTRIBUTES, EMOTION, Attributes
 from rwkv_tts.refusal import RequestError
@@ -209,10 +211,26 @@ def test_emotions_are_no_scale() -> None:
 
 
 def test_the_fast_engine_wants_a_cuda_device(random_model: Path) -> None:
-    expected = "^engine 'cuda' cannot be used: device 'cpu' is no CUDA device; accepted: auto, reference, int8$"
-    with pytest.raises(ModelError, match=expected):
+    reason = "device 'cpu' is no CUDA device; accepted: auto, reference, native, int8$"
+    with pytest.raises(ModelError, match=f"^engine 'cuda' cannot be used: {reason}"):
         open_model(random_model, engine="cuda")
-    assert isinstance(open_model(random_model, engine="auto").model, RWKV7)
+
+
+def test_a_cpu_runs_what_was_compiled_or_says_why_not(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not COMPILED:
+        pytest.skip("nothing was written for this processor")
+    assert isinstance(open_model(random_model, engine="reference").model, RWKV7)
+    monkeypatch.setattr(library, "COMPILED", "nothing")
+    said: list[str] = []
+    sink = logger.add(said.append, format="{message}", level="WARNING")
+    try:
+        assert isinstance(open_model(random_model).model, RWKV7)
+    finally:
+        logger.remove(sink)
+    reason = "it was not compiled when this was installed, which needs a C compiler such as gcc"
+    assert said == [f"engine: plain torch, several times slower than compiled code, because {reason}\n"]
+    with pytest.raises(ModelError, match=f"^engine 'native' cannot be used: {reason}; accepted: auto, reference"):
+        open_model(random_model, engine="native")
 
 
 @pytest.mark.parametrize(

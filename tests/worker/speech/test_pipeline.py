@@ -20,6 +20,7 @@ from torch import Tensor
 from batching.row import Row
 from codec.vocoder import Vocoder
 from codec.voice_encoder import EncodedVoice
+from model.native.forward import NativeRWKV7
 from model.ragged import Ragged
 from model.rwkv7 import RWKV7
 from model.state import State
@@ -543,7 +544,7 @@ def test_failed_step_fails_a_lone_row_and_restarts_several(
 def test_free_rows_follow_the_ceiling_that_out_of_memory_leaves(
     speech: SpeechModel, alone: dict[str, Utterance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert isinstance(speech.model, RWKV7)
+    assert isinstance(speech.model, RWKV7 | NativeRWKV7)
     forward = speech.model.forward
 
     def limited(tokens: Tensor, rows: Ragged, state: State) -> Tensor:
@@ -588,7 +589,7 @@ def test_model_that_ends_at_once_is_an_error_with_advice(
     speech: SpeechModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Greedy decoding of a head whose EOS row wins everywhere after the voice."""
-    assert isinstance(speech.model, RWKV7)
+    assert isinstance(speech.model, RWKV7 | NativeRWKV7)
     logits = speech.model.logits
 
     def eos_wins(residual: Tensor, out: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""The wave generator as compiled code for CPUs."""
