@@ -27,7 +27,9 @@ numbers = st.integers(-(2**2000), 2**2000) | st.floats(allow_nan=False)
 leaves = st.none() | st.booleans() | numbers | st.text(st.characters(exclude_categories=["Cs"]))
 values = st.recursive(
     leaves,
-    lambda inner: st.lists(inner) | st.lists(inner, max_size=5).map(tuple) | st.dictionaries(st.text("abé"), inner),
+    lambda inner: (
+        st.lists(inner) | st.lists(inner, max_size=5).map(tuple) | st.dictionaries(st.text("abé"), inner)
+    ),
     max_leaves=40,
 )
 
@@ -73,7 +75,18 @@ def test_what_is_read_of_a_broken_pickle_is_what_python_reads(data: st.DataObjec
 
 
 KNOWN = {
-    *("MARK", "EMPTY_LIST", "EMPTY_TUPLE", "EMPTY_DICT", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "APPEND", "APPENDS"),
+    *(
+        "MARK",
+        "EMPTY_LIST",
+        "EMPTY_TUPLE",
+        "EMPTY_DICT",
+        "TUPLE",
+        "TUPLE1",
+        "TUPLE2",
+        "TUPLE3",
+        "APPEND",
+        "APPENDS",
+    ),
     *("SETITEM", "SETITEMS", "MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "NONE", "NEWTRUE"),
     *("NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINUNICODE", "BINUNICODE"),
     *("PROTO", "FRAME", "STOP"),
