@@ -191,12 +191,13 @@ def running(command: list[str], options: dict[str, Any]) -> Iterator["subprocess
         process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("service", ["django"], indirect=True)
 def test_webhooks_tell_of_every_job_whoever_dies_in_between(
     service: httpx.Client, served: str, told: Told, tmp_path: Path
 ) -> None:
     """The address in what is told is that of the example of Django."""
-    options = {"url": served, "folder": tmp_path, "WEBHOOK_SECRET": SECRET}
+    options: dict[str, Any] = {"url": served, "folder": tmp_path, "WEBHOOK_SECRET": SECRET}
     options |= {
         "WEBHOOK_URL": f"http://127.0.0.1:{told.server_port}/",
         "AUDIO_URL": f"{service.base_url}/speech/{{job_id}}",
@@ -238,7 +239,12 @@ def test_celery_speaks(served: str, redis_url: str, tmp_path: Path) -> None:
     if not (PRODUCERS / "celery").is_dir():
         pytest.skip("celery is not installed: make .venv/producers")
     celery = f"{redis_url.replace('unix://', 'redis+socket://')}?virtual_host=9"
-    options = {"url": served, "folder": tmp_path, "CELERY_BROKER_URL": celery, "CELERY_RESULT_BACKEND": celery}
+    options: dict[str, Any] = {
+        "url": served,
+        "folder": tmp_path,
+        "CELERY_BROKER_URL": celery,
+        "CELERY_RESULT_BACKEND": celery,
+    }
     worker, how = example("-m", "celery", "--app", "celery_app", "worker", "--pool", "solo", **options)
     with running(worker, how):
         command, how = example("-c", ASK, **options)
