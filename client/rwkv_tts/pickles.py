@@ -63,8 +63,10 @@ class _Reader:
 
     def _more_than_values(self, name: str, argument: Any) -> str:
         if "GLOBAL" in name:
-            named = argument if name == "GLOBAL" else ".".join(map(str, self.stack[-2:]))
-            return f"the object {named[:80]!r}"
+            names = (
+                argument.split() if name == "GLOBAL" else [one for one in self.stack[-2:] if isinstance(one, str)]
+            )
+            return f"the object {'.'.join(names)[:80]!r}"
         return "bytes" if "BYTE" in name else f"something else (opcode {name})"
 
     def mark(self, _: Any) -> None:
