@@ -119,6 +119,7 @@ def example(*command: str, url: str, folder: Path, **environment: str) -> tuple[
     }
 
 
+@pytest.mark.slow
 def test_asyncio_speaks_every_line_but_the_bad_one(served: str, tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("Hi.\n" * 5 + "\n" + "Ho.\n")
     command, options = example(str(EXAMPLES / "asyncio_app.py"), "lines.txt", ".", url=served, folder=tmp_path)

@@ -19,6 +19,8 @@ from waiting import until
 from worker.cli.local import local_worker
 from worker.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 REQUEST = {"text": "Hello.", "max_seconds": 0.3, "temperature": 5, "top_p": 1, "top_k": 0}
 PRODUCERS = Path(sys.prefix) / "producers"
 
@@ -141,7 +143,6 @@ def run(code: str, url: str, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "needs"),
     [
