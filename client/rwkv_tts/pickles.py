@@ -194,7 +194,7 @@ class Serializer(Protocol):
 class PlainPickleSerializer:
     """RQ's default for producers that use it, but that it reads plain values only."""
 
-    dumps = DefaultSerializer.dumps
+    dumps = staticmethod(DefaultSerializer.dumps)
 
     @staticmethod
     def loads(data: bytes) -> Any:
@@ -204,7 +204,7 @@ class PlainPickleSerializer:
 class EitherSerializer:
     """Reads what was written by a job's own serializer, whichever that is; writes JSON."""
 
-    dumps = JSONSerializer.dumps
+    dumps = staticmethod(JSONSerializer.dumps)
 
     @staticmethod
     def loads(data: bytes) -> Any:
