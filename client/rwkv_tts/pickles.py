@@ -63,9 +63,8 @@ class _Reader:
 
     def _more_than_values(self, name: str, argument: Any) -> str:
         if "GLOBAL" in name:
-            names = (
-                argument.split() if name == "GLOBAL" else [one for one in self.stack[-2:] if isinstance(one, str)]
-            )
+            on_top = [one for one in self.stack[-2:] if isinstance(one, str)]
+            names = on_top if argument is None else argument.split()
             return f"the object {'.'.join(names)[:80]!r}"
         return "bytes" if "BYTE" in name else f"something else (opcode {name})"
 

@@ -742,7 +742,7 @@ def _quick_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 PICKLED = (
-    *("meta", "failure", "retry_with_intervals", "repeat_now", "chain", "scheduled", "rate_limit_and_dependents"),
+    *("meta", "failure", "retry_with_intervals", "repeat_now", "chain", "scheduled"),
     *("callbacks", "what_callbacks_see_and_change", "stop", "requeue"),
 )
 """Scenarios that are told apart by what a worker writes with a job's serializer, or writes anew."""
