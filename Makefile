@@ -57,5 +57,14 @@ $(BIN)/.dev: $(BIN)/.base
 .venv/triton: | $(BIN)/.dev
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $@ triton==3.6.0
 
+# Packages of producers that docs/examples and tests run, apart: they would change versions of the project's own.
+.venv/producers: | $(BIN)/.dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --target $@ \
+		'celery[redis]==5.7.0' flask-rq==1.0.0 rq-scheduler==0.14.0 'rq>=3.0,<3.1'
+
+# What checks the scaler of deploy/kubernetes, from npm.
+.venv/keda: | $(BIN)/.dev
+	npm install --silent --no-fund --no-audit --prefix $@ @kubernetes-models/keda@2.0.0
+
 clean:
 	rm -rf .venv out

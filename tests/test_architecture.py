@@ -40,7 +40,12 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 ONLY_OF = {
     ("sampler", "rwkv_tts"): {"rwkv_tts.attributes"},
-    ("worker.broker", "rwkv_tts"): {"rwkv_tts.keys", "rwkv_tts.refusal", "rwkv_tts.connection"},
+    ("worker.broker", "rwkv_tts"): {
+        "rwkv_tts.keys",
+        "rwkv_tts.refusal",
+        "rwkv_tts.connection",
+        "rwkv_tts.pickles",
+    },
 }
 """Modules to which an arrow is limited: a broker of any jobs knows nothing of speech."""
 

@@ -18,6 +18,7 @@ from rq.serializers import JSONSerializer
 
 from rwkv_tts.audio_store import AudioStore, NotStoredError, StoreError
 from rwkv_tts.keys import REFUSAL_FIELD, audio_key, chunks_key, tokens_key
+from rwkv_tts.pickles import EitherSerializer
 from rwkv_tts.refusal import Cause, Refusal
 from rwkv_tts.schema import SynthesisResult
 
@@ -64,7 +65,7 @@ def fetch_job(connection: Redis, job_id: str) -> Job:
     Raises:
         rq.exceptions.NoSuchJobError: There is none.
     """
-    return Job.fetch(job_id, connection=connection, serializer=JSONSerializer)
+    return Job.fetch(job_id, connection=connection, serializer=EitherSerializer)
 
 
 def fresh_job(connection: Redis, job_id: str, queue: str) -> Job:

@@ -244,16 +244,6 @@ def test_prometheus_finds_workers_of_both_kinds_by_one_name() -> None:
     assert services()["worker-cpu"]["networks"]["default"]["aliases"] == ["worker"]
 
 
-def test_keda_asks_for_the_estimated_wait_of_the_queue_that_the_workers_serve() -> None:
-    scaled = yaml.safe_load((REPOSITORY / "deploy/keda/scaledobject.yaml").read_text())
-    assert (scaled["apiVersion"], scaled["kind"]) == ("keda.sh/v1alpha1", "ScaledObject")
-    [trigger] = scaled["spec"]["triggers"]
-    assert trigger["metricType"] == "Value"  # of the queue, not of each worker
-    assert trigger["metadata"]["query"] == (
-        f'max(rwkv_tts_queue_wait_seconds{{queue="{services()["worker"]["environment"]["RWKV_TTS_QUEUE"]}"}})'
-    )
-
-
 def test_the_image_has_every_package() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     packages = {name.partition(".")[0] for name in project["tool"]["setuptools"]["packages"]}

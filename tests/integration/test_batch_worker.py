@@ -120,7 +120,7 @@ def test_bad_jobs_fail_alone_with_a_reason(client: TTSClient, connection: Redis,
     bad["positional"] = (queue.enqueue(FUNCTION, good).id, "arguments: accepted is exactly one keyword")
     bad["not UTF-8"] = (
         _with_data(connection, queue, b"\xff\xfe\x00"),
-        "data: not readable.*accepted: JSON in UTF-8",
+        "data: not readable.*accepted: JSON, or a pickle",
     )
     bad["bomb"] = (_with_data(connection, queue, zlib.compress(bytes(1 << 26))), "data: larger than")
     fine = [client.submit(**good) for _ in range(3)]

@@ -110,7 +110,9 @@ def test_a_job_goes_through_the_services_and_each_ends_in_time(composed: Compose
 def test_a_worker_is_healthy_once_it_is_ready_and_says_what_keda_asks(
     composed: Composed, ports: dict[str, int]
 ) -> None:
-    [series] = re.findall(r"query: max\((\w+)", (REPOSITORY / "deploy/keda/scaledobject.yaml").read_text())
+    [series] = re.findall(
+        r"query: max\((\w+)", (REPOSITORY / "deploy/kubernetes/keda/scaledobject.yaml").read_text()
+    )
     assert not composed.image_healthy("worker-cpu")
     with composed.run_redis(), composed.run("worker-cpu") as worker:
         until(lambda: worker.poll() is not None or composed.image_healthy("worker-cpu"), timeout=90)

@@ -26,7 +26,7 @@ from rq.exceptions import DuplicateJobError
 from rq.group import Group
 from rq.job import Dependency, Job, requeue_job
 from rq.rate_limit import RateLimit
-from rq.serializers import JSONSerializer
+from rq.serializers import JSONSerializer, PickleSerializer
 from rq.suspension import resume, suspend
 from rq.webhook import Webhook
 from rq.worker import BaseWorker
@@ -739,6 +739,22 @@ def _quick_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
         worker.pubsub.close()
 
     monkeypatch.setattr(BaseWorker, "unsubscribe", unsubscribe)
+
+
+PICKLED = (
+    *("meta", "failure", "retry_with_intervals", "repeat_now", "chain", "scheduled"),
+    *("callbacks", "what_callbacks_see_and_change", "stop", "requeue"),
+)
+"""Scenarios that are told apart by what a worker writes with a job's serializer, or writes anew."""
+
+
+@pytest.mark.parametrize("name", PICKLED)
+def test_ends_as_with_a_stock_worker_where_producers_pickle(
+    name: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stage.JSONSerializer", PickleSerializer)
+    monkeypatch.setitem(globals(), "JSONSerializer", PickleSerializer)
+    test_ends_as_with_a_stock_worker(name, redis_url, monkeypatch)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -223,6 +223,19 @@ def test_nothing_is_unpickled_and_no_page_breaks(connection: Redis, pages: Flask
     assert (tmp_path / "executed").exists()
 
 
+def test_a_job_that_is_pickled_is_shown_if_it_is_plain(connection: Redis, pages: FlaskClient) -> None:
+    queue = Queue("plainly-pickled", connection=connection)
+    job = queue.enqueue("worker.tasks.synthesize", request={"text": "a"}, meta={"order": 7})
+    Result.create(job, Result.Type.SUCCESSFUL, 600, return_value={"seconds": 1.5})
+    shown = shown_job(pages, job.id)
+    assert "order" in shown["metadata"]
+    assert shown["result"] == {"seconds": 1.5}
+    assert listed(pages, queue.name, "queued").keys() == {job.id}
+    connection.hset(job.key, "status", "started")
+    with strange_worker(connection, job.id):
+        assert "synthesize(request={" in current_job(pages, "stranger")["call_string"]
+
+
 @pytest.mark.parametrize("state", ["queued", "failed"])
 @pytest.mark.parametrize(("order", "page"), [("asc", 5), ("dsc", 2), ("asc", 7), ("dsc", 7), ("asc", 8)])
 def test_a_page_has_as_many_jobs_as_it_should_wherever_it_is(

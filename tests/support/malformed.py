@@ -182,8 +182,9 @@ def raw_data(random: Random) -> Iterator[bytes]:
     pickles = [
         pickle.dumps(value, protocol)
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
-        for value in ((FUNCTION, None, (), {ARGUMENT: GOOD}), _Snap(), [_Snap()])
+        for value in ((FUNCTION, None, (), {ARGUMENT: {**GOOD, "metadata": {"a": _Snap()}}}), _Snap(), [_Snap()])
     ]
+    pickles += [pickle.dumps((FUNCTION, None, (), {ARGUMENT: GOOD}), protocol) for protocol in (0, 1)]
     pickles += [b"c%s\nspeak\n." % TRAP.encode(), b"cos\nsystem\n(S'true'\ntR.", b"\x80\x04\x95" + b"\xff" * 5]
     yield from pickles
     yield from map(zlib.compress, pickles)

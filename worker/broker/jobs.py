@@ -1,4 +1,4 @@
-"""What a worker reads of an RQ job: data of bounded size, JSON, one function, nothing that names code."""
+"""What a worker reads of an RQ job: data of bounded size, plain values, one function, nothing that names code."""
 
 import json
 import re
@@ -12,11 +12,11 @@ from typing import Any
 from redis import Redis
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
-from rq.serializers import JSONSerializer
 from rq.utils import utcformat
 from rq.webhook import Webhook
 
 from rwkv_tts.keys import ARGUMENT, FUNCTION, LISTENER_META, SCHEMA, SCHEMA_META
+from rwkv_tts.pickles import ACCEPTED, PickleError, is_pickled, read_pickle, serializer_of
 from rwkv_tts.refusal import invalid
 
 RawJob = Mapping[bytes, bytes]
@@ -29,6 +29,9 @@ _LARGEST_META = 1 << 16
 
 _LIGHT = 1 << 17
 """Bytes of ``data`` that need no thought; only a recording makes a call larger."""
+
+_MOST_STEPS = 1 << 15
+"""Of reading a pickle: some 10 000 values, more than the largest metadata can have."""
 
 _LARGEST = 10**10
 """Of any number: as seconds, 317 years. Far larger ones overflow times and dates."""
@@ -83,6 +86,7 @@ class HeldJob(Job):
         if b"data" not in raw:
             raise NoSuchJobError("its hash has no data")
         self.heavy = len(raw[b"data"]) > _LIGHT
+        self.serializer = serializer_of(inflate(raw[b"data"], 1))
         raw[b"data"] = b""
         with suppress(ValueError):
             self.postponed_at = float(raw_data[POSTPONED.encode()]) if POSTPONED.encode() in raw_data else None
@@ -206,14 +210,13 @@ class ConcludedJob(HeldJob):
 def restore_job(job_id: str, raw: RawJob, connection: Redis, queue_name: str) -> HeldJob:
     """Build the RQ job of a hash that was on the queue named ``queue_name``."""
     job = HeldJob(job_id, connection=connection)
-    job.serializer = JSONSerializer  # as an argument, RQ would check it anew for every job, slowly
     job.restore({b"data": b"", **raw})
     job.origin = job.origin or queue_name
     return job
 
 
 def read_request(raw: RawJob, limit: int) -> Any:
-    """The JSON value that a job's call brings; what it means is the backend's to say.
+    """The value that a job's call brings, of those that JSON has; what it means is the backend's to say.
 
     Args:
         raw: The fields of the job's hash.
@@ -224,7 +227,7 @@ def read_request(raw: RawJob, limit: int) -> Any:
     """
     call = _decode(raw.get(b"data", b""), limit)
     if not isinstance(call, list) or len(call) != 4:
-        raise invalid("data", "not an RQ call; accepted: [function, null, args, kwargs] as JSON")
+        raise invalid("data", "not an RQ call; accepted: [function, null, args, kwargs]")
     function, _, args, kwargs = call
     if function != FUNCTION:
         name = function[:80] if isinstance(function, str) else type(function).__name__
@@ -243,12 +246,14 @@ def inflate(data: bytes, limit: int) -> bytes:
 
 
 def _decode(data: bytes, limit: int) -> Any:
-    """Inflate without passing the limit, then parse JSON."""
+    """Inflate without passing the limit, then read."""
     plain = inflate(data, limit + 1)
     if len(plain) > limit:
         raise invalid("data", f"larger than {limit} bytes once decoded; accepted: up to {limit} bytes")
     try:
-        return json.loads(plain.decode("utf-8"))
+        return read_pickle(plain, limit, _MOST_STEPS) if is_pickled(plain) else json.loads(plain.decode("utf-8"))
+    except PickleError as error:
+        raise invalid("data", f"a pickle with {error}; accepted: {ACCEPTED}") from error
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        problem = f"not readable ({type(error).__name__}); accepted: JSON in UTF-8 (RQ's JSONSerializer)"
+        problem = f"not readable ({type(error).__name__}); accepted: {ACCEPTED}"
         raise invalid("data", problem) from error

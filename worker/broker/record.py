@@ -1,6 +1,5 @@
 """What RQ writes when a job ends, as commands that a script can run under a condition."""
 
-import json
 from datetime import timedelta
 from typing import Any
 
@@ -28,7 +27,7 @@ _LEAST_HEARD_SECONDS = 60
 _HEAVY_SECONDS = 3600
 """How long a failed job is kept at most that takes as much room as audio, unless its producer says."""
 
-_SPENT = json.dumps([FUNCTION, None, [], {}])
+_SPENT: tuple[Any, ...] = (FUNCTION, None, (), {})
 """What is left of the call of a finished job that took as much room."""
 
 
@@ -126,7 +125,7 @@ class Recorder:
             job.repeats_left, job.repeat_intervals = repeats
         else:
             if job.heavy and ttl != 0:
-                pipeline.hset(job.key, "data", _SPENT)
+                pipeline.hset(job.key, "data", job.serializer.dumps(_SPENT))
             job.cleanup(ttl, pipeline=pipeline, remove_from_queue=False)
             job._status = JobStatus.FINISHED
 

@@ -17,10 +17,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq.job import Job, JobStatus
 from rq.results import Result
-from rq.serializers import JSONSerializer
 
 from rwkv_tts.audio_store import AudioStore, Stored, StoreError
 from rwkv_tts.keys import SWEEP_KEY
+from rwkv_tts.pickles import EitherSerializer
 from rwkv_tts.results import results_key
 
 ORPHAN_SECONDS = 300.0
@@ -136,7 +136,7 @@ class Sweeper:
         """Whether a job's last result names the object; one that cannot be read may."""
         try:
             results = [
-                Result.restore(stored.job_id, entry.decode(), payload, self._connection, JSONSerializer)
+                Result.restore(stored.job_id, entry.decode(), payload, self._connection, EitherSerializer)
                 for entry, payload in entries
             ]
         except Exception:  # noqa: BLE001 - whatever a producer has written there

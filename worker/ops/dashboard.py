@@ -1,4 +1,4 @@
-"""rq-dashboard for jobs that are JSON, written by producers that nobody vouches for.
+"""rq-dashboard for jobs of plain values, written by producers that nobody vouches for.
 
 rq-dashboard 0.9 reads some pages' jobs with pickle, cannot show a job that depends on another, lets one
 unreadable job hide all others, puts text of jobs into its pages as markup, and reads half of a list for a page at
@@ -29,6 +29,7 @@ from rq.worker import Worker
 from werkzeug.sansio.response import Response as BareResponse
 from werkzeug.serving import BaseWSGIServer, make_server
 
+from rwkv_tts.pickles import ACCEPTED, serializer_of
 from worker.broker.jobs import inflate
 
 _EXACT_IN_JAVASCRIPT = 2**53
@@ -42,7 +43,7 @@ class DashboardError(ValueError):
 
 
 def _unreadable(what: str, error: Exception) -> str:
-    return f"{what}: not readable ({type(error).__name__}); accepted: what RQ writes with its JSONSerializer"
+    return f"{what}: not readable ({type(error).__name__}); accepted: {ACCEPTED}"
 
 
 class _Id(str):
@@ -67,6 +68,7 @@ class _Job(Job):
             if name in bounded:
                 bounded[name] = inflate(bounded[name], _LONGEST_FIELD)
                 self.readable &= len(bounded[name]) < _LONGEST_FIELD
+        self.serializer = serializer_of(bounded.get(b"data", b""))
         try:
             super().restore(bounded)
         except NoSuchJobError:

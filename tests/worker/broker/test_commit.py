@@ -46,6 +46,21 @@ def test_many_outcomes_in_one_round_trip(hand: Hand, queue: Queue, connection: R
     assert leftovers(queue, hand) == []
 
 
+@pytest.mark.parametrize("serializer", ["json", "pickle"])
+def test_a_producer_reads_what_is_left_of_its_job(hand: Hand, queue: Queue, serializer: str) -> None:
+    """Whichever of RQ's serializers it uses; a large call is not kept."""
+    request = {"text": "a" * (1 << 18)}
+    theirs = Queue(queue.name, connection=queue.connection, serializer=serializer)
+    job = theirs.enqueue_call(FUNCTION, kwargs={ARGUMENT: request}, meta={"order": 7})
+    queue.connection.hset(job.key, "data", job.data)  # not compressed, as other recordings are in effect
+    (claimed,) = hand.claim()
+    assert claimed.request == request
+    assert hand.committer.commit([finished(claimed)]) == [True]
+    found = Job.fetch(job.id, connection=queue.connection, serializer=serializer)
+    assert (found.func_name, found.args, found.kwargs) == (FUNCTION, type(found.args)(), {})
+    assert (found.meta, found.return_value()) == ({"order": 7}, RESULT)
+
+
 def test_the_same_outcome_twice_counts_once(hand: Hand, queue: Queue) -> None:
     job_id = enqueue(queue)
     (claimed,) = hand.claim()

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import Redis
 from rq.job import Job
-from rq.serializers import JSONSerializer
+from rq.serializers import JSONSerializer, PickleSerializer
 
 from rwkv_tts.refusal import RequestError
 from rwkv_tts.schema import SynthesisRequest, parse_request
@@ -60,6 +60,27 @@ def test_what_rq_itself_writes_is_read() -> None:
     raw = {str(key).encode(): value for key, value in job.to_dict().items()}
     assert zlib.decompress(raw[b"data"]).startswith(b"[")
     assert read_request(raw, LIMIT) == REQUEST
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_what_rq_pickles_is_read_if_it_is_plain(protocol: int) -> None:
+    data = pickle.dumps((FUNCTION, None, (), {"request": REQUEST}), protocol)
+    for form in (data, zlib.compress(data)):
+        assert read(form, len(data) + 100) == parse_request(REQUEST)
+        assert f"larger than {len(data) - 1} bytes" in refusal(form, len(data) - 1)
+
+
+def test_a_job_keeps_the_serializer_of_its_producer() -> None:
+    for serializer in (PickleSerializer, JSONSerializer):
+        stock = Job.create(
+            FUNCTION, kwargs={"request": REQUEST}, meta={"order": 7}, connection=NOWHERE, serializer=serializer
+        )
+        raw = {str(key).encode(): value for key, value in stock.to_dict().items() if key in ("data", "meta")}
+        job = restore_job("id", raw, NOWHERE, "tts")
+        assert job.meta == {"order": 7}
+        for value in ({"a": [1, None, "b"]}, [1.5, True]):
+            assert serializer.loads(job.serializer.dumps(value)) == value
+            assert job.serializer.loads(serializer.dumps(value)) == value
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from redis import Redis
@@ -58,9 +59,12 @@ def left(store: AudioStore) -> set[str]:
     return {store.address(one.name) for page in store.pages() for one in page}
 
 
+@pytest.mark.parametrize("serializer", ["json", "pickle"])
 def test_what_a_result_names_stays_and_what_none_names_goes(
-    store: AudioStore, connection: Redis, queue: Queue
+    store: AudioStore, connection: Redis, serializer: str
 ) -> None:
+    """Whichever of RQ's serializers its producer has."""
+    queue = Queue(f"q-{uuid4().hex}", connection=connection, serializer=serializer)
     finished = job_with(queue, JobStatus.FINISHED)
     named, lost = stored(store, finished.id, 10 * TTL), stored(store, finished.id, 10 * TTL)
     finish(finished, named)
