@@ -36,7 +36,7 @@ class FactorizedQuantizer(nn.Module):
         super().__init__()
         # Empty: random numbers on the meta device would import all of torch.compile, for 90 MB and a second.
         codes = torch.empty(config.codebook_size, config.codebook_dim)
-        self.codebook = nn.Embedding.from_pretrained(codes, freeze=False)
+        self.codebook = nn.Embedding.from_pretrained(codes, freeze=False)  # type: ignore[no-untyped-call]
         self.out_project = nn.Conv1d(config.codebook_dim, config.input_dim, 1)
         self.in_project = nn.Conv1d(config.input_dim, config.codebook_dim, 1) if encoder else None
         self.register_buffer("table", torch.empty(0), persistent=False)
