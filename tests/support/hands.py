@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from redis import Redis
 from rq.job import Job, JobStatus
@@ -35,6 +36,17 @@ class Hand:
 
 
 MakeHand = Callable[..., Hand]
+_FAILURE_TTL = 7 * 86400
+
+
+def new_hand(connection: Redis, queue: Queue, *more: Queue, result_ttl: int = 60) -> Hand:
+    """A living worker of these queues."""
+    name = uuid4().hex
+    key = f"rq:worker:{name}"
+    claimer = Claimer(connection, [queue, *more], name, key, lease_key(name), 1 << 20, deadly=2)
+    hand = Hand(name, connection, queue, claimer, Committer(connection, name, key, result_ttl, _FAILURE_TTL))
+    hand.live()
+    return hand
 
 
 def enqueue(queue: Queue, **options: Any) -> str:
