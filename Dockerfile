@@ -1,7 +1,9 @@
 # Targets: gateway, cpu, cuda. One image runs the worker and the dashboard, a light one the gateway:
 #   docker build --target gateway -t rwkv-tts-gateway .
 #   docker build --target cpu -t rwkv-tts-worker:cpu .
-FROM python:3.11-slim-bookworm AS base
+# Any image with Python 3.11 and its venv is a base: docs/operations.md, "Another base".
+ARG BASE=python:3.11-slim-bookworm
+FROM ${BASE} AS base
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -10,7 +12,7 @@ WORKDIR /app
 
 # Dependencies alone: a change of the code does not install torch again.
 FROM base AS requirements
-RUN python -m venv /opt/venv
+RUN python3 -m venv /opt/venv
 COPY pyproject.toml constraints.txt ./
 COPY gateway/pyproject.toml gateway/
 RUN python -c 'import tomllib; \
@@ -20,9 +22,10 @@ needed = project["dependencies"] + gateway["dependencies"]; \
 others = [one for one in needed if not one.startswith("rwkv-tts-")]; \
 print(*others, *extras["chinese"], *extras["clone"], *extras["dashboard"], *extras["hub"], *extras["media"], *extras["otel"], *extras["store"], sep="\n")' > requirements.txt
 
+# torch without CUDA: pip reads its index from this variable.
 FROM requirements AS installed-cpu
-RUN pip install --no-cache-dir -c constraints.txt -r requirements.txt \
-    --extra-index-url https://download.pytorch.org/whl/cpu
+ARG PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+RUN pip install --no-cache-dir -c constraints.txt -r requirements.txt
 
 # The wheels of torch on PyPI bring CUDA along; the host gives the driver.
 FROM requirements AS installed-cuda
@@ -30,7 +33,7 @@ RUN pip install --no-cache-dir -c constraints.txt -r requirements.txt
 
 # The gateway alone: neither torch nor a model.
 FROM base AS installed-gateway
-RUN python -m venv /opt/venv
+RUN python3 -m venv /opt/venv
 COPY constraints.txt ./
 COPY client/pyproject.toml client/
 COPY gateway/pyproject.toml gateway/

@@ -201,6 +201,13 @@ def test_kernels_are_compiled_once_and_where_they_can_be_loaded_from() -> None:
     assert not any(Path(cache).is_relative_to(one) for one in in_memory)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_nothing_runs_from_memory_with_any_engine(name: str) -> None:
+    assert [
+        one for one in services()[name].get("tmpfs", []) if not one.endswith("noexec")
+    ] == []  # Docker needs no word
+
+
 def test_a_gpu_decodes_more_rows() -> None:
     rows = {name: services()[name]["environment"]["RWKV_TTS_MAX_ROWS"] for name in ("worker", "worker-cpu")}
     assert rows == {"worker": "512", "worker-cpu": "16"}

@@ -35,7 +35,7 @@ def test_the_linter_finds_nothing() -> None:
 @pytest.mark.parametrize(
     ("good", "bad", "rule"),
     [
-        ("FROM python:3.11-slim-bookworm AS base", "FROM python AS base", "DL3006"),
+        ("FROM ${BASE} AS base", "FROM python AS base", "DL3006"),
         ("USER 10001", "USER root", "DL3002"),
         ("--no-cache-dir ", "", "DL3042"),
         ("WORKDIR /app", "WORKDIR app", "DL3000"),
@@ -46,6 +46,11 @@ def test_the_linter_finds_nothing() -> None:
 def test_the_linter_finds_a_mistake(good: str, bad: str, rule: str) -> None:
     assert good in DOCKERFILE
     assert rule in lint(DOCKERFILE.replace(good, bad))
+
+
+def test_the_base_is_a_release_of_python_unless_compose_is_told_another() -> None:
+    assert re.findall(r"^ARG BASE=(\S+)$", DOCKERFILE, re.MULTILINE) == ["python:3.11-slim-bookworm"]
+    assert all(service["build"]["args"] == ["BASE"] for service in services().values() if "build" in service)
 
 
 def test_every_target_that_compose_builds_is_a_stage_without_tools_it_does_not_need() -> None:

