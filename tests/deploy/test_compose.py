@@ -1,4 +1,4 @@
-"""docker-compose.yml: valid, without secrets, and in step with what it deploys. No container engine runs here."""
+"""docker-compose.yml: valid, without secrets, and in step with what it deploys."""
 
 import copy
 import json

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,12 @@ def test_errors_are_one_line_without_a_traceback(
     assert done.returncode != 0
     assert reason in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_usage_names_the_command_as_it_is_typed_however_it_was_started() -> None:
+    started = [sys.executable, "-m", "worker.cli", "model", "info"]  # as the image does
+    done = subprocess.run(started, capture_output=True, text=True, timeout=60)
+    assert "Usage: rwkv-tts model info" in done.stderr
 
 
 def test_enqueue_speaks_every_line_and_reports_the_bad_ones(random_model: Path, tmp_path: Path) -> None:

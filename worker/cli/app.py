@@ -63,7 +63,7 @@ def root(
 def main() -> None:
     """Entry point: expected errors are one line and exit code 1."""
     try:
-        app()
+        app(prog_name="rwkv-tts")  # however it was started
     except _EXPECTED as error:
         # A server without TLS keeps silent when a client starts with it.
         hint = "; does the server speak TLS exactly when the URL says rediss://?"
