@@ -55,7 +55,6 @@ def engine() -> Iterator["Engine"]:
         yield podman
     finally:
         podman.run("rm", "--all", "--force", "--time", "0", check=False)
-        podman.run("rmi", "--all", "--force", check=False, seconds=300)
         shutil.rmtree(folder)
 
 
