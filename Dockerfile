@@ -51,7 +51,7 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 COPY constraints.txt ./
-RUN pip install --no-cache-dir -c constraints.txt 'setuptools>=77'
+RUN python3 -m venv /opt/venv && pip install --no-cache-dir -c constraints.txt 'setuptools>=77'
 COPY pyproject.toml README.md LICENSE ./
 COPY worker/__init__.py worker/
 COPY native native
