@@ -250,6 +250,7 @@ class SpeechBackend:
             ended, result = finished(utterance, self.pipeline.speech, address)
             self._post(Ended(utterance.id, worked=True))
             self._uploads.put(Upload(utterance.id, name, utterance.audio, lambda: self._post(ended)))
+        utterance.audio = b""  # a stage that waits may hold its last utterance
         self._spoken(result)
 
 

@@ -1,5 +1,6 @@
 """From waves, piece by piece, to the bytes of an audio file, as they come."""
 
+import io
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -99,8 +100,12 @@ def obstacle(audio_format: AudioFormat) -> str | None:
     return f"the worker lacks PyAV (pip install 'rwkv-tts-worker[media]'); accepted: {others}"
 
 
-def complete(content: bytearray, encoder: AudioEncoder) -> bytes:
-    """The whole file, from all that its closed encoder gave: its head now tells its length."""
+def complete(content: io.BytesIO, encoder: AudioEncoder) -> bytes:
+    """The whole file, from all that its closed encoder gave: its head now tells its length.
+
+    The bytes are those of ``content``, not a copy.
+    """
     for offset, new in encoder.changes:
-        content[offset : offset + len(new)] = new
-    return bytes(content)
+        content.seek(offset)
+        content.write(new)
+    return content.getvalue()

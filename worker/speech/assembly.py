@@ -1,5 +1,7 @@
 """An utterance's audio as it grows: its parts joined in order, brought to one loudness, and encoded."""
 
+import io
+
 import numpy as np
 
 from sampler.decoding import FinishReason
@@ -33,7 +35,7 @@ class Assembly:
         self._utterance, self._rate = utterance, sample_rate
         self._joiner = Joiner(sample_rate)
         self._encoder = AudioEncoder(sample_rate, utterance.request.format, utterance.request.sample_rate)
-        self._content = bytearray()
+        self._content = io.BytesIO()
         self._waiting: dict[int, Part] = {}
         self._arrived = 0
         self._expected: int | None = None
@@ -103,17 +105,18 @@ class Assembly:
 
     def _heard(self) -> bytes:
         """The bytes that are ready, once, but for those that an earlier worker has let be heard."""
-        content = bytes(self._content[self._skip :])
-        self._skip = max(0, self._skip - len(self._content))
-        self._content.clear()
-        return content
+        content = self._content.getvalue()
+        self._content = io.BytesIO()
+        skipped = min(self._skip, len(content))
+        self._skip -= skipped
+        return content[skipped:]
 
     def _finish(self) -> None:
         """What is left becomes bytes."""
         if self._utterance.ending and not self.enough:
             self._take(self._joiner.feed(np.zeros(round(self._utterance.ending * self._rate), np.float32)))
         self._take(self._joiner.finish())
-        self._content += self._encoder.close()
+        self._content.write(self._encoder.close())
 
     def file(self) -> bytes:
         """The whole file, where no bytes were taken from it."""
@@ -170,8 +173,8 @@ class Assembly:
             self.enough = True
         if len(wave):
             self._samples += len(wave)
-            self._content += self._encoder.encode(wave)
-            if len(self._content) > _MOST_BYTES:
+            self._content.write(self._encoder.encode(wave))
+            if self._content.tell() > _MOST_BYTES:
                 kind = self._utterance.request.format
                 raise TooLargeError(
                     f"its audio is more than {_MOST_BYTES >> 20} MiB of {kind}; accepted: a shorter text, opus or "

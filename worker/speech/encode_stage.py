@@ -50,15 +50,22 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
         self.audio_seconds = 0.0
 
     def run(self) -> None:
-        while (item := self._next()) is not None:
-            utterance = item.utterance
-            if utterance not in self._assemblies:
-                self._assemblies[utterance] = Assembly(utterance, self._sample_rate)
-            assembly = self._assemblies[utterance]
-            self._encode(utterance, assembly, item)
-            if assembly.over:
-                del self._assemblies[utterance]
-                self._finish(utterance)
+        while self._take(self._next()):  # which holds nothing while it waits: an utterance may have a book's audio
+            pass
+
+    def _take(self, item: Piece | Heard | Closed | None) -> bool:
+        """Work on what has come; False at the end."""
+        if item is None:
+            return False
+        utterance = item.utterance
+        if utterance not in self._assemblies:
+            self._assemblies[utterance] = Assembly(utterance, self._sample_rate)
+        assembly = self._assemblies[utterance]
+        self._encode(utterance, assembly, item)
+        if assembly.over:
+            del self._assemblies[utterance]
+            self._finish(utterance)
+        return True
 
     def _next(self) -> Piece | Heard | Closed | None:
         """What is encoded next, each utterance's in its order; files of long texts leave the others the way."""

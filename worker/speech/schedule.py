@@ -25,14 +25,17 @@ def marks(lookahead: int, given: int = 0) -> Iterator[int]:
         yield given + lookahead
 
 
-def urgency(utterance: Utterance, part: Part) -> tuple[int, float]:
-    """What comes first is smaller: listeners who soon run dry, then what jobs begin with, then the rest."""
+def urgency(utterance: Utterance, part: Part) -> tuple[int, float, int]:
+    """What comes first is smaller: listeners who soon run dry, then what jobs begin with, then the rest.
+
+    Those of one utterance come in their order: the waves of a later part would only wait for the earlier ones.
+    """
     if utterance.request.stream:
         dry = utterance.listening.runs_dry_at
         if dry - time.monotonic() < _NEAR_SECONDS and part.number == utterance.joined:
-            return 0, dry or utterance.claimed_at
-        return (1 if part.number <= utterance.joined else 2), utterance.claimed_at
-    return (2 if part.number else 1), utterance.claimed_at
+            return 0, dry or utterance.claimed_at, part.number
+        return (1 if part.number <= utterance.joined else 2), utterance.claimed_at, part.number
+    return (2 if part.number else 1), utterance.claimed_at, part.number
 
 
 class HeardParts:

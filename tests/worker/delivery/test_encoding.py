@@ -51,10 +51,10 @@ def encode_audio(
     waves: Iterable[Wave], sample_rate: int, audio_format: AudioFormat, file_rate: int | None = None
 ) -> bytes:
     """A whole file."""
-    encoder, content = AudioEncoder(sample_rate, audio_format, file_rate), bytearray()
+    encoder, content = AudioEncoder(sample_rate, audio_format, file_rate), io.BytesIO()
     for wave in waves:
-        content += encoder.encode(wave)
-    content += encoder.close()
+        content.write(encoder.encode(wave))
+    content.write(encoder.close())
     return complete(content, encoder)
 
 
@@ -153,13 +153,13 @@ def test_same_wave_gives_the_same_bytes_in_whatever_pieces_it_comes(audio_format
 @pytest.mark.parametrize("audio_format", FORMATS)
 def test_what_is_encoded_leaves_soon_and_is_the_file_but_for_its_head(audio_format: AudioFormat) -> None:
     wave = np.random.default_rng(2).normal(0, 0.1, 4 * RATE).astype(np.float32)  # every second takes as many bytes
-    encoder, given = AudioEncoder(RATE, audio_format), bytearray()
+    encoder, given = AudioEncoder(RATE, audio_format), io.BytesIO()
     whole = encode_audio([wave], RATE, audio_format)
     behind = []
     for end in range(1600, len(wave) + 1, 1600):
-        given += encoder.encode(wave[end - 1600 : end])
-        behind.append((end / len(wave) - len(given) / len(whole)) * 4.0)
-    given += encoder.close()
+        given.write(encoder.encode(wave[end - 1600 : end]))
+        behind.append((end / len(wave) - given.tell() / len(whole)) * 4.0)
+    given.write(encoder.close())
     assert (
         max(behind)
         <= {"pcm": 0, "wav": 0, "flac": 0.6, "mp3": 0.3, "aac": 0.3, "opus": 0.3, "ogg": 1.0}[audio_format]
