@@ -10,6 +10,7 @@ import torch
 from loguru import logger
 
 from batching.executor import Executor, Launched
+from batching.pace import Pace
 from batching.plain import PlainExecutor
 from batching.row import Row
 from batching.scheduler import Scheduler, Share
@@ -69,6 +70,7 @@ class Engine:
 
     Attributes:
         stats: What the steps were and what they took.
+        hurried: Whether rows that yield miss steps which would take long with them, beside rows that do not.
     """
 
     def __init__(
@@ -76,6 +78,8 @@ class Engine:
     ) -> None:
         self.scheduler = Scheduler(max_rows, token_chunk_size)
         self.stats = StepStats(max_rows)
+        self.hurried = False
+        self._pace = Pace()
         self._limit = max_rows  # the operator's
         self._fit = max_rows  # in the device's memory, as far as is known
         self._suspects: list[Row] = []
@@ -112,15 +116,23 @@ class Engine:
         start = time.perf_counter()
         for row in self.scheduler.admit():
             row.started_at = time.monotonic()
-        shares = self.scheduler.plan()
+        shares = self.scheduler.plan(self._yielding() if self.hurried else None)
         size = len(shares) + self._steady.feeding
         if size or self._under_way:
             failure = self._attempt(shares, size)
             if failure and self.scheduler.running:
                 self._recover(failure, self._in_step(shares))
         if size:
-            self.stats.count(size, time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            self.stats.count(size, seconds)
+            if sum(share.tokens for share in shares) == len(shares):
+                self._pace.count(size, seconds)
         return self._collect()
+
+    def _yielding(self) -> int | None:
+        """How many of the rows that yield take part in a step; None where all do."""
+        others = sum(not row.yields for row in self.scheduler.running)
+        return self._pace.room(others) if others else None
 
     def _in_step(self, shares: Sequence[Share]) -> list[Row]:
         """The rows of the present step, of which some may just have become steady; else all that run."""

@@ -14,6 +14,7 @@ class Row:
         key: The caller's name for the row.
         followed: Whether somebody reads the decoding's semantic tokens while the row runs; else they may be there
             only when it ends.
+        yields: Whether it may miss steps for the sake of rows that do not yield.
         slot: State slot while the row runs, else -1.
         steady: Whether it is fed as one of the engine's steady rows, which count its steps meanwhile.
         batch_total: Sum over the row's steps of the rows that shared the step.
@@ -23,6 +24,7 @@ class Row:
     key: str
     decoding: Decoding
     followed: bool = False
+    yields: bool = False
     slot: int = -1
     steady: bool = False
     steps: int = 0
@@ -44,7 +46,8 @@ class Row:
 
     def restart(self) -> None:
         """Go back to the prompt; every field but those that the caller has given starts anew."""
-        vars(self).update(vars(Row(self.key, self.decoding.restarted(), self.followed, added_at=self.added_at)))
+        anew = Row(self.key, self.decoding.restarted(), self.followed, self.yields, added_at=self.added_at)
+        vars(self).update(vars(anew))
 
     def ended_before(self, finish: FinishReason) -> None:
         """All of it was drawn elsewhere, and it ended so; it is not to run."""

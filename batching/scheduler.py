@@ -55,16 +55,23 @@ class Scheduler:
             self._running.append(row)
             yield row
 
-    def plan(self) -> list[Share]:
+    def plan(self, yielding: int | None = None) -> list[Share]:
         """Share out one step: a token to every decoding row, the chunk to prefilling rows in order.
 
         Steady rows have no share: they feed a token in every step, as long as they have one.
+
+        Args:
+            yielding: Rows that yield and take part, in order; all of them when None.
         """
         budget = self.token_chunk_size
         shares = []
         for row in self._running:
             if row.steady or row.finished:  # cancelled since the last step
                 continue
+            if row.yields and yielding is not None:
+                if not yielding:
+                    continue
+                yielding -= 1
             tokens = min(row.decoding.remaining, 1)  # none where the last draw is under way
             if row.decoding.phase is Phase.PREFILL:
                 tokens = min(row.decoding.remaining, budget)

@@ -8,11 +8,17 @@ client's hands. A listener who begins at once waits when all that has come is he
 longest such wait, and C100 is the share of streams whose worst gap is at most 100 ms.
 
 ``--long``: a text of so many characters as one job, and its parts as jobs of their own, in turns: the ratio of the
-wall times. ``--beside``: so many short jobs, one after another, then as many as there is time for while a text of
-``--long`` characters is spoken; the worker's memory meanwhile. Every stream has a thread of its own here, on the
-machine of the worker. The last line is JSON.
+wall times. ``--beside`` instead of all that: so many short jobs, one after another, then as many as there is time
+for while a text of ``--long`` characters is spoken; the worker's memory meanwhile, and that of Redis. What a book
+of a million characters needs is shown by a small model of random weights, which ``eos_guard`` makes speak:
+
+    python scripts/make_random_model.py FAST --layers 1 --width 64 --ffn 64 --ranks 8 8 8 8 --eos-logit 20
+    python scripts/bench listeners --model FAST --long 1000000 --beside 500
+
+Every stream has a thread of its own here, on the machine of the worker. The last line is JSON.
 """
 
+import argparse
 import json
 import random
 import statistics
@@ -25,6 +31,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench.arguments import at_least, command_line, numbers
 from bench.figures import percentiles
 from bench.machine import machine, told
@@ -36,6 +44,8 @@ from worker.settings import DEFAULT_MODEL, Settings
 
 _BYTES_PER_SECOND = 32_000
 _C_SECONDS = 0.1
+_PARAGRAPH = 8
+"""Sentences."""
 
 
 @dataclass
@@ -104,38 +114,45 @@ def arrivals(client: TTSClient, requests: Sequence[dict[str, Any]], rate: float 
 
 
 def long_text(characters: int) -> str:
-    """About so many characters."""
-    return " ".join(SENTENCES[i % len(SENTENCES)] for i in range(characters // 35))
+    """About so many characters, in paragraphs."""
+    count = characters * len(SENTENCES) // sum(len(sentence) + 1 for sentence in SENTENCES)
+    sentences = [SENTENCES[i % len(SENTENCES)] for i in range(count)]
+    return "\n\n".join(" ".join(sentences[i : i + _PARAGRAPH]) for i in range(0, count, _PARAGRAPH))
 
 
-def beside(client: TTSClient, characters: int, count: int, watch: Watch) -> dict[str, Any]:
+def beside(client: TTSClient, voice: str, characters: int, count: int, watch: Watch) -> dict[str, Any]:
     """Short jobs one after another: alone, and beside a long text."""
+    request: dict[str, Any] = {"voice": voice, "eos_guard": "rwkv-tts-rs"}
 
     def wait(number: int) -> float:
         start = time.perf_counter()
-        client.result(client.submit(SENTENCES[0], seed=number, gender="female"), keep=False)
+        client.result(client.submit(SENTENCES[0], seed=number, **request), keep=False)
         return 1000 * (time.perf_counter() - start)
 
     alone = [wait(number) for number in range(count)]
-    text, times = long_text(characters), list[float]()
+    text, times, redis = long_text(characters), list[float](), list[float]()
     with ThreadPoolExecutor(1) as pool, watch:
         start = time.perf_counter()
-        spoken = pool.submit(
-            client.result, client.submit(text, seed=1, gender="female", format="opus"), keep=False
-        )
+        job = client.submit(text, seed=1, format="opus", timestamps=True, **request)
+        spoken = pool.submit(client.result, job, keep=False)
         while not spoken.done():
             times.append(wait(len(times)))
+            redis.append(client.connection.info("memory")["used_memory"] / MEGABYTE)
         wall = time.perf_counter() - start
-    memory = [megabytes for _, megabytes in watch.usage.memory]
+    memory, result = [megabytes for _, megabytes in watch.usage.memory], spoken.result().result
     return {
         "characters": len(text),
-        "audio_s": round(spoken.result().result.seconds, 1),
+        "parts": len(result.parts or ()),
+        "audio_s": round(result.seconds, 1),
         "file_mb": round(len(spoken.result().audio) / MEGABYTE, 1),
         "wall_s": round(wall, 1),
         "short": len(times),
         "short_alone_ms": percentiles(alone),
         "short_beside_ms": percentiles(times),
-        "memory_mb": [round(memory[0]), round(max(memory))],
+        "short_beside_by_quarters_ms": [percentiles(list(quarter)) for quarter in np.array_split(times, 4)],
+        "memory_mb": [round(memory[i * (len(memory) - 1) // 8]) for i in range(9)],
+        "memory_most_mb": round(max(memory)),
+        "redis_most_mb": round(max(redis)),
     }
 
 
@@ -164,6 +181,30 @@ def book(client: TTSClient, characters: int, seed: int) -> dict[str, float]:
     }
 
 
+def streams(client: TTSClient, workload: Workload, options: argparse.Namespace) -> dict[str, Any]:
+    """All that is asked for of listeners."""
+    found: dict[str, Any] = {}
+
+    def requests(count: int) -> list[dict[str, Any]]:
+        jobs = workload.jobs(count, lengths=("medium",), modes=("zero-shot",))
+        return [{**job, "format": "pcm", "max_seconds": options.speech} for job in jobs]
+
+    arrivals(client, requests(4), 0)
+    found["alone"] = figures(arrivals(client, requests(options.alone), 0))
+    print(f"alone: {found['alone']}")
+    for rate in options.rates:
+        count = max(1, round(rate * options.seconds))
+        found[f"rate {rate:g}"] = figures(arrivals(client, requests(count), rate))
+        print(f"rate {rate:g}/s: {found[f'rate {rate:g}']}")
+    for count in options.together:
+        found[f"together {count}"] = figures(arrivals(client, requests(count), None))
+        print(f"{count} at once: {found[f'together {count}']}")
+    if options.long:
+        found["long"] = book(client, options.long, 1)
+        print(f"long text: {found['long']}")
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = command_line("listeners", __doc__)
     add = parser.add_argument
@@ -176,38 +217,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--alone", type=at_least(1), default=12, help="streams one after another")
     add("--together", type=numbers(int), default=[2], help="streams that begin at once")
     add("--long", type=at_least(0), default=0, help="characters of a long text")
-    add("--beside", type=at_least(0), default=0, help="short jobs alone, before those beside the long text")
+    add("--beside", type=at_least(0), default=0, help="short jobs alone, then beside the long text; no streams")
     options = parser.parse_args(arguments)
     rows = {} if options.max_rows is None else {"max_rows": options.max_rows}
     settings = Settings(model=options.model, device=options.device, log_level="WARNING", **rows)
     voices = sorted(path.name.removesuffix(".raf.json") for path in (settings.model / "voices").glob("*.raf.json"))
-    workload = Workload(voices, 0)
     about = machine(gpu_name(settings.device))
     print(told(about))
     found: dict[str, Any] = {"machine": about, "speech": options.speech}
 
-    def requests(count: int) -> list[dict[str, Any]]:
-        jobs = workload.jobs(count, lengths=("medium",), modes=("zero-shot",))
-        return [{**job, "format": "pcm", "max_seconds": options.speech} for job in jobs]
-
     with redis_server(settings) as url, local_worker(settings, url) as worker:
         worker.wait_until_ready()
         client = TTSClient(url, settings.queue[0])
-        arrivals(client, requests(4), 0)
-        found["alone"] = figures(arrivals(client, requests(options.alone), 0))
-        print(f"alone: {found['alone']}")
-        for rate in options.rates:
-            count = max(1, round(rate * options.seconds))
-            found[f"rate {rate:g}"] = figures(arrivals(client, requests(count), rate))
-            print(f"rate {rate:g}/s: {found[f'rate {rate:g}']}")
-        for count in options.together:
-            found[f"together {count}"] = figures(arrivals(client, requests(count), None))
-            print(f"{count} at once: {found[f'together {count}']}")
         if options.beside:
-            found["beside"] = beside(client, options.long, options.beside, Watch(worker.pid, settings.device))
+            watch = Watch(worker.pid, settings.device)
+            found["beside"] = beside(client, voices[0], options.long, options.beside, watch)
             print(f"short jobs beside a long text: {found['beside']}")
-        elif options.long:
-            found["long"] = book(client, options.long, 1)
-            print(f"long text: {found['long']}")
+        else:
+            found |= streams(client, Workload(voices, 0), options)
     print(json.dumps(found))
     return 0

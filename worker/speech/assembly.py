@@ -1,6 +1,7 @@
 """An utterance's audio as it grows: its parts joined in order, brought to one loudness, and encoded."""
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 
@@ -26,13 +27,14 @@ class Assembly:
     Args:
         utterance: Whose parts they are.
         sample_rate: Of the waves, Hz.
+        between: Called after every second of audio, so that others need not wait for a whole part.
 
     Attributes:
         enough: Whether the audio is as long as the request allows.
     """
 
-    def __init__(self, utterance: Utterance, sample_rate: int) -> None:
-        self._utterance, self._rate = utterance, sample_rate
+    def __init__(self, utterance: Utterance, sample_rate: int, between: Callable[[], None] = lambda: None) -> None:
+        self._utterance, self._rate, self._between = utterance, sample_rate, between
         self._joiner = Joiner(sample_rate)
         self._encoder = AudioEncoder(sample_rate, utterance.request.format, utterance.request.sample_rate)
         self._content = io.BytesIO()
@@ -171,12 +173,14 @@ class Assembly:
         if self._most is not None and self._samples + len(wave) > self._most:
             wave = faded_out(wave[: self._most - self._samples], self._rate)
             self.enough = True
-        if len(wave):
-            self._samples += len(wave)
-            self._content.write(self._encoder.encode(wave))
+        for begin in range(0, len(wave), self._rate):
+            piece = wave[begin : begin + self._rate]
+            self._samples += len(piece)
+            self._content.write(self._encoder.encode(piece))
             if self._content.tell() > _MOST_BYTES:
                 kind = self._utterance.request.format
                 raise TooLargeError(
                     f"its audio is more than {_MOST_BYTES >> 20} MiB of {kind}; accepted: a shorter text, opus or "
                     "mp3, or stream"
                 )
+            self._between()

@@ -63,6 +63,11 @@ class Cast:
     def __len__(self) -> int:
         return len(self._roles)
 
+    @property
+    def queued(self) -> bool:
+        """Whether an utterance waits for its first row: then every row is to end as soon as may be."""
+        return any(role.ready and role.ready[0].number == 0 for role in self._unstarted)
+
     def enter(self, utterance: Utterance) -> Role:
         """Take an utterance in."""
         over = utterance.read = utterance.reading is None

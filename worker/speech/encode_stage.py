@@ -10,7 +10,7 @@ from loguru import logger
 
 from rwkv_tts.refusal import Cause, Refusal
 from worker.speech.assembly import Assembly, TooLargeError
-from worker.speech.inside import Inside
+from worker.speech.inside import BACKGROUND_SHARE, Inside
 from worker.speech.spoiled import NO_SPEECH
 from worker.speech.stage import Stage, call
 from worker.speech.utterance import Closed, Heard, Piece, Step, Utterance
@@ -47,6 +47,7 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
         self._assemblies: dict[Utterance, Assembly] = {}
         self._first, self._later = deque[Piece | Heard | Closed](), deque[Piece | Heard | Closed]()
         self._open = True
+        self._resumed_at = 0.0  # with a long text's audio
         self.audio_seconds = 0.0
 
     def run(self) -> None:
@@ -59,7 +60,7 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
             return False
         utterance = item.utterance
         if utterance not in self._assemblies:
-            self._assemblies[utterance] = Assembly(utterance, self._sample_rate)
+            self._assemblies[utterance] = self._assembly(utterance)
         assembly = self._assemblies[utterance]
         self._encode(utterance, assembly, item)
         if assembly.over:
@@ -67,19 +68,45 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
             self._finish(utterance)
         return True
 
+    def _assembly(self, utterance: Utterance) -> Assembly:
+        if utterance.background:
+            return Assembly(utterance, self._sample_rate, between=self._serve_others)
+        return Assembly(utterance, self._sample_rate)
+
     def _next(self) -> Piece | Heard | Closed | None:
         """What is encoded next, each utterance's in its order; files of long texts leave the others the way."""
-        while self._open:
-            try:
-                item = self.inbox.get(block=not (self._first or self._later))
-            except queue.Empty:
-                break
-            if item is None:
-                self._open = False
-            else:
-                (self._later if _is_long_file(item.utterance) else self._first).append(item)
+        self._sort()
         waiting = self._first or self._later
         return waiting.popleft() if waiting else None
+
+    def _sort(self) -> None:
+        """Tell apart what has come; wait if there is nothing else to do."""
+        while self._open:
+            try:
+                self._admit(self.inbox.get(block=not (self._first or self._later)))
+            except queue.Empty:
+                return
+
+    def _admit(self, item: Piece | Heard | Closed | None) -> None:
+        if item is None:
+            self._open = False
+        else:
+            (self._later if item.utterance.background else self._first).append(item)
+
+    def _serve_others(self) -> None:
+        """Let pass, in the midst of a long text's part, those who wait, and leave them most of the processor."""
+        start = time.monotonic()
+        rest = start + (BACKGROUND_SHARE - 1) * (start - self._resumed_at)
+        while self._open:
+            patience = rest - time.monotonic() if self._inside.awaited else 0.0
+            try:
+                self._admit(self.inbox.get(timeout=max(0.0, patience)))
+            except queue.Empty:
+                break
+            while self._first:
+                self._take(self._first.popleft())
+        self._resumed_at = time.monotonic()
+        self.busy_seconds -= self._resumed_at - start  # no work, or counted already
 
     def _encode(self, utterance: Utterance, assembly: Assembly, item: Piece | Heard | Closed) -> None:
         """Go on with the audio as far as its parts have come."""
@@ -88,6 +115,7 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
             self._enough(utterance)
             return
         enough, before = assembly.enough, _come_to(utterance)
+        self._resumed_at = time.monotonic()
         try:
             with self.busy():
                 assembly.take(item)
@@ -129,10 +157,6 @@ class EncodeStage(Stage[Piece | Heard | Closed]):
         utterance.done_at = time.monotonic()
         self.completed += 1
         call("done", partial(self._done, utterance))
-
-
-def _is_long_file(utterance: Utterance) -> bool:
-    return utterance.reading is not None and not utterance.request.stream
 
 
 def _come_to(utterance: Utterance) -> tuple[int, bool]:

@@ -182,10 +182,12 @@ class EngineStage(Stage[ToEngine]):
                 assert piece.utterance.speaker is not None
                 piece.part.prompt(self._layout, piece.utterance.speaker)
             self._start(piece)
+        self.engine.hurried = not self._cast.queued
 
     def _start(self, piece: Piece) -> None:
         self._cast.begin(piece)
         row = piece.part.row
+        row.yields = piece.part.number > 0 and piece.utterance.background
         self._running[row] = piece
         if row.finished is None:
             self._heard.begin(piece)

@@ -28,6 +28,7 @@ from worker.speech.cloning import LazyFeatures
 from worker.speech.config import ModelConfig, ModelError
 from worker.speech.engines import EngineName
 from worker.speech.files import ModelFiles, find_files
+from worker.speech.heap import share_heap
 from worker.speech.kernels import check_kernel_cache, unusable_cache
 from worker.speech.model import SpeechModel
 from worker.text import traditional
@@ -52,7 +53,7 @@ def open_model(
     Args:
         directory: The model directory.
         device: A torch device.
-        threads: CPU threads of each thread that computes; set for the whole process.
+        threads: CPU threads of each thread that computes; set for the whole process, as is its heap.
         clone: Whether recordings in requests are to be used, where the directory has what that needs.
         engine: Which forward decodes; auto takes the fast one on a CUDA device where Triton is there and the
             compiled one on a CPU, int8 is the reference with 8-bit matrices on a CPU.
@@ -65,6 +66,7 @@ def open_model(
     _check_device(device)
     fast = _is_fast(engine, device)
     torch.set_num_threads(threads)
+    share_heap()
     files = find_files(directory)
     config = files.config
     _check_text(directory, config)

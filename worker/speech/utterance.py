@@ -230,6 +230,11 @@ class Utterance:
     done_at: float = 0.0
     refusal: Refusal | None = None
 
+    @property
+    def background(self) -> bool:
+        """Whether it is a long text for a file: nobody waits for any one part of it."""
+        return self.reading is not None and not self.request.stream
+
     def warn(self, warning: str) -> None:
         """Note what the requester should know, once, and not of every part of a book."""
         if warning not in self.warnings and len(self.warnings) < _MOST_WARNINGS:

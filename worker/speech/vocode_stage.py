@@ -13,13 +13,22 @@ from codec.streaming import Span, settled
 from codec.vocoder import Vocoder
 from rwkv_tts.refusal import Cause, Refusal
 from worker.delivery.encoding import Wave
-from worker.speech.inside import Inside
+from worker.speech.heap import trim_heap
+from worker.speech.inside import BACKGROUND_SHARE, Inside
 from worker.speech.schedule import is_heard, piece_size, urgency
 from worker.speech.stage import Stage
 from worker.speech.utterance import Growing, Heard, Part, Piece
 
 _SHORT_SPAN = 200
 """Tokens that are vocoded at once while somebody listens, so that no listener waits for a long text."""
+
+_BACKGROUND_SPAN = 100
+"""Tokens of a long text's further parts that are vocoded at once while others are inside, where parts are vocoded
+one after another."""
+
+
+_TRIMMED_PARTS = 8
+"""After so many parts of a long text the heap is trimmed: of waves that wait, and tensors, gaps are left."""
 
 
 @dataclass(eq=False)
@@ -82,26 +91,30 @@ class VocodeStage(Stage[Piece | Growing]):
         self._to_encoder = to_encoder
         self._works: dict[Part, Work] = {}
         self._open = True
+        self._resume_at = 0.0  # with what yields
 
     def run(self) -> None:
         while self._open or self._works:
             self._gather()
             batch = self._pick()
+            start = time.monotonic()
             with self.busy():
                 self._vocode(batch)
+            if any(self._yields(work) for work, _ in batch):
+                self._resume_at = start + BACKGROUND_SHARE * (time.monotonic() - start)
             for work in list(self._works.values()):
                 self._hand_on(work)
         self._to_encoder(None)
 
     def _gather(self) -> None:
         """Take in what has come; wait if there is nothing else to do."""
-        wait = next(self._ready(), None) is None and not any(work.ended for work in self._works.values())
+        patience = self._patience()
         while True:
             try:
-                message = self.inbox.get(block=wait)
+                message = self.inbox.get(block=patience != 0, timeout=patience or None)
             except queue.Empty:
                 return
-            wait = False
+            patience = 0.0
             if message is None:
                 self._open = False
                 return
@@ -110,11 +123,32 @@ class VocodeStage(Stage[Piece | Growing]):
                 message.part.vocoding_at = message.part.vocoding_at or time.monotonic()
             self._works[message.part].ended |= isinstance(message, Piece)
 
+    def _patience(self) -> float | None:
+        """Seconds for which there is nothing to do; None where that may be for ever."""
+        if next(self._ready(), None) is not None:
+            return 0.0
+        ended = [work for work in self._works.values() if work.ended]
+        if not ended:
+            return None
+        return max(0.0, self._resume_at - time.monotonic()) if all(map(self._rests, ended)) else 0.0
+
+    def _yields(self, work: Work) -> bool:
+        """Whether others go first, on a processor that does one thing at a time."""
+        piece = work.piece
+        further = bool(piece.part.number) and piece.utterance.background
+        return further and self._most == 1 and self._inside.awaited > 0
+
+    def _rests(self, work: Work) -> bool:
+        """Whether nothing is done for a part at present, for the sake of others."""
+        return self._wanted(work) and self._yields(work) and time.monotonic() < self._resume_at
+
     def _ready(self) -> Iterator[tuple[Work, Span]]:
         """What is wanted and can be made."""
         most = _SHORT_SPAN if self._inside.listeners else None
         for work in self._works.values():
-            span = work.span(self._lookahead, most) if self._wanted(work) else None
+            span = None
+            if self._wanted(work) and not self._rests(work):
+                span = work.span(self._lookahead, _BACKGROUND_SPAN if self._yields(work) else most)
             if span is not None:
                 yield work, span
 
@@ -164,6 +198,8 @@ class VocodeStage(Stage[Piece | Growing]):
                 part.vocoded_at = time.monotonic()
             del self._works[part]
             self._to_encoder(work.piece)
+            if part.number and not part.number % _TRIMMED_PARTS:
+                trim_heap()
         elif is_heard(work.piece) and work.waves:
             self._to_encoder(Heard(utterance, part, np.concatenate(work.waves), work.done))
             work.waves.clear()
