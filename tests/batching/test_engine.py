@@ -117,8 +117,8 @@ def watch(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[st
     """Record each step's shares: row, whether it prefills, tokens."""
     plan, seen = engine.scheduler.plan, []
 
-    def recording() -> list[Share]:
-        shares = plan()
+    def recording(yielding: int | None = None) -> list[Share]:
+        shares = plan(yielding)
         seen.append([(s.row.key, s.row.decoding.phase is Phase.PREFILL, s.tokens) for s in shares])
         return shares
 
@@ -202,8 +202,8 @@ def break_steps(engine: Engine, monkeypatch: pytest.MonkeyPatch, error: Feeds) -
     forward, plan = engine._model.forward, engine.scheduler.plan
     shares: list[Share] = []
 
-    def recording() -> list[Share]:
-        shares[:] = plan()
+    def recording(yielding: int | None = None) -> list[Share]:
+        shares[:] = plan(yielding)
         return shares[:]
 
     def breaking(*args: Any) -> Tensor:

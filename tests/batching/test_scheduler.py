@@ -55,6 +55,17 @@ def test_the_chunk_goes_to_prompts_in_order() -> None:
     assert step(scheduler)[0] == {"a": 1, "b": 1, "c": 1}
 
 
+def test_rows_that_yield_may_miss_steps_the_latest_first() -> None:
+    scheduler = Scheduler(4, 16)
+    for key in "abcd":
+        scheduler.add(row(key, prompt=1))
+    list(scheduler.admit())
+    for yielding in scheduler.running[:3]:
+        yielding.yields = True
+    for most, running in ((None, "abcd"), (2, "abd"), (1, "ad"), (0, "d")):
+        assert "".join(share.row.key for share in scheduler.plan(most)) == running
+
+
 @pytest.mark.parametrize("chunk", [1, 7, 64, 256])
 def test_the_chunk_is_honoured_exactly(chunk: int) -> None:
     scheduler, choices = Scheduler(8, chunk), random.Random(chunk)  # noqa: S311
@@ -166,14 +177,15 @@ def test_the_newest_row_may_restart_first() -> None:
 
 def test_a_restarted_row_keeps_what_the_caller_gave_only() -> None:
     one = row("a", prompt=3, limit=7)
-    one.followed = True
-    fresh = vars(Row("a", one.decoding.restarted(), followed=True, added_at=one.added_at))
+    one.followed = one.yields = True
+    fresh = vars(Row("a", one.decoding.restarted(), followed=True, yields=True, added_at=one.added_at))
     one.decoding.take(3)
     one.fail("why")
     one.slot = one.steps = one.batch_total = 3
     one.steady = True
     one.started_at = one.prefilled_at = one.finished_at = 4.0
-    assert {name for name, value in vars(one).items() if value == fresh[name]} == {"key", "followed", "added_at"}
+    kept = {name for name, value in vars(one).items() if value == fresh[name]}
+    assert kept == {"key", "followed", "yields", "added_at"}
     one.restart()
     assert vars(one) == fresh
 
