@@ -6,6 +6,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from codec.checks import check_globals, check_numbers, check_semantic
@@ -25,6 +26,10 @@ Decode = Callable[[Sequence[Tensor], Sequence[Span], Tensor], list[Tensor]]
 
 MakeWaves = Callable[[Tensor, int, int], Tensor]
 """Frames float32 [C, T] of an utterance, the first that is wanted and the one after the last, to their samples."""
+
+_ROOM = 32
+"""Tokens that the prenet's inputs are a multiple of: a CPU prepares its convolutions anew for every other length, and
+keeps what it has prepared."""
 
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "model.safetensors"
@@ -142,9 +147,11 @@ class BiCodec(nn.Module):
         return (self.faster or self._decode)(*cut(semantic, spans, self._reach, after), globals_)
 
     def _decode(self, semantic: Sequence[Tensor], spans: Sequence[Span], globals_: Tensor) -> list[Tensor]:
-        mask = length_mask([len(row) for row in semantic], self.device)
-        ids = pad_sequence(list(semantic), batch_first=True).to(self.device)
-        frames = self.frames(ids, globals_.to(self.device), mask)
+        lengths = [len(row) for row in semantic]
+        room = -(-max(lengths) // _ROOM) * _ROOM
+        mask = length_mask([*lengths, room], self.device)
+        ids = F.pad(pad_sequence(list(semantic), batch_first=True), (0, room - max(lengths))).to(self.device)
+        frames = self.frames(ids, globals_.to(self.device), None if mask is None else mask[:-1])
         return [
             self.make_waves(of_row[:, : len(row)], *span)
             for of_row, row, span in zip(frames, semantic, spans, strict=True)

@@ -47,7 +47,7 @@ def loaded(part: Part | None) -> Part:
     return part
 
 
-def length_mask(lengths: list[int], device: torch.device) -> Mask:
+def length_mask(lengths: list[int], device: torch.device) -> Tensor | None:
     """Mask for rows of these lengths (tokens), or None when they are all equal."""
     if min(lengths) == max(lengths):
         return None

@@ -20,9 +20,11 @@ from codec.wavegen import DILATIONS, KERNEL_SIZE, WaveGenerator
 
 LEAST = 32
 """Tokens of the shortest window."""
-MOST = 128
-"""Tokens of the longest window. Longer ones overlap less, but their tensors do not fit the processor's cache: with
-the demo voice 256 take a fifth longer, and twice the memory. Only an unusual receptive field makes it more."""
+MOST = 256
+"""Tokens of the longest window."""
+MOST_PLAIN = 128
+"""The same in plain torch: longer ones overlap less, but their tensors do not fit the processor's cache; with the
+demo voice 256 take a fifth longer, and twice the memory."""
 
 
 def receptive_field(config: WaveGeneratorConfig) -> int:
@@ -40,11 +42,12 @@ class Windowed(ABC):
 
     Args:
         config: Its sizes.
+        most: Tokens of a window at most, unless the receptive field is wide.
     """
 
-    def __init__(self, config: WaveGeneratorConfig) -> None:
+    def __init__(self, config: WaveGeneratorConfig, most: int = MOST) -> None:
         self._context = receptive_field(config)
-        self._most = max(MOST, 3 * self._context)
+        self._most = max(most, 3 * self._context)
 
     @abstractmethod
     def window(self, frames: Tensor) -> Tensor:
@@ -85,7 +88,7 @@ class WindowedWaveGenerator(Windowed):
     """
 
     def __init__(self, generator: WaveGenerator, config: WaveGeneratorConfig) -> None:
-        super().__init__(config)
+        super().__init__(config, MOST_PLAIN)
         self._generator = generator
 
     def window(self, frames: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ from worker.cli.local import local_worker, redis_server
 from worker.settings import DEFAULT_MODEL, Settings
 
 PARAGRAPH = 8
-LEAST_WORDS, MOST_STEP, MOST_WALL = 0.95, 0.01, 1.15
+LEAST_WORDS, MOST_STEP, MOST_WALL, MOST_MEGABYTES = 0.95, 0.01, 1.15, 50
 SEAM_SECONDS = 0.005
 SILENT = 0.003
 
@@ -193,6 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     same, likeness = nearest_is_first(book.parts, others)
     step, gaps = seams(book)
     seconds, apart_seconds = len(book.samples) / SAMPLE_RATE, sum(map(len, apart)) / SAMPLE_RATE
+    beyond = (memory[1] - memory[0] - encoded) / 1e6
     per_second = book.wall / seconds / (wall / apart_seconds)
     found = {
         "characters": len(text),
@@ -208,13 +209,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "largest_step_at_a_join": round(step, 4),
         "gaps_s": sorted({round(gap, 2) for gap in gaps}),
         "attempts_again": book.attempts,
-        "memory_beyond_audio_mb": round((memory[1] - memory[0] - encoded) / 1e6, 1),
+        "memory_beyond_audio_mb": round(beyond, 1),
     }
     missed = [
         *(["words"] if whole.accuracy < LEAST_WORDS * single.accuracy else []),
         *(["voice"] if same < 1 else []),
         *(["seams"] if step > MOST_STEP else []),
         *(["wall"] if per_second > MOST_WALL else []),
+        *(["memory"] if beyond > MOST_MEGABYTES else []),
     ]
     print(json.dumps(found | {"missed": missed}))
     return int(bool(missed))
