@@ -28,8 +28,8 @@ MakeWaves = Callable[[Tensor, int, int], Tensor]
 """Frames float32 [C, T] of an utterance, the first that is wanted and the one after the last, to their samples."""
 
 _ROOM = 32
-"""Tokens that the prenet's inputs are a multiple of: a CPU prepares its convolutions anew for every other length, and
-keeps what it has prepared."""
+"""Tokens that the prenet's inputs are a multiple of: a CPU prepares its convolutions anew for every other length,
+and keeps what it has prepared."""
 
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "model.safetensors"

@@ -21,6 +21,7 @@ from rwkv_tts.progress import SpeechProgress
 from rwkv_tts.schema import FORMATS, AudioFormat, parse_request
 from sampler.decoding import FinishReason
 from waiting import until
+from worker.delivery.encoding import AudioEncoder
 from worker.speech.admission import heard_at_once
 from worker.speech.assembly import Assembly
 from worker.speech.kept import KeptPart
@@ -273,6 +274,30 @@ def test_a_short_job_does_not_wait_until_all_parts_of_a_book_are_encoded(
         held.set()
         assert [ended.get(timeout=PATIENCE).id for _ in range(2)] == ["short", "book"]
     assert [item.utterance.id for item in encoded].index("short") == 1
+
+
+def test_a_short_job_does_not_wait_until_a_part_of_a_book_is_encoded(
+    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoders, held, encode = list[AudioEncoder](), threading.Event(), AudioEncoder.encode
+
+    def noted(encoder: AudioEncoder, wave: npt.NDArray[np.float32]) -> bytes:
+        encoders.append(encoder)
+        if encoders == [encoder]:
+            held.wait(PATIENCE)
+        return encode(encoder, wave)
+
+    monkeypatch.setattr(AudioEncoder, "encode", noted)
+    words = f"{'Some words go on. ' * 9}\n\nAnd more."
+    with pipeline(speech, max_rows=8) as (one, ended, _):
+        one.submit(make_utterance(speech, "book", parse_request({"text": words, "seed": 3, **FLAT})))
+        until(lambda: bool(encoders), PATIENCE)  # the first second of its first part
+        before = one._encoder.inbox.qsize()
+        one.submit(make_utterance(speech, "short", parse_request({"text": "Short.", "seed": 3, **FLAT})))
+        until(lambda: one._encoder.inbox.qsize() > before + 1, PATIENCE)
+        until(lambda: one._engine.jobs < 2, PATIENCE)
+        held.set()
+        assert [ended.get(timeout=PATIENCE).id for _ in range(2)] == ["short", "book"]
 
 
 def test_how_far_a_text_has_come_is_told_step_by_step(speech: SpeechModel) -> None:
