@@ -3,6 +3,7 @@
 import io
 import itertools
 import threading
+import tracemalloc
 from collections.abc import Iterable
 
 import av
@@ -165,6 +166,18 @@ def test_what_is_encoded_leaves_soon_and_is_the_file_but_for_its_head(audio_form
         <= {"pcm": 0, "wav": 0, "flac": 0.6, "mp3": 0.3, "aac": 0.3, "opus": 0.3, "ogg": 1.0}[audio_format]
     )
     assert complete(given, encoder) == whole
+
+
+def test_a_whole_file_is_not_a_copy_of_its_bytes() -> None:
+    encoder, content = AudioEncoder(RATE, "wav"), io.BytesIO()
+    tracemalloc.start()
+    for _ in range(100):
+        content.write(encoder.encode(np.zeros(RATE, np.float32)))
+    content.write(encoder.close())
+    whole = complete(content, encoder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * len(whole)
 
 
 RATED = [(one, rate) for one in FORMATS for rate in RATES.get(one, (8_000, 11_025, 44_100, 47_999))]

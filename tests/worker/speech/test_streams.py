@@ -292,12 +292,12 @@ def test_a_short_job_does_not_wait_until_a_part_of_a_book_is_encoded(
     with pipeline(speech, max_rows=8) as (one, ended, _):
         one.submit(make_utterance(speech, "book", parse_request({"text": words, "seed": 3, **FLAT})))
         until(lambda: bool(encoders), PATIENCE)  # the first second of its first part
-        before = one._encoder.inbox.qsize()
         one.submit(make_utterance(speech, "short", parse_request({"text": "Short.", "seed": 3, **FLAT})))
-        until(lambda: one._encoder.inbox.qsize() > before + 1, PATIENCE)
-        until(lambda: one._engine.jobs < 2, PATIENCE)
+        until(lambda: not (one._engine.jobs or one._vocoder._works) and one._vocoder.inbox.empty(), PATIENCE)
         held.set()
         assert [ended.get(timeout=PATIENCE).id for _ in range(2)] == ["short", "book"]
+    assert encoders[1] is not encoders[0], "a second of the book, then the short job"
+    assert encoders.count(encoders[0]) > 2
 
 
 def test_how_far_a_text_has_come_is_told_step_by_step(speech: SpeechModel) -> None:
