@@ -64,9 +64,13 @@ class Cast:
         return len(self._roles)
 
     @property
-    def queued(self) -> bool:
-        """Whether an utterance waits for its first row: then every row is to end as soon as may be."""
-        return any(role.ready and role.ready[0].number == 0 for role in self._unstarted)
+    def hurried(self) -> bool:
+        """Whether further parts should not be in the way: some have rows, and no utterance waits for its first.
+
+        If one does, every row is to end as soon as may be.
+        """
+        waits = any(role.ready and role.ready[0].number == 0 for role in self._unstarted)
+        return self._further > 0 and not waits
 
     def enter(self, utterance: Utterance) -> Role:
         """Take an utterance in."""

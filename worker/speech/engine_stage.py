@@ -182,7 +182,7 @@ class EngineStage(Stage[ToEngine]):
                 assert piece.utterance.speaker is not None
                 piece.part.prompt(self._layout, piece.utterance.speaker)
             self._start(piece)
-        self.engine.hurried = not self._cast.queued
+        self.engine.hurried = self._cast.hurried
 
     def _start(self, piece: Piece) -> None:
         self._cast.begin(piece)
