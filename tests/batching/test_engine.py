@@ -19,6 +19,7 @@ from batching.row import Row
 from batching.scheduler import Share
 from make_random_model import RandomModel, write_random_model
 from model.checkpoint import Checkpoint, load_checkpoint
+from model.native.forward import NativeRWKV7
 from model.rwkv7 import RWKV7
 from rwkv_tts.attributes import Attributes
 from sampler.decoding import Decoding, FinishReason, Phase, PhaseSampling
@@ -28,6 +29,7 @@ from worker.speech.config import checkpoint_path
 from worker.speech.loading import open_model
 from worker.speech.model import SpeechModel
 
+CpuModel = RWKV7 | NativeRWKV7
 WideResults = Callable[[Tensor, int], AbstractContextManager[list[str]]]
 SETTINGS = [
     PhaseSampling(1.0, 0.95, 80),
@@ -62,7 +64,7 @@ def requests(speech: SpeechModel, count: int = 16) -> list[Row]:
     return [request(speech, number) for number in range(count)]
 
 
-def engine_of(speech: SpeechModel, rows: int = 16, chunk: int = 256, model: RWKV7 | None = None) -> Engine:
+def engine_of(speech: SpeechModel, rows: int = 16, chunk: int = 256, model: CpuModel | None = None) -> Engine:
     return Engine(model or speech.model, speech.layout, max_rows=rows, token_chunk_size=chunk)
 
 
@@ -172,20 +174,21 @@ def test_cancelled_rows_leave_and_the_others_do_not_notice(speech: SpeechModel, 
     assert found == {key: alone[key] for key in ("0", "2", "4")}
 
 
-def poisoned(random_model: Path, token: int) -> RWKV7:
+def poisoned(random_model: Path, speech: SpeechModel, token: int) -> CpuModel:
     """The model, but one id's embedding is not a number."""
     checkpoint = load_checkpoint(checkpoint_path(random_model))
     embedding = checkpoint.tensors["emb.weight"].clone()
     embedding[token] = torch.nan
     tensors = {**checkpoint.tensors, "emb.weight": embedding}
-    return RWKV7(Checkpoint(tensors, checkpoint.sizes), head_rows=8193)
+    assert isinstance(speech.model, RWKV7 | NativeRWKV7)
+    return type(speech.model)(Checkpoint(tensors, checkpoint.sizes), head_rows=8193)
 
 
 def test_a_row_that_is_not_finite_fails_alone(
     speech: SpeechModel, random_model: Path, alone: dict[str, Trace]
 ) -> None:
     text = speech.layout.text_offset + speech.encode_text("b")[0]
-    engine = engine_of(speech, rows=4, chunk=20, model=poisoned(random_model, text))
+    engine = engine_of(speech, rows=4, chunk=20, model=poisoned(random_model, speech, text))
     rows = [row for row in requests(speech) if row.key == "1" or text not in row.decoding.prompt]
     assert len(rows) > 10
     found = run(engine, rows)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bench import engine
+from compiled import COMPILED
 
 SMALL = ["--device", "cpu", "--batch", "1,4", "--repeats", "2", "--turns", "1", "--longest-chunk", "32"]
 
@@ -18,7 +19,9 @@ def run(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
 
 
 def test_random_weights_beside_plain_steps(capsys: pytest.CaptureFixture[str]) -> None:
-    found = run(capsys, "--layers", "1", "--width", "64", "--vs", "eager,rwkv", "--vs-batch", "4")
+    found = run(
+        capsys, "--engine", "reference", "--layers", "1", "--width", "64", "--vs", "eager,rwkv", "--vs-batch", "4"
+    )
     assert [(p["kind"], p["rows"]) for p in found["points"]] == [("decode", 1), ("decode", 4), ("chunk", 1)]
     for point in found["points"]:
         assert point["tokens_per_second"] * point["milliseconds"] == pytest.approx(1000 * point["tokens"])
@@ -29,7 +32,7 @@ def test_random_weights_beside_plain_steps(capsys: pytest.CaptureFixture[str]) -
     assert found["model"] == {"layers": 1, "width": 64, "engine": "reference"}
 
 
-@pytest.mark.parametrize("name", ["reference", "int8"])
+@pytest.mark.parametrize("name", ["reference", "int8", *(["native"] if COMPILED else [])])
 def test_a_model_directory(random_model: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     found = run(capsys, "--model", str(random_model), "--engine", name)
     assert found["model"]["engine"] == name

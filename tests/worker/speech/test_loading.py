@@ -228,7 +228,8 @@ def test_a_cpu_runs_what_was_compiled_or_says_why_not(random_model: Path, monkey
     finally:
         logger.remove(sink)
     reason = "it was not compiled when this was installed, which needs a C compiler such as gcc"
-    assert said == [f"engine: plain torch, several times slower than compiled code, because {reason}\n"]
+    slower = f"plain torch, several times slower than compiled code, because {reason}\n"
+    assert said == [f"engine: {slower}", f"vocoder: {slower}"]
     with pytest.raises(ModelError, match=f"^engine 'native' cannot be used: {reason}; accepted: auto, reference"):
         open_model(random_model, engine="native")
 
