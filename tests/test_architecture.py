@@ -12,17 +12,18 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = {
     "rwkv_tts": ROOT / "client" / "rwkv_tts",
     "gateway": ROOT / "gateway",
-    **{name: ROOT / name for name in ("sampler", "model", "codec", "batching", "worker")},
+    **{name: ROOT / name for name in ("native", "sampler", "model", "codec", "batching", "worker")},
 }
 WORKER_ROOMS = ("broker", "text", "delivery", "speech", "ops", "cli")
-CORE = {"sampler", "model", "codec", "batching"}
+CORE = {"native", "sampler", "model", "codec", "batching"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "rwkv_tts": set(),
     "gateway": {"rwkv_tts"},
+    "native": set(),
     "sampler": {"rwkv_tts"},
-    "model": set(),
-    "codec": set(),
+    "model": {"native"},
+    "codec": {"native"},
     "batching": {"sampler", "model"},
     "worker.broker": {"rwkv_tts"},
     "worker.text": set(),
