@@ -21,7 +21,7 @@ def endless_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An endless model that speaks for many seconds: for tests of what happens to jobs while they run."""
-    return _endless(tmp_path_factory.mktemp("slow") / "model", layers=24)
+    return _endless(tmp_path_factory.mktemp("slow") / "model", layers=96)
 
 
 def _endless(directory: Path, layers: int) -> Path:

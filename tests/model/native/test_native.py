@@ -110,6 +110,13 @@ def test_the_self_test_takes_what_is_right_and_finds_what_is_not(monkeypatch: py
         selftest.check(weights)
 
 
+def test_weights_that_are_no_numbers_tell_nothing_against_the_machine() -> None:
+    weights = checkpoint(ODD)
+    compiled(weights)
+    broken = torch.full_like(weights.tensors["blocks.0.ln1.weight"], torch.nan)
+    selftest.check(replace(weights, tensors={**weights.tensors, "blocks.0.ln1.weight": broken}))
+
+
 def test_a_processor_that_nothing_was_written_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
