@@ -274,6 +274,7 @@ def strange_worker(connection: Redis, job_id: str) -> Iterator[None]:
         yield
     finally:
         connection.srem("rq:workers", key)
+        connection.delete(key, f"{key}:executions")
 
 
 def current_job(pages: FlaskClient, worker: str) -> Any:
