@@ -10,6 +10,7 @@
 #define PANEL 64 /* columns of a matrix that lie together */
 #define HEAD 64  /* width of a head */
 #define TILE 6   /* rows that are multiplied at once, at most */
+#define AHEAD 32 /* rows of a panel that are fetched before they are needed */
 #define BLOCK 96 /* tokens that go through the layers at once, at most: 16 tiles */
 #define LAYER_NORM_EPS 1e-5f
 #define GROUP_NORM_EPS (HEAD * 1e-5f)
