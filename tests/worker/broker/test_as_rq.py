@@ -1,5 +1,6 @@
 """What RQ's own workers can do besides running jobs, ours can, too."""
 
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -83,6 +84,7 @@ def test_queues_take_turns_with_a_queue_that_is_empty(
 
 
 def test_queues_are_served_at_random(make_worker: MakeWorker, script: Script, three: list[str]) -> None:
+    random.seed(1)  # one time in 200, chance is in order
     for _ in range(5):
         make_worker(*three, rows=1).work(burst=True, dequeue_strategy="random")
     in_turn = [f"{letter}{number}" for number in range(3) for letter in "abc"]
