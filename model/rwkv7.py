@@ -56,14 +56,7 @@ class RWKV7:
         weights = {
             name: _whole_vectors(name, t.to(self.device, torch.float32)) for name, t in checkpoint.tensors.items()
         }
-        norm = F.layer_norm(
-            weights["emb.weight"],
-            (self.sizes.width,),
-            weights["blocks.0.ln0.weight"],
-            weights["blocks.0.ln0.bias"],
-            LAYER_NORM_EPS,
-        )
-        self._embedding = norm
+        self._embedding = normed_embedding(weights)
         self._ln_out = (weights["ln_out.weight"], weights["ln_out.bias"])
         head = weights["head.weight"][:head_rows].t()
         self.head_rows = head.shape[1]
@@ -72,7 +65,7 @@ class RWKV7:
         self.description = f"plain torch, matrices in {products.description}"
         self._head = products.of(head)
         self.blocks = [
-            Block(layer, _sub(weights, f"blocks.{layer}."), self.sizes.heads, products)
+            Block(layer, layer_weights(weights, layer), self.sizes.heads, products)
             for layer in range(self.sizes.layers)
         ]
 
@@ -230,7 +223,15 @@ def _matrices(weights: Mapping[str, Tensor]) -> list[Tensor]:
     return [t.t() if name.endswith(".weight") else t for name, t in matrices.items()]
 
 
-def _sub(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def normed_embedding(weights: Mapping[str, Tensor]) -> Tensor:
+    """The embeddings of a checkpoint's weights after ln0, [vocabulary, width]."""
+    norm = (weights["blocks.0.ln0.weight"], weights["blocks.0.ln0.bias"])
+    return F.layer_norm(weights["emb.weight"], norm[0].shape, *norm, LAYER_NORM_EPS)
+
+
+def layer_weights(weights: Mapping[str, Tensor], layer: int) -> dict[str, Tensor]:
+    """Those of one layer, by their names in it."""
+    prefix = f"blocks.{layer}."
     return {name.removeprefix(prefix): t for name, t in weights.items() if name.startswith(prefix)}
 
 

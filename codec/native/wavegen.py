@@ -32,10 +32,11 @@ class NativeWaveGenerator(Windowed):
     ) -> None:
         super().__init__(config)
         vectors = vectors or supported()[0]
-        self.description = f"compiled; {vectors.upper()}"
         self._function = function("waves", vectors, "pppnp")
         if max(config.rates) > c.MOST_RATE:
             raise UnavailableError(f"it takes rates up to {c.MOST_RATE}")
+        if any(kernel > c.HALO * rate for kernel, rate in zip(config.kernel_sizes, config.rates, strict=True)):
+            raise UnavailableError(f"it takes kernels up to {c.HALO} times their rate")
         self._widths = [_filled(config.channels // 2**i) for i in range(len(config.rates) + 1)]
         self._kept: list[Tensor] = []  # what the structures point to
         self._rates, self._channels = config.rates, _filled(config.input_channel)

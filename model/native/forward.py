@@ -4,7 +4,6 @@ import ctypes
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from model.checkpoint import Checkpoint
@@ -25,7 +24,7 @@ from model.native.structures import (
 )
 from model.product import fits_half
 from model.ragged import Ragged
-from model.rwkv7 import LAYER_NORM_EPS
+from model.rwkv7 import layer_weights, normed_embedding
 from model.state import State
 from native.library import UnavailableError, function, supported
 
@@ -71,10 +70,8 @@ class NativeRWKV7:
         self, checkpoint: Checkpoint, head_rows: int | None = None, *, vectors: str | None = None
     ) -> None:
         vectors = vectors or supported()[0]
-        self._forward, self._logits = (
-            function("forward", vectors, "ppppppnp"),
-            function("logits", vectors, "pppnpn"),
-        )
+        self._forward = function("forward", vectors, "ppppppnp")
+        self._logits = function("logits", vectors, "pppnpn")
         self.sizes = checkpoint.sizes
         self.parameters = sum(tensor.numel() for tensor in checkpoint.tensors.values())
         self.device = torch.device("cpu")
@@ -83,17 +80,10 @@ class NativeRWKV7:
         weights = {name: tensor.to(self.device, torch.float32) for name, tensor in checkpoint.tensors.items()}
         head = weights["head.weight"][:head_rows]
         self.head_rows = len(head)
-        embedding = F.layer_norm(
-            weights["emb.weight"],
-            (self.sizes.width,),
-            weights["blocks.0.ln0.weight"],
-            weights["blocks.0.ln0.bias"],
-            LAYER_NORM_EPS,
-        )
-        layers = [self._layer(_sub(weights, f"blocks.{i}.")) for i in range(self.sizes.layers)]
+        layers = [self._layer(layer_weights(weights, i)) for i in range(self.sizes.layers)]
         self._layers = (Layer * len(layers))(*layers)
         self._model = Model(
-            *map(self._vector, (embedding, weights["ln_out.weight"], weights["ln_out.bias"])),
+            *map(self._vector, (normed_embedding(weights), weights["ln_out.weight"], weights["ln_out.bias"])),
             self._layers,
             self._matrix(head.t()),
             self.sizes.layers,
@@ -189,7 +179,3 @@ class NativeRWKV7:
             name, sizes.width
         )
         return self._vector(torch.zeros(BLOCK, width + -width % PANEL))
-
-
-def _sub(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in weights.items() if name.startswith(prefix)}

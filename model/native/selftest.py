@@ -13,8 +13,8 @@ from native.library import UnavailableError
 
 TOLERANCE = 1e-3
 """Greatest difference over the greatest number of the reference; rounding is at 0.00001."""
-_LAYERS, _HEAD_ROWS = 2, 100
-"""All kinds of layers, and a head that ends within a panel."""
+_LAYERS, _VOCABULARY, _HEAD_ROWS = 2, 256, 100
+"""All kinds of layers, some of the embeddings, and a head that ends within a panel."""
 _BATCHES = ((40, 3), (1, 1), (1, 7))
 """Tokens of two rows, step by step."""
 
@@ -40,11 +40,13 @@ def check(checkpoint: Checkpoint) -> None:
 
 
 def _beginning(checkpoint: Checkpoint) -> Checkpoint:
-    """The first layers alone."""
+    """The first layers and embeddings alone."""
     layers = min(_LAYERS, checkpoint.sizes.layers)
     blocks = tuple(f"blocks.{i}." for i in range(layers))
     tensors = {n: t for n, t in checkpoint.tensors.items() if not n.startswith("blocks.") or n.startswith(blocks)}
-    return Checkpoint(tensors, replace(checkpoint.sizes, layers=layers))
+    embedding = tensors["emb.weight"][:_VOCABULARY]
+    sizes = replace(checkpoint.sizes, layers=layers, vocabulary=len(embedding))
+    return Checkpoint({**tensors, "emb.weight": embedding}, sizes)
 
 
 def _compare(found: Tensor, right: Tensor) -> None:

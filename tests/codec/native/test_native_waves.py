@@ -1,5 +1,6 @@
 """The compiled wave generator beside plain torch, and that its samples are the same however one cuts."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,11 +10,12 @@ from torch import Tensor
 
 from codec.bicodec import BiCodec
 from codec.config import WaveGeneratorConfig
-from codec.native import selftest
+from codec.native import selftest, structures
 from codec.native.wavegen import NativeWaveGenerator
 from codec.wavegen import WaveGenerator
 from codec.windows import WindowedWaveGenerator
 from compiled import COMPILED
+from native import library
 from native.library import UnavailableError
 from random_bicodec import SMALL_CONFIG, write_random_bicodec
 
@@ -75,6 +77,16 @@ def test_sizes_that_it_was_not_written_for_are_refused() -> None:
     steep = WaveGeneratorConfig(input_channel=8, channels=32, rates=(20,), kernel_sizes=(40,))
     with pytest.raises(UnavailableError, match=r"^it takes rates up to 16$"):
         NativeWaveGenerator(generator(steep), steep)
+    wide = WaveGeneratorConfig(input_channel=8, channels=32, rates=(2,), kernel_sizes=(60,))
+    with pytest.raises(UnavailableError, match=r"^it takes kernels up to 27 times their rate$"):
+        NativeWaveGenerator(generator(wide), wide)
+
+
+def test_python_and_c_speak_of_the_same_sizes() -> None:
+    source = (Path(library.__file__).parent / "waves.c").read_text()
+    said = {name: int(number) for name, number in re.findall(r"#define (\w+) (\d+)", source)}
+    assert said == {"HALO": structures.HALO, "CELLS": structures.CELLS, "MOST_RATE": structures.MOST_RATE}
+    assert f"CELLS / channels < {structures.LEAST_CHUNK} ? {structures.LEAST_CHUNK} :" in source
 
 
 @pytest.fixture

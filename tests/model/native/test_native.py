@@ -1,8 +1,10 @@
 """The compiled forward beside the reference: sizes that fill no panel, weights that do not fit, what is wrong."""
 
 import ctypes
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from compiled import COMPILED, compiled
 from make_random_model import RandomModel, random_checkpoint
-from model.checkpoint import Checkpoint
+from model.checkpoint import HEAD_SIZE, Checkpoint
 from model.native import selftest, structures
 from model.native.forward import NativeRWKV7
 from model.native.structures import panels
@@ -94,6 +96,12 @@ def test_the_structures_are_as_large_as_those_in_c() -> None:
         structures.Scratch: 13,
     }
     assert {structure: ctypes.sizeof(structure) // 8 for structure in words} == words
+
+
+def test_python_and_c_speak_of_the_same_sizes() -> None:
+    source = (Path(library.__file__).parent / "forward.c").read_text()
+    said = {name: int(number) for name, number in re.findall(r"#define (\w+) (\d+) ", source)}
+    assert (said["PANEL"], said["BLOCK"], said["HEAD"]) == (structures.PANEL, structures.BLOCK, HEAD_SIZE)
 
 
 def test_the_self_test_takes_what_is_right_and_finds_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
