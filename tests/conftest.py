@@ -47,8 +47,16 @@ def connection(redis_url: str) -> Redis:
 
 @pytest.fixture(scope="session")
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random model directory, text as bytes; do not change it."""
+    """A small random model directory, text as bytes, whose rows run to their limit; do not change it."""
     directory = tmp_path_factory.mktemp("random") / "model"
+    write_random_model(directory, RandomModel(layers=2, tokenizer="bytes", seed=1, eos_logit=-30.0))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def ending_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One whose rows end by themselves: without a seed, one in 600 before its first token."""
+    directory = tmp_path_factory.mktemp("ending") / "model"
     write_random_model(directory, RandomModel(layers=2, tokenizer="bytes", seed=1))
     return directory
 

@@ -85,8 +85,8 @@ def test_published_shapes() -> None:
     assert shapes["head.weight"] == (8193, 64)
 
 
-def test_rows_end_at_different_lengths(random_model: Path) -> None:
-    opened = open_model(random_model)
+def test_rows_end_at_different_lengths(ending_model: Path) -> None:
+    opened = open_model(ending_model)
     engine = Engine(opened.model, opened.layout, max_rows=16, token_chunk_size=256)
     prompt = attribute_prompt(opened.layout, opened.encode_text("How long is this?"), Attributes())
     for seed in range(16):

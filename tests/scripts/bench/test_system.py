@@ -112,8 +112,8 @@ def test_a_curve_for_each_scenario_that_has_one(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_whole_benchmark_at_its_smallest(random_model: Path, redis_url: str, tmp_path: Path) -> None:
-    options = ["--model", str(random_model), "--redis", redis_url, "--quick", "--turns", "1", "--jobs", "4"]
+def test_the_whole_benchmark_at_its_smallest(ending_model: Path, redis_url: str, tmp_path: Path) -> None:
+    options = ["--model", str(ending_model), "--redis", redis_url, "--quick", "--turns", "1", "--jobs", "4"]
     options += [
         "--concurrency",
         "1,2",

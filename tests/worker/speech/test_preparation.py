@@ -385,7 +385,8 @@ def test_what_is_kept_of_a_reference_is_the_reference(speech: SpeechModel) -> No
         assert (kept.text, kept.seconds, kept.sample_rate) == (text, CLONED.seconds, 16_000)
 
 
-def test_what_is_kept_of_other_voices_is_their_speech(speech: SpeechModel) -> None:
+def test_what_is_kept_of_other_voices_is_their_speech(ending_model: Path) -> None:
+    speech = open_model(ending_model)
     utterance = finished(speech, spoken(english(speech), text="5 kg"))
     decoding = row(utterance).decoding
     kept = kept_tokens(utterance, 16_000)
