@@ -403,7 +403,7 @@ def test_a_scrape_is_answered_while_redis_is_away(random_model: Path) -> None:
 
 def broken_model(directory: Path) -> Path:
     """One whose logits are no numbers."""
-    write_random_model(directory, RandomModel(layers=1, tokenizer="bytes"))
+    write_random_model(directory, RandomModel(layers=1, tokenizer="bytes", eos_logit=-30.0))
     path = checkpoint_path(directory)
     weights = load_file(path)
     weights["ln_out.weight"] = torch.full_like(weights["ln_out.weight"], torch.nan)

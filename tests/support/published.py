@@ -19,7 +19,7 @@ ALONE = "rwkv7-0.1B-g1-respark-voice-tunable_ipa.pth"
 def checkpoint(path: Path, kind: Format) -> Path:
     """A language model's file in a format, under a published name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    made = write_checkpoint(path.parent, RandomModel(layers=1, width=64, seed=1, format=kind))
+    made = write_checkpoint(path.parent, RandomModel(layers=1, width=64, seed=1, format=kind, eos_logit=-30.0))
     return made.rename(path)
 
 
@@ -35,7 +35,7 @@ def respark_folder(folder: Path) -> Path:
 def spark_tts(folder: Path) -> Path:
     """SparkAudio/Spark-TTS-0.5B: the codec, and another language model, which is not ours."""
     random = folder / "random"
-    write_random_model(random, RandomModel(layers=1, width=64, tokenizer="bytes"))
+    write_random_model(random, RandomModel(layers=1, width=64, tokenizer="bytes", eos_logit=-30.0))
     shutil.move(random / "bicodec", folder / "BiCodec")
     shutil.rmtree(random)
     (folder / "LLM").mkdir()
@@ -53,7 +53,7 @@ def rust_checkout(folder: Path) -> Path:
     for name in ("tokenizer.json", "BiCodecTokenize.onnx", "BiCodecDetokenize.onnx"):
         (folder / "assets/model" / name).write_bytes(b"{}")
     random = folder / "random"
-    write_random_model(random, RandomModel(layers=1, width=64))
+    write_random_model(random, RandomModel(layers=1, width=64, eos_logit=-30.0))
     shutil.move(random / "voices", folder / "assets/raf")
     shutil.rmtree(random)
     return folder
