@@ -238,7 +238,7 @@ class BatchWorker(BaseWorker):
         try:
             self._crew.scheduler.stop()
             self.set_state(WorkerStatus.IDLE)
-            self.teardown()
+            self._crew.signs.end(self.teardown)
             self._crew.lease.release(self.connection)
         except RedisError as error:
             logger.warning("redis: {}: {}; this worker could not say goodbye", type(error).__name__, error)

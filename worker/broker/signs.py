@@ -88,6 +88,13 @@ class SignsOfLife:
             self._lease.release(connection)
             raise NameTakenError(self._worker.name) from None
 
+    def end(self, register: Callable[[], None]) -> None:
+        """Register the death; RQ then forgets which jobs are left, and they are listed again, to be found soon."""
+        left = [one.claimed.member for one in self._jobs]
+        register()
+        if left:
+            self._worker.connection.sadd(WORKER_EXECUTIONS_KEY_TEMPLATE.format(self._worker.name), *left)
+
     @property
     def due(self) -> bool:
         """Whether it is time for a beat."""

@@ -8,12 +8,20 @@ from rq.job import JobStatus
 from rq.queue import Queue
 
 from hands import Hand, MakeHand, enqueue, fetch, leftovers, status
+from rwkv_tts import TTSClient
 from rwkv_tts.keys import PRESENCE_KEY, RECOVERY_PREFIX, lease_key
 from rwkv_tts.refusal import Cause, Refusal
+from scripted import Script, ScriptedBackend
+from threads import in_thread
+from waiting import until
+from worker.broker.backend import BackendBrokenError
+from worker.broker.batch_worker import BatchWorker, ExitCode
 from worker.broker.claim import HORIZON_SECONDS
+from worker.broker.connection import worker_connection
 from worker.broker.lease import Lease
 from worker.broker.outcome import Fate, Outcome
 from worker.broker.recovery import Recovery
+from worker.broker.rules import Rules
 
 
 def gone(reason: str) -> Refusal:
@@ -296,3 +304,32 @@ def test_many_jobs_of_dead_workers_go_back_in_their_order_in_small_bites(
     assert queue.job_ids == jobs
     recover(alive)
     assert not queue.connection.exists(f"rwkv-tts:holders:{queue.name}")
+
+
+class LosesItsDevice(ScriptedBackend):
+    """Gives up while it has jobs."""
+
+    def progress(self) -> int | None:
+        if self._running:
+            raise BackendBrokenError("the device is lost")
+        return None
+
+
+def test_jobs_of_a_worker_that_gives_up_are_taken_over_at_once(redis_url: str, queue: Queue) -> None:
+    """RQ forgets the jobs of a worker that says goodbye; they were found a minute later."""
+    jobs = [TTSClient(redis_url, queue.name).submit("hello", metadata={"held": True}) for _ in range(2)]
+    rules = Rules(queue=(queue.name,), lease_timeout=2)
+    script = Script()
+    worker = BatchWorker(
+        worker_connection(redis_url), lambda *told: LosesItsDevice(script, *told), rules, max_jobs=8
+    )
+    worker.work()
+    assert worker.exit_code == ExitCode.BROKEN
+    assert [status(queue, job_id) for job_id in jobs] == [JobStatus.STARTED] * 2
+    script.release.set()
+    next_one = BatchWorker(
+        worker_connection(redis_url), lambda *told: ScriptedBackend(script, *told), rules, max_jobs=8
+    )
+    with in_thread(next_one):
+        until(lambda: [status(queue, job_id) for job_id in jobs] == [JobStatus.FINISHED] * 2, timeout=20)
+    assert leftovers(queue) == []
