@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import hypothesis
 import pytest
 from redis import Redis
 from rq.queue import Queue
@@ -21,6 +22,11 @@ from worker.cli.embedded import embedded_redis
 
 WideResults = Callable[[Tensor, int], AbstractContextManager[list[str]]]
 GOLDEN_VARIABLE = "RWKV_TTS_GOLDEN"
+
+hypothesis.settings.register_profile(
+    "steady", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("steady")  # the same examples in each run, however busy the machine is
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +64,14 @@ def ending_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One whose rows end by themselves: without a seed, one in 600 before its first token."""
     directory = tmp_path_factory.mktemp("ending") / "model"
     write_random_model(directory, RandomModel(layers=2, tokenizer="bytes", seed=1))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def endless_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another that practically never draws EOS: its rows run to their limit, and none ends before it has begun."""
+    directory = tmp_path_factory.mktemp("endless") / "model"
+    write_random_model(directory, RandomModel(layers=2, tokenizer="bytes", seed=1, eos_logit=-30.0))
     return directory
 
 

@@ -1,6 +1,7 @@
 """A real gateway in front of a real worker, for the tests of what clients see."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -8,7 +9,6 @@ import pytest
 from openai import OpenAI
 
 from gateways import serving
-from make_random_model import RandomModel, write_random_model
 from rwkv_tts import TTSClient
 from worker.cli.local import local_worker
 from worker.settings import Settings as WorkerSettings
@@ -17,11 +17,9 @@ QUEUE = "spoken-for"
 
 
 @pytest.fixture(scope="session")
-def worker(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TTSClient]:
+def worker(redis_url: str, endless_model: Path) -> Iterator[TTSClient]:
     """A worker that all tests of the gateway share, and a client of its queue; its model never ends by itself."""
-    model = tmp_path_factory.mktemp("spoken-for") / "model"
-    write_random_model(model, RandomModel(layers=2, tokenizer="bytes", seed=1, eos_logit=-30.0))
-    with local_worker(WorkerSettings(model=model, queue=(QUEUE,), max_rows=8), redis_url) as local:
+    with local_worker(WorkerSettings(model=endless_model, queue=(QUEUE,), max_rows=8), redis_url) as local:
         local.wait_until_ready()
         yield TTSClient(redis_url, QUEUE)
 

@@ -102,7 +102,7 @@ def test_a_batch_is_cancelled_and_goes_on(redis_url: str, connection: Redis) -> 
         until(lambda: http.get("/v1/batches/all").json()["counts"]["running"] >= 2)
         assert http.get("/v1/batches/all").json()["status"] == "in_progress"
         assert http.delete("/v1/batches/all").json()["status"] == "cancelled"
-        until(lambda: not jobs(connection, queue), timeout=3)
+        until(lambda: not jobs(connection, queue), timeout=15)
         assert http.get("/v1/batches/all").json()["counts"]["cancelled"] == 4
         again = send(http, sent, "all").json()
         assert again["status"] == "in_progress"

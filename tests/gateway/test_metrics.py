@@ -23,7 +23,7 @@ from scraping import scrape
 from waiting import until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-IDLE = 1.0
+IDLE = 2.0
 SHORT = {"input": "Hello.", "max_seconds": 0.2}
 
 

@@ -43,7 +43,7 @@ class Agent:
         self.connection.send(json.dumps({"type": kind, "id": line, **fields}))
 
     def hear(self) -> bytes | dict[str, Any]:
-        message = self.connection.recv(timeout=10)
+        message = self.connection.recv(timeout=30)
         return message if isinstance(message, bytes) else dict(json.loads(message))
 
     def until(self, kind: str) -> tuple[dict[str, Any], bytes, list[dict[str, Any]]]:
@@ -131,7 +131,7 @@ def test_a_text_sounds_the_same_however_it_comes(url: str, worker: TTSClient, vo
         again, letters, others = one.utter("a", list(text), voice=voice)
     assert (done, told) == (again, others)
     assert alike(audio, letters)
-    assert kept(worker.connection) <= before  # of which some may expire meanwhile
+    until(lambda: kept(worker.connection) <= before)  # of which some may expire meanwhile
 
 
 def kept(connection: Redis) -> set[Any]:
@@ -258,11 +258,10 @@ def test_without_a_worker_an_utterance_fails(redis_url: str, deserted: str) -> N
 
 
 def test_a_connection_has_limits(redis_url: str, worker: TTSClient) -> None:
-    limits: dict[str, Any] = {"idle_timeout": 0.5, "max_body_bytes": 2048, "max_concurrent": 1}
-    with serving(redis_url, queue=worker.queue, **limits) as url:
-        with agent(url) as one:
-            one.say("start", "a", **VOICE)
-            closed(one, 1001)
+    with serving(redis_url, queue=worker.queue, idle_timeout=0.5) as url, agent(url) as one:
+        one.say("start", "a", **VOICE)
+        closed(one, 1001)
+    with serving(redis_url, queue=worker.queue, max_body_bytes=2048, max_concurrent=1) as url:
         with agent(url) as one:
             one.say("text", "a", text=4000 * "x")
             closed(one, 1009)
@@ -282,7 +281,7 @@ def closed(one: Agent, code: int) -> None:
         one.until("the end")
     assert raised.value.rcvd is not None
     assert raised.value.rcvd.code == code
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 10
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +309,6 @@ def test_what_is_cancelled_leaves_no_job(redis_url: str, queue: str, connection:
         for line in "ab":
             speak(one, line, ENDLESS)
         assert isinstance([one.hear() for _ in range(3)][-1], bytes)
-        begin = time.monotonic()
         if way == "cancel":
             for line in "ba":
                 one.say("cancel", line)
@@ -319,8 +317,7 @@ def test_what_is_cancelled_leaves_no_job(redis_url: str, queue: str, connection:
             one.connection.close()
         else:
             reset(one)
-        until(lambda: not jobs(connection, queue), timeout=2)
-        assert time.monotonic() - begin < 1
+        until(lambda: not jobs(connection, queue), timeout=10)
         if way == "cancel":
             speak(one, "c", SHORT)
             assert len(one.until("done")[1]) == BYTES

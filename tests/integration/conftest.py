@@ -13,26 +13,17 @@ from worker.settings import Settings
 
 
 @pytest.fixture(scope="session")
-def endless_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that practically never draws EOS: its rows run to their limit."""
-    return _endless(tmp_path_factory.mktemp("endless") / "model", layers=2)
-
-
-@pytest.fixture(scope="session")
 def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An endless model that speaks for many seconds: for tests of what happens to jobs while they run."""
-    return _endless(tmp_path_factory.mktemp("slow") / "model", layers=96)
-
-
-def _endless(directory: Path, layers: int) -> Path:
-    write_random_model(directory, RandomModel(layers=layers, tokenizer="bytes", seed=1, eos_logit=-30.0))
+    directory = tmp_path_factory.mktemp("slow") / "model"
+    write_random_model(directory, RandomModel(layers=96, tokenizer="bytes", seed=1, eos_logit=-30.0))
     return directory
 
 
 @pytest.fixture(scope="module")
-def served(redis_url: str, random_model: Path) -> Iterator[tuple[LocalWorker, TTSClient]]:
+def served(redis_url: str, endless_model: Path) -> Iterator[tuple[LocalWorker, TTSClient]]:
     """One worker with 8 rows that the tests of a module share."""
-    with local_worker(Settings(model=random_model, queue=("shared",), max_rows=8), redis_url) as local:
+    with local_worker(Settings(model=endless_model, queue=("shared",), max_rows=8), redis_url) as local:
         local.wait_until_ready()
         yield local, TTSClient(redis_url, "shared")
 

@@ -48,7 +48,7 @@ def test_audio_in_a_folder_is_fetched_like_any_other(
     chosen = settings(random_model, f"file://{tmp_path}")
     client = TTSClient(redis_url, chosen.queue[0], results=chosen.results)
     with local_worker(chosen, redis_url):
-        jobs = [client.submit(TEXT, format=name, max_seconds=0.5) for name in ("wav", "mp3")]
+        jobs = [client.submit(**{**SHORT, "format": name}) for name in ("wav", "mp3")]
         wav, mp3 = [client.result(job, timeout=60) for job in jobs]
 
         async def fetch() -> Speech:
@@ -137,10 +137,10 @@ def test_a_store_that_is_away_fails_no_job(random_model: Path, redis_url: str, t
         late = [client.submit(**SHORT) for _ in range(40)]
         stopped = client.submit(**SHORT)
         time.sleep(3.0)
+        until(lambda: scrape(port)["rwkv_tts_store_failures_total"] > 4)
         shown = scrape(port)
         assert shown["rwkv_tts_store_up"] == 0
         assert 4 <= shown["rwkv_tts_store_waiting"] <= 16
-        assert shown["rwkv_tts_store_failures_total"] > 4
         client.cancel(jobs[0])
         with pytest.raises(JobFailedError, match="stopped on request"):
             client.result(jobs[0], timeout=10)
@@ -169,7 +169,7 @@ def test_a_worker_ends_while_its_store_keeps_silent(random_model: Path, redis_ur
         time.sleep(1.0)
         start = time.monotonic()
         local.stop()
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 25
         assert local.exit_code == ExitCode.PUT_BACK
     assert client.load().depth == 4
     network.set("open")

@@ -26,6 +26,8 @@ pytestmark = pytest.mark.slow
 
 TEXT = "a sentence of ordinary length"
 LONG_TEXT = "x" * 340
+BOOK = "\n\n".join(10 * [LONG_TEXT])
+"""Not spoken to its end by the slow model while a test lasts."""
 
 
 def fetch(connection: Redis, job_id: str) -> Job:
@@ -42,21 +44,20 @@ def kill(worker: LocalWorker) -> None:
 
 
 def test_jobs_of_a_killed_worker_are_taken_over_within_20_seconds(
-    endless_model: Path, redis_url: str, connection: Redis
+    slow_model: Path, endless_model: Path, redis_url: str, connection: Redis
 ) -> None:
-    """With the default lease."""
+    """With the default lease; the jobs of the victim last until it is killed."""
     client = TTSClient(redis_url, "killed")
-    settings = Settings(model=endless_model, queue=("killed",), max_rows=2)
-    with local_worker(settings, redis_url) as victim, local_worker(settings, redis_url):
+    slow, quick = (Settings(model=model, queue=("killed",), max_rows=2) for model in (slow_model, endless_model))
+    with local_worker(slow, redis_url) as victim, local_worker(quick, redis_url):
         until(lambda: len(workers_on(connection, "killed")) == 2)
         jobs = [client.submit(LONG_TEXT, seed=seed) for seed in range(8)]
-        until(lambda: statuses(connection, jobs).count(JobStatus.STARTED) == 4)
         name = _name_of(connection, victim)
+        until(lambda: len([job_id for job_id in jobs if fetch(connection, job_id).worker_name == name]) == 2)
         theirs = [job_id for job_id in jobs if fetch(connection, job_id).worker_name == name]
         kill(victim)
         start = time.monotonic()
         until(lambda: all(fetch(connection, job_id).worker_name != name for job_id in theirs))
-        assert theirs
         assert time.monotonic() - start < 20
         until(lambda: set(statuses(connection, jobs)) == {JobStatus.FINISHED}, timeout=80)
     assert all(len(fetch(connection, job_id).results()) == 1 for job_id in jobs)
@@ -86,7 +87,7 @@ def test_a_job_that_kills_its_workers_fails_in_the_end(
 ) -> None:
     client = TTSClient(redis_url, "poison")
     settings = Settings(model=slow_model, queue=("poison",), max_rows=2, lease_timeout=1, max_attempts=2)
-    poison = client.submit(LONG_TEXT, result_ttl=60)
+    poison = client.submit(BOOK, result_ttl=60)
     owners: set[str | None] = {None, ""}
     for _ in range(2):
         with local_worker(settings, redis_url) as victim:
@@ -94,7 +95,7 @@ def test_a_job_that_kills_its_workers_fails_in_the_end(
             owners.add(fetch(connection, poison).worker_name)
             kill(victim)
     with local_worker(settings, redis_url), pytest.raises(JobFailedError, match="abandoned: 2 workers died"):
-        client.result(poison, timeout=30)
+        client.result(poison, timeout=60)
 
 
 def test_a_stopped_worker_that_wakes_up_late_changes_nothing(
@@ -122,7 +123,7 @@ def test_the_second_sigterm_puts_jobs_back_in_their_order(
     slow_model: Path, redis_url: str, connection: Redis
 ) -> None:
     client = TTSClient(redis_url, "twice")
-    jobs = [client.submit(LONG_TEXT, seed=seed) for seed in range(4)]
+    jobs = [client.submit(BOOK, seed=seed) for seed in range(4)]
     with local_worker(Settings(model=slow_model, queue=("twice",), max_rows=2), redis_url) as worker:
         until(lambda: statuses(connection, jobs).count(JobStatus.STARTED) == 2)
         worker.send(signal.SIGTERM)
@@ -137,14 +138,14 @@ def test_the_second_sigterm_puts_jobs_back_in_their_order(
 
 def test_draining_has_a_limit(slow_model: Path, redis_url: str, connection: Redis) -> None:
     client = TTSClient(redis_url, "limit")
-    job_id = client.submit(LONG_TEXT)
+    job_id = client.submit(BOOK)
     settings = Settings(model=slow_model, queue=("limit",), drain_timeout=0.5)
     with local_worker(settings, redis_url) as worker:
         until(lambda: fetch(connection, job_id).get_status() == JobStatus.STARTED)
         start = time.monotonic()
         worker.send(signal.SIGINT)
         assert worker.wait() == ExitCode.PUT_BACK
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 25
     assert statuses(connection, [job_id]) == [JobStatus.QUEUED]
 
 
@@ -183,7 +184,7 @@ def test_results_wait_for_a_redis_that_is_away(slow_model: Path, server: Server)
     """Stock RQ loses the result and its worker ends."""
     client = TTSClient(server.url)
     settings = Settings(model=slow_model, max_rows=4, lease_timeout=2)
-    jobs = [client.submit(LONG_TEXT, seed=seed, max_seconds=3) for seed in range(4)]
+    jobs = [client.submit(LONG_TEXT, seed=seed, max_seconds=6) for seed in range(4)]
     with local_worker(settings, server.url) as worker:
         until(lambda: set(statuses(server.connection, jobs)) == {JobStatus.STARTED})
         owner = fetch(server.connection, jobs[0]).worker_name
@@ -237,14 +238,14 @@ def test_the_watchdog_ends_a_worker_that_hangs_and_its_job_comes_back(
         time.sleep(2)
         assert hung.poll() is None, "an idle worker must not be ended"
         job_id = client.submit(TEXT)
-        _, errors = hung.communicate(timeout=20)
+        _, errors = hung.communicate(timeout=60)
     finally:
         hung.kill()
     assert hung.returncode == 1
     assert "Timeout" in errors
     assert "batch_worker.py" in errors
     with local_worker(Settings(model=random_model, queue=("wedged",), lease_timeout=1), redis_url):
-        assert client.result(job_id, timeout=30).audio
+        assert client.result(job_id, timeout=60).audio
 
 
 def test_commands_are_heard_after_redis_was_away(slow_model: Path, server: Server) -> None:
@@ -254,12 +255,12 @@ def test_commands_are_heard_after_redis_was_away(slow_model: Path, server: Serve
         server.stop()
         time.sleep(1)
         server.start()
-        job_id = client.submit(LONG_TEXT)
+        job_id = client.submit(BOOK)
         until(lambda: fetch(server.connection, job_id).get_status() == JobStatus.STARTED)
         until(lambda: bool(server.connection.pubsub_channels()))
         client.cancel(job_id)
         with pytest.raises(JobFailedError, match="stopped"):
-            client.result(job_id, timeout=10)
+            client.result(job_id, timeout=60)
 
 
 def test_a_worker_without_redis_says_so_in_one_line(random_model: Path, tmp_path: Path) -> None:

@@ -37,10 +37,10 @@ COMMANDS = {
 
 
 @pytest.fixture(scope="module")
-def served(redis_url: str, random_model: Path) -> Iterator[str]:
+def served(redis_url: str, endless_model: Path) -> Iterator[str]:
     """The URL of a server with a worker; another database, because the examples speak to the default queue."""
     url = f"{redis_url}?db=7"
-    with local_worker(Settings(model=random_model, max_rows=4), url) as local:
+    with local_worker(Settings(model=endless_model, max_rows=4), url) as local:
         local.wait_until_ready()
         yield url
 
@@ -72,7 +72,7 @@ def _wait_until_it_answers(client: httpx.Client) -> None:
     raise AssertionError("the example does not answer")
 
 
-REQUEST = {"text": "Hello.", "max_seconds": 0.3, "temperature": 5, "top_p": 1, "top_k": 0}
+REQUEST = {"text": "Hello.", "max_seconds": 0.3}
 
 
 def assert_speaks(audio: bytes) -> None:

@@ -44,7 +44,7 @@ DASHBOARD = DEPLOY / "grafana" / "dashboards" / "worker.json"
 ALERTS = DEPLOY / "prometheus" / "alerts.yml"
 PROMTOOL = shutil.which("promtool")
 LONG: dict[str, Any] = {"text": "x" * 340}
-"""Runs for 2048 tokens where the model does not end by itself."""
+"""Runs for 2048 tokens where the model does not end by itself: for seconds, where it is slow."""
 
 ON_CUDA = {"rwkv_tts_device_memory_bytes", "rwkv_tts_device_allocations_total"}
 ROWS = 4
@@ -148,13 +148,13 @@ def all_ended(found: Samples) -> bool:
 
 
 @pytest.fixture(scope="module")
-def loaded(redis_url: str, endless_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
+def loaded(redis_url: str, slow_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
     """A worker through which jobs went that ended in every way, with audio in a folder."""
     queue = "metrics-load"
     TTSClient(redis_url, queue).submit("left behind", max_seconds=0.2)
     lease = claim_elsewhere(Queue(queue, connection=Redis.from_url(redis_url), serializer=JSONSerializer))
     folder = f"file://{tmp_path_factory.mktemp('audio')}"
-    with watched(redis_url, queue, model=endless_model, max_rows=ROWS, lease_timeout=0.5, results=folder) as one:
+    with watched(redis_url, queue, model=slow_model, max_rows=ROWS, lease_timeout=0.5, results=folder) as one:
         one.until_ready()
         before = scrape(one.port)
         client = one.client
@@ -366,8 +366,8 @@ def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
     promtool("test", "rules", file)
 
 
-def test_a_worker_is_ready_when_it_has_spoken_and_not_while_it_drains(redis_url: str, endless_model: Path) -> None:
-    with watched(redis_url, "metrics-ready", model=endless_model, max_rows=2) as one:
+def test_a_worker_is_ready_when_it_has_spoken_and_not_while_it_drains(redis_url: str, slow_model: Path) -> None:
+    with watched(redis_url, "metrics-ready", model=slow_model, max_rows=2) as one:
         answers = one.until_ready()
         assert answers[-1] == (200, "ok\n")
         assert {status for status, _ in answers[:-1]} == {503}
@@ -377,7 +377,7 @@ def test_a_worker_is_ready_when_it_has_spoken_and_not_while_it_drains(redis_url:
             "the worker is being registered\n",
         }
         assert scrape(one.port)["rwkv_tts_step_seconds_count"] == 0  # the warm-up is not counted
-        job_id = one.client.submit(**LONG, max_seconds=20)
+        job_id = one.client.submit(**LONG)
         until(lambda: scrape(one.port)['rwkv_tts_rows{phase="semantic"}'] == 1)
         one.local.send(signal.SIGTERM)
         until(lambda: ask(one.port, "/readyz") == (503, "draining\n"))

@@ -100,7 +100,20 @@ def test_a_model_speaks_by_its_name(models: Path, repositories: Path, tmp_path: 
     source = repositories / "yueyulin/respark" / RESPARK
     model("add", source, "mine", "--with", repositories / SPARK)
     wave = tmp_path / "said.wav"
-    words = ["-m", "worker.cli", "say", "Hello.", "--model", "mine", "--max-seconds", "1", "-o", str(wave)]
+    words = [
+        "-m",
+        "worker.cli",
+        "say",
+        "Hello.",
+        "--model",
+        "mine",
+        "--seed",
+        "1",
+        "--max-seconds",
+        "1",
+        "-o",
+        str(wave),
+    ]
     subprocess.run([sys.executable, *words], check=True, timeout=100, cwd=tmp_path)
     assert wave.stat().st_size > 1000
 

@@ -21,15 +21,15 @@ from worker.settings import Settings
 
 pytestmark = pytest.mark.slow
 
-REQUEST = {"text": "Hello.", "max_seconds": 0.3, "temperature": 5, "top_p": 1, "top_k": 0}
+REQUEST = {"text": "Hello.", "max_seconds": 0.3}
 PRODUCERS = Path(sys.prefix) / "producers"
 
 
 @pytest.fixture(scope="module")
-def url(redis_url: str, random_model: Path) -> Iterator[str]:
+def url(redis_url: str, endless_model: Path) -> Iterator[str]:
     """A server with a worker; a database that no others use."""
     url = f"{redis_url}?db=8"
-    with local_worker(Settings(model=random_model, max_rows=4), url) as local:
+    with local_worker(Settings(model=endless_model, max_rows=4), url) as local:
         local.wait_until_ready()
         yield url
 

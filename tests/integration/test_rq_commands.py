@@ -65,7 +65,7 @@ def spoken(client: TTSClient, jobs: list[str]) -> list[Any]:
 @pytest.mark.slow
 def test_rq_worker_starts_ours(run: Run, client: TTSClient, redis_url: str, tmp_path: Path) -> None:
     (tmp_path / "handlers.py").write_text(HANDLER)
-    jobs = [client.submit(f"Hello number {number}.") for number in range(3)]
+    jobs = [client.submit(f"Hello number {number}.", seed=1) for number in range(3)]
     bad = client.enqueue({"text": ""})
     later = client.submit("Goodbye.")
     options = ["--name", "studio-1", "--max-jobs", "4", "--exception-handler", "handlers.note"]
@@ -79,14 +79,14 @@ def test_rq_worker_starts_ours(run: Run, client: TTSClient, redis_url: str, tmp_
 
 @pytest.mark.slow
 def test_rq_worker_pool_starts_ours(run: Run, client: TTSClient, redis_url: str) -> None:
-    jobs = [client.submit(f"Hello number {number}.") for number in range(12)]
+    jobs = [client.submit(f"Hello number {number}.", seed=1) for number in range(12)]
     run("-m", "rq.cli", "worker-pool", "--burst", "-n", "2", "-u", redis_url, "-w", CLASS, client.queue)
     spoken(client, jobs)
 
 
 @pytest.mark.slow
 def test_djangos_rqworker_starts_ours(run: Run, client: TTSClient, redis_url: str) -> None:
-    jobs = [client.submit("Hello.")]
+    jobs = [client.submit("Hello.", seed=1)]
     run("-c", DJANGO, client.queue, redis_url, CLASS)
     spoken(client, jobs)
 
@@ -115,6 +115,6 @@ def test_it_takes_its_settings_from_the_environment(
     worker = RQWorker([client.queue], connection=Redis.from_url(redis_url))
     assert worker.name == "of-the-environment"
     for _ in range(2):
-        job = client.submit("hello", max_seconds=0.5)
+        job = client.submit("hello", seed=1, max_seconds=0.5)
         assert worker.work(burst=True)
         client.result(job, timeout=0)

@@ -22,15 +22,15 @@ FAIR_SHARE = 0.15
 
 
 def test_three_workers_do_every_job_once_and_share_the_load(
-    random_model: Path, redis_url: str, connection: Redis
+    endless_model: Path, redis_url: str, connection: Redis
 ) -> None:
-    settings = Settings(model=random_model, queue=("scaled",), max_rows=2)
+    settings = Settings(model=endless_model, queue=("scaled",), max_rows=2)
     client = TTSClient(redis_url, "scaled")
     with ExitStack() as stack:
         for _ in range(WORKERS):
             stack.enter_context(local_worker(settings, redis_url))
         until(lambda: len(workers_on(connection, "scaled")) == WORKERS, timeout=60)
-        submitted = [client.submit("short", seed=seed, max_seconds=1) for seed in range(JOBS)]
+        submitted = [client.submit("short", seed=seed, max_seconds=4) for seed in range(JOBS)]
         jobs = Job.fetch_many(submitted, connection=connection, serializer=JSONSerializer)
         until(lambda: all(job is not None and job.get_status() == JobStatus.FINISHED for job in jobs), timeout=90)
         shares = Counter(_only_worker(connection, job_id) for job_id in submitted)

@@ -25,6 +25,9 @@ from worker.settings import Settings
 pytestmark = pytest.mark.slow
 
 TEXT = "The old harbour lay quiet under a pale morning sky. She counted 42 boats, and none was hers.\n\nWhy?"
+LONG_TEXT = "\n\n".join(30 * [TEXT])
+"""Minutes, which are not made before anybody is killed."""
+
 DEMO_VOICE = Path(__file__).parents[2] / "assets" / "demo-voice"
 QUEUE = "streams"
 
@@ -48,7 +51,13 @@ def samples(content: bytes) -> npt.NDArray[np.int64]:
 
 @pytest.mark.usefixtures("worker")
 def test_kills_in_mid_stream_leave_every_sample_once(client: TTSClient, redis_url: str, connection: Redis) -> None:
-    request: dict[str, Any] = {"text": TEXT, "seed": 4, "format": "pcm", "gender": "male", "sample_rate": 24_000}
+    request: dict[str, Any] = {
+        "text": LONG_TEXT,
+        "seed": 4,
+        "format": "pcm",
+        "gender": "male",
+        "sample_rate": 24_000,
+    }
     whole = client.result(client.submit(**request), timeout=120)
     settings = Settings(queue=(QUEUE,), model=DEMO_VOICE, lease_timeout=2, log_level="WARNING")
     kills = Random(1)  # noqa: S311 - no secret

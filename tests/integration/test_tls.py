@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.tls, pytest.mark.slow]
 
 USERS = Path(__file__).parents[2] / "deploy" / "redis" / "users.acl"
 PASSWORD = "t1s/p@ss:word"  # noqa: S105 - of the test's own server
-START_SECONDS = 10.0
+START_SECONDS = 60.0
 NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 

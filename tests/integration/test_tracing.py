@@ -233,7 +233,7 @@ def test_a_collector_that_is_silent_or_away_holds_nothing(
     assert collector.asked
     assert (silenced.process.returncode, gateway.process.returncode) == (0, -signal.SIGTERM)
     for program, count in ((silenced, 25 * (1 + len(STAGES))), (gateway, 25)):
-        assert program.ended < 10  # of which the last try has one
+        assert program.ended < 30  # of which the last try has one
         lost = [int(spans) for spans in re.findall(r"tracing: (\d+) spans lost: ", program.log.read_text())]
         assert sum(lost) == count
         assert len(lost) <= 2, "one line when it begins, one at the end"

@@ -37,8 +37,8 @@ def url(redis_url: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def worker(url: str, random_model: Path) -> Iterator[None]:
-    with local_worker(Settings(model=random_model, queue=(QUEUE,), max_rows=4), url) as local:
+def worker(url: str, endless_model: Path) -> Iterator[None]:
+    with local_worker(Settings(model=endless_model, queue=(QUEUE,), max_rows=4), url) as local:
         local.wait_until_ready()
         yield
 
@@ -146,11 +146,11 @@ def test_a_voice_of_another_model_fails_its_job_with_the_reason(client: TTSClien
 
 @pytest.mark.usefixtures("worker")
 def test_tokens_live_as_long_as_the_audio(client: TTSClient) -> None:
-    job_id = client.submit(TEXT, seed=1, max_seconds=1, result_ttl=30)
+    job_id = client.submit(TEXT, seed=1, max_seconds=1, result_ttl=90)
     client.result(job_id, timeout=60)
     lives = [client.connection.ttl(key(job_id)) for key in (audio_key, tokens_key)]
-    assert 25 <= lives[0] == lives[1] <= 30
-    forgotten = client.submit(TEXT, seed=2, max_seconds=1, result_ttl=1)
+    assert 60 <= lives[0] == lives[1] <= 90
+    forgotten = client.submit(TEXT, seed=2, max_seconds=1, result_ttl=4)
     client.result(forgotten, timeout=60)
     until(lambda: not client.connection.exists(tokens_key(forgotten)))
     with pytest.raises(VoiceError, match=r"its voice is not there; .*a finished job whose result has not expired"):

@@ -39,7 +39,7 @@ CALLBACKS = tuple(
         scripted.tell_later,
     )
 )
-TOLERANCE = 3.0
+TOLERANCE = 10.0
 _DATES = {"created_at", "enqueued_at", "started_at", "ended_at", "last_heartbeat", "worker_name"}
 _OTHER_FIELDS = {"result", "webhooks"}
 """RQ also copies a repeated job's last result into its hash, for nobody to read; webhooks name a random port."""

@@ -133,7 +133,7 @@ def test_a_worker_that_is_to_stop_says_since_when(make_worker: MakeWorker, queue
         until(lambda: status(queue, job) == JobStatus.STARTED)
         assert worker.shutdown_requested_date is None
         worker.request_stop()
-        until(lambda: worker.shutdown_requested_date is not None, timeout=5)
+        until(lambda: worker.shutdown_requested_date is not None)
         script.release.set()
 
 

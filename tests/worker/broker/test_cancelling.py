@@ -70,7 +70,7 @@ def test_a_running_job_stops_though_nobody_hears_the_message(
         until(lambda: status(queue, other) == JobStatus.STARTED)
         worker.unsubscribe()
         assert client.cancel(job)
-        until(lambda: status(queue, job) == JobStatus.STOPPED, timeout=3)
+        until(lambda: status(queue, job) == JobStatus.STOPPED)
         assert status(queue, other) == JobStatus.STARTED
         assert client.cancel(other)
     assert not client.cancel(job)
@@ -85,7 +85,7 @@ def test_a_connection_that_is_cut_right_before_loses_no_cancellation(
         until(lambda: status(queue, job) == JobStatus.STARTED)
         connection.client_kill_filter(_type="pubsub")
         assert client.cancel(job)
-        until(lambda: status(queue, job) == JobStatus.STOPPED, timeout=3)
+        until(lambda: status(queue, job) == JobStatus.STOPPED)
 
 
 def test_a_job_that_was_cancelled_under_a_dead_worker_does_not_run_again(
@@ -96,7 +96,7 @@ def test_a_job_that_was_cancelled_under_a_dead_worker_does_not_run_again(
     assert client.cancel(job)
     assert hand.committer.commit([Outcome(claimed, Fate.PUT_BACK)]) == [True]
     with working():
-        until(lambda: status(queue, job) == JobStatus.STOPPED, timeout=3)
+        until(lambda: status(queue, job) == JobStatus.STOPPED)
     assert script.started == []
     assert (noted(queue), leftovers(queue)) == ([], [])
 

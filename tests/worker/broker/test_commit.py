@@ -1,7 +1,7 @@
 """Committing: once, only by the owner, each job for itself, and safe to repeat."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from secrets import token_hex
 from typing import Any
@@ -13,10 +13,12 @@ from rq.queue import Queue
 from rq.repeat import Repeat
 from rq.serializers import JSONSerializer
 
-from hands import Hand, MakeHand, enqueue, fetch, leftovers, status
+from hands import Hand, MakeHand, enqueue, fetch, leftovers, new_hand, status
 from rwkv_tts.keys import ARGUMENT, FUNCTION, audio_key, tokens_key
 from rwkv_tts.refusal import Cause, Refusal
+from worker.broker.jobs import HeldJob
 from worker.broker.outcome import Fate, Outcome
+from worker.cli.embedded import embedded_redis
 
 RESULT = {"seconds": 1.5, "text": "é"}
 AUDIO = bytes(range(256)) * 10
@@ -31,7 +33,16 @@ def failed(claimed: object, cause: Cause = Cause.INTERNAL) -> Outcome:
     return Outcome(claimed, Fate.FAILED, refusal=Refusal("", cause, "it broke"))  # type: ignore[arg-type]
 
 
-def test_many_outcomes_in_one_round_trip(hand: Hand, queue: Queue, connection: Redis) -> None:
+@pytest.fixture
+def quiet() -> Iterator[Redis]:
+    """A server of its own, whose calls can be counted: nobody else makes any."""
+    with embedded_redis() as url:
+        yield Redis.from_url(url)
+
+
+def test_many_outcomes_in_one_round_trip(quiet: Redis) -> None:
+    queue = Queue("quiet", connection=quiet, job_class=HeldJob, serializer=JSONSerializer)
+    connection, hand = quiet, new_hand(quiet, queue)
     jobs = [enqueue(queue) for _ in range(5)]
     outcomes = [finished(c) if i % 2 else failed(c) for i, c in enumerate(hand.claim())]
     before = connection.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]

@@ -54,7 +54,7 @@ def test_bad_jobs_do_not_wait_for_the_next_sign_of_life(working: Working, queue:
     """A beat is due each half second; sixteen jobs a beat would take half a minute here."""
     jobs = [submit(queue, refused="no") for _ in range(1000)]
     with working(queue.name):
-        until(lambda: queue.failed_job_registry.count == len(jobs), timeout=15)
+        until(lambda: queue.failed_job_registry.count == len(jobs), timeout=25)
     assert leftovers(queue) == []
 
 
@@ -119,7 +119,7 @@ def test_a_clock_that_was_set_back_does_not_end_recovery(connection: Redis) -> N
     seconds = 0.2
     connection.set(PRESENCE_KEY, f"{time.time() + 3600:.6f}", px=60_000)
     lease = Lease("clock", seconds)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not lease.may_judge:
         assert time.monotonic() < deadline
         with connection.pipeline(transaction=False) as pipeline:

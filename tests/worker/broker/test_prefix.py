@@ -39,7 +39,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[str
 
 
 def _start(running: ExitStack, folder: Path) -> int:
-    server = ValkeyServer(data_dir=folder, config={"cluster-enabled": "yes", "cluster-node-timeout": "1000"})
+    server = ValkeyServer(data_dir=folder, config={"cluster-enabled": "yes", "cluster-node-timeout": "5000"})
     server.start()
     running.callback(server.stop)
     return int(server.port)
@@ -49,7 +49,7 @@ def play(url: str, prefix: str) -> "subprocess.CompletedProcess[str]":
     """Jobs of all kinds, and a worker, in a process of their own: RQ reads its prefix once."""
     environment = {**os.environ, "RQ_KEY_PREFIX": prefix, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, str(prefixed.__file__), url]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
 
 
 def test_all_keys_of_a_tenant_have_its_prefix(redis_url: str) -> None:

@@ -91,7 +91,7 @@ def test_a_listener_hears_pieces_as_they_are_made_and_then_has_the_result(
 ) -> None:
     client = TTSClient(redis_url, queue.name)
     with client.stream("hello") as speech:
-        job_id, before = talking.submitted.get(timeout=5)
+        job_id, before = talking.submitted.get(timeout=30)
         assert (job_id, before) == (speech.job_id, [])
         talking.make(job_id, 1, b"one", b"k1")
         assert next(speech) == b"one"
@@ -117,7 +117,7 @@ def test_the_listener_of_asyncio_hears_the_same(talking: Talker, redis_url: str,
     async def listen() -> list[bytes]:
         async with AsyncTTSClient(redis_url, queue.name) as client:
             async with await client.stream("hello") as speech:
-                job_id, _ = await asyncio.to_thread(talking.submitted.get, timeout=5)
+                job_id, _ = await asyncio.to_thread(talking.submitted.get, timeout=30)
                 talking.make(job_id, 1, b"one")
                 heard = [await anext(speech)]
                 talking.make(job_id, 2, b"two")
@@ -131,10 +131,10 @@ def test_the_listener_of_asyncio_hears_the_same(talking: Talker, redis_url: str,
 
 def test_who_stops_listening_ends_the_job(talking: Talker, redis_url: str, queue: Queue) -> None:
     with TTSClient(redis_url, queue.name).stream("hello") as speech:
-        job_id, _ = talking.submitted.get(timeout=5)
+        job_id, _ = talking.submitted.get(timeout=30)
         talking.make(job_id, 1, b"one")
         assert next(speech) == b"one"
-    assert talking.cancelled.wait(1)
+    assert talking.cancelled.wait(20)
     until(lambda: leftovers(queue) == [])
 
 
@@ -154,13 +154,13 @@ def test_a_job_ends_when_the_process_of_its_listener_is_killed(
     listener = subprocess.Popen(
         [sys.executable, "-c", LISTEN, redis_url, queue.name], stdout=subprocess.PIPE, text=True
     )
-    job_id, _ = talking.submitted.get(timeout=20)
+    job_id, _ = talking.submitted.get(timeout=60)
     talking.make(job_id, 1, b"one")
     assert listener.stdout is not None
     assert listener.stdout.readline().strip() == job_id
     assert not talking.cancelled.wait(1.5)  # it is heard
     listener.kill()
-    assert talking.cancelled.wait(2.0)
+    assert talking.cancelled.wait(20)
     listener.wait()
     listener.stdout.close()
     until(lambda: leftovers(queue) == [])
@@ -170,7 +170,7 @@ def test_a_job_ends_when_the_process_of_its_listener_is_killed(
 def test_a_job_that_names_no_listener_is_made_without_one(talking: Talker, redis_url: str, queue: Queue) -> None:
     client = TTSClient(redis_url, queue.name)
     job_id = client.submit("hello", stream=True)
-    talking.submitted.get(timeout=5)
+    talking.submitted.get(timeout=30)
     talking.make(job_id, 1, b"one")
     assert not talking.cancelled.wait(1.5)
     finish(talking, job_id)
@@ -209,7 +209,7 @@ def test_listeners_of_a_redis_that_was_away_have_time_to_come_back(
 
 def test_a_failure_comes_after_what_was_made(talking: Talker, redis_url: str, queue: Queue) -> None:
     with TTSClient(redis_url, queue.name).stream("hello") as speech:
-        job_id, _ = talking.submitted.get(timeout=5)
+        job_id, _ = talking.submitted.get(timeout=30)
         talking.make(job_id, 1, b"one")
         talking.post(Ended(job_id, refusal=Refusal("engine", Cause.INTERNAL, "broken")))
         heard = []
@@ -251,7 +251,7 @@ def test_who_listens_while_redis_is_away_hears_the_rest_when_it_is_back(short_pa
     target = listen if client == "threads" else lambda: asyncio.run(listen_async())
     with working(url, Queue("away", connection=Redis.from_url(url))) as talker, ThreadPoolExecutor() as pool:
         listening = pool.submit(target)
-        job_id, _ = talker.submitted.get(timeout=5)
+        job_id, _ = talker.submitted.get(timeout=30)
         talker.make(job_id, 1, b"one", b"k1")
         until(lambda: Redis.from_url(url).exists(chunks_key(job_id)))
         server.stop()
@@ -260,7 +260,7 @@ def test_who_listens_while_redis_is_away_hears_the_rest_when_it_is_back(short_pa
         server = lasting_server(short_path)
         talker.make(job_id, 3, b"three", b"k3")
         finish(talker, job_id)
-        listening.result(timeout=20)
+        listening.result(timeout=60)
     server.stop()
     assert b"".join(heard) == b"onetwothree"
 
@@ -333,17 +333,17 @@ def test_a_key_of_another_type_ends_no_worker_and_is_told(
     sink = logger.add(lambda line: lines.append(str(line)), level="WARNING")
     client = TTSClient(redis_url, queue.name)
     job_id = client.submit("hello", stream=True)
-    talking.submitted.get(timeout=5)
+    talking.submitted.get(timeout=30)
     connection.set(kept_key(job_id), "nonsense")
     connection.set(chunks_key(job_id), "nonsense")
     talking.make(job_id, 1, b"one", b"k1")
     talking.post(Ended(job_id, refusal=Refusal("", Cause.INTERNAL, "over")))
     with pytest.raises(JobFailedError):
-        client.result(job_id, timeout=5)
+        client.result(job_id, timeout=30)
     logger.remove(sink)
     assert any(job_id in line and "WRONGTYPE" in line for line in lines)
     other = client.submit("hello again")
-    assert talking.submitted.get(timeout=5)[0] == other
+    assert talking.submitted.get(timeout=30)[0] == other
     finish(talking, other)
 
 
@@ -351,7 +351,7 @@ def test_a_successor_gets_what_was_kept(redis_url: str, queue: Queue, connection
     client = TTSClient(redis_url, queue.name)
     job_id = client.submit("hello", stream=True)
     with working(redis_url, queue) as first:
-        first.submitted.get(timeout=5)
+        first.submitted.get(timeout=30)
         first.make(job_id, 1, b"one", b"k1")
         first.make(job_id, 2, b"two", b"k2")
         until(lambda: connection.xlen(kept_key(job_id)) == 2)
@@ -363,7 +363,7 @@ def test_a_successor_gets_what_was_kept(redis_url: str, queue: Queue, connection
         until(lambda: not first.submitted.qsize())
     connection.lpush(queue.key, job_id)
     with working(redis_url, queue) as second, client.listen(job_id) as speech:
-        assert second.submitted.get(timeout=5) == (job_id, [b"k1", b"k2"])
+        assert second.submitted.get(timeout=30) == (job_id, [b"k1", b"k2"])
         second.make(job_id, 3, b"three")
         finish(second, job_id)
         assert list(speech) == [b"one", b"two", b"three"]
@@ -373,13 +373,13 @@ def test_a_job_that_runs_again_begins_a_stream_of_its_own(talking: Talker, redis
     """What an earlier, ended run of it has made is not what this one makes."""
     client = TTSClient(redis_url, queue.name)
     job_id = client.submit("hello", stream=True)
-    talking.submitted.get(timeout=5)
+    talking.submitted.get(timeout=30)
     for number, piece in enumerate((b"old", b"run"), start=1):
         talking.make(job_id, number, piece, b"kept")
     talking.post(Ended(job_id, refusal=Refusal("engine", Cause.INTERNAL, "broken")))
     until(lambda: fetch(queue, job_id).is_failed)
     fetch(queue, job_id).requeue()
-    assert talking.submitted.get(timeout=5) == (job_id, [])
+    assert talking.submitted.get(timeout=30) == (job_id, [])
     talking.make(job_id, 1, b"new", b"kept")
     finish(talking, job_id)
     until(lambda: fetch(queue, job_id).is_finished)

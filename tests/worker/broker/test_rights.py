@@ -64,7 +64,7 @@ def test_a_worker_does_without_and_says_what_that_costs(
     with in_thread(worker):
         client = TTSClient(url, "narrow", max_queue=10)
         jobs = [fetch_job(client.connection, client.submit(f"job {number}")) for number in range(4)]
-        assert all(job.latest_result(timeout=10) for job in jobs)
+        assert all(job.latest_result(timeout=60) for job in jobs)
     logger.remove(sink)
     assert len(lines) == len(said)
     assert all(part in line for part, line in zip(said, lines, strict=True))

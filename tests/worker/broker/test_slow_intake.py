@@ -82,7 +82,7 @@ def slow_to_start(ended: Callable[[Ended], None], freed: Callable[[], None]) -> 
 
 def test_a_worker_lives_while_it_prepares_many_texts(redis_url: str, queue: Queue, connection: Redis) -> None:
     jobs = [enqueue(queue) for _ in range(ROWS)]
-    worker = make_worker(redis_url, queue, slow_to_start, lease_timeout=1)
+    worker = make_worker(redis_url, queue, slow_to_start, lease_timeout=2)
     with in_thread(worker), never_missing(connection, lease_key(worker.name)):
         until(lambda: {status(queue, job) for job in jobs} == {JobStatus.FINISHED})
     assert leftovers(queue) == []

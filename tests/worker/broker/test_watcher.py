@@ -58,7 +58,7 @@ def test_a_lone_job_wakes_one_watcher_and_perhaps_the_next(crowd: Crowd, queue: 
 
 def test_jobs_that_stay_wake_one_watcher_after_the_other(crowd: Crowd, queue: Queue) -> None:
     queue.connection.rpush(queue.key, *range(3 * IDLE))
-    until(lambda: len(crowd.told) == IDLE, timeout=5)
+    until(lambda: len(crowd.told) == IDLE)
     assert sorted(crowd.told) == list(range(IDLE))
 
 
@@ -67,4 +67,4 @@ def test_a_watch_that_is_lost_is_taken_up_again(crowd: Crowd, queue: Queue) -> N
     queue.connection.set(WATCH_PREFIX + queue.name, "", px=2000)
     time.sleep(1.2)
     queue.connection.rpush(queue.key, "job")
-    until(lambda: crowd.taken, timeout=4)
+    until(lambda: crowd.taken)

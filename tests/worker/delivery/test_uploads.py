@@ -83,7 +83,7 @@ def test_a_cancelled_job_waits_no_longer(folder: Folder, uploads: Uploads) -> No
     uploads.cancel("another")
     assert not done.wait(0.3)
     uploads.cancel("job")
-    assert done.wait(5)
+    assert done.wait(30)
     assert uploads.waiting == 0
 
 
@@ -103,7 +103,7 @@ def test_a_store_that_is_back_with_nothing_waiting_is_noticed(folder: Folder, up
 
 
 def test_a_store_that_keeps_silent_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.delivery.uploads.STALLED_SECONDS", 0.2)
+    monkeypatch.setattr("worker.delivery.uploads.STALLED_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         variables = {"ENDPOINT": endpoint, "ALLOW_HTTP": "true", "TIMEOUT": "30s", "REGION": "here"}
@@ -113,9 +113,9 @@ def test_a_store_that_keeps_silent_is_away(monkeypatch: pytest.MonkeyPatch) -> N
         uploads.put(Upload("job", new_name("job", "wav"), b"x", done.set))
         uploads.look()
         assert uploads.trouble is None
-        time.sleep(0.3)
+        time.sleep(1.1)
         uploads.look()
-        assert uploads.trouble == "results: s3://bucket: has taken nothing for 0.2 s"
+        assert uploads.trouble == "results: s3://bucket: has taken nothing for 1 s"
         assert not done.is_set()
         uploads.cancel("job")
         assert done.is_set()
@@ -127,5 +127,5 @@ def test_a_start_waits_for_a_store_for_so_long(folder: Folder) -> None:
     with pytest.raises(StoreError, match="put: GenericError"):
         wait_for_store(folder.store, 0.3)
     threading.Timer(0.3, folder.bring_back).start()
-    wait_for_store(folder.store, 10)
+    wait_for_store(folder.store, 60)
     assert list(folder.path.iterdir()) == []

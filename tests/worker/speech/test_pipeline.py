@@ -164,8 +164,8 @@ def test_company_changes_neither_tokens_nor_audio(
         assert np.allclose(wave(utterance), wave(alone[key]), rtol=0, atol=1e-5)
 
 
-def test_traces_of_different_seeds_differ_and_an_absent_seed_is_echoed(speech: SpeechModel) -> None:
-    with desk(speech) as one:
+def test_traces_of_different_seeds_differ_and_an_absent_seed_is_echoed(endless_model: Path) -> None:
+    with desk(open_model(endless_model)) as one:
         for key, fields in {"a": {"seed": 1}, "b": {"seed": 2}, "c": {}, "d": {}}.items():
             one.submit(key, **fields)
         first = one.collect(4)
@@ -276,7 +276,7 @@ def test_waiting_utterance_is_cancelled_without_being_run(speech: SpeechModel) -
         assert row(first).finished is None
         one.pipeline.cancel("first")
         one.collect(1)
-        one.submit("next", **FLAT)
+        one.submit("next", seed=1, **FLAT)
         assert reason(one.collect(1)["next"]) is None
 
 
@@ -501,15 +501,20 @@ def test_free_rows_come_back_and_are_announced(speech: SpeechModel) -> None:
 
 
 class FailingForward:
-    """The model's forward pass, which raises at the one call that is asked for, when the states have advanced."""
+    """The model's forward pass, which raises at the one call that is asked for, when the states have advanced.
+
+    Attributes:
+        armed: The next call with enough rows raises.
+        rows: How many are enough.
+    """
 
     def __init__(self, speech: SpeechModel, error: Exception) -> None:
-        self.armed = threading.Event()
+        self.armed, self.rows = threading.Event(), 1
         self._forward, self._error = speech.model.forward, error
 
-    def __call__(self, *args: Any) -> Tensor:
-        residual = self._forward(*args)
-        if self.armed.is_set():
+    def __call__(self, tokens: Tensor, rows: Ragged, state: State) -> Tensor:
+        residual = self._forward(tokens, rows, state)
+        if self.armed.is_set() and len(rows.last) >= self.rows:
             self.armed.clear()
             raise self._error
         return residual
@@ -529,9 +534,10 @@ def test_failed_step_fails_a_lone_row_and_restarts_several(
         assert told_of is not None
         assert told_of.startswith("engine: ")
         assert one.pipeline.free_rows() == 6
-        running = {key: one.submit(key, **fields) for key, fields in requests().items()}
-        wait_until(lambda: row(running["default"]).steps > 0)
+        forward.rows = 3  # some have begun by then, and none has ended
         forward.armed.set()
+        for key, fields in requests().items():
+            one.submit(key, **fields)
         for key, utterance in one.collect(6).items():
             assert trace(utterance) == trace(alone[key])
             summary = result(utterance)
@@ -635,7 +641,7 @@ def test_a_lost_device_is_told_by_progress(
     else:
         monkeypatch.setattr(Vocoder, "__call__", lost)
     one = Desk(speech)
-    one.submit("a", **({"reference": reference(1)} if stage == "cloner" else {}))
+    one.submit("a", seed=1, **({"reference": reference(1)} if stage == "cloner" else {}))
     with pytest.raises(StageBrokenError, match=f"{stage}: AcceleratorError: device-side assert"):
         until(lambda: one.pipeline.progress() is None)
     assert one.ended.empty()
@@ -646,7 +652,7 @@ def test_a_lost_device_is_told_by_progress(
 
 def cloned_requests() -> dict[str, dict[str, Any]]:
     """Eight with a voice each; all else is equal, but that every other one has a transcript."""
-    equal = {"seed": 7, "text": "Eight speak at once.", "max_seconds": 0.4}
+    equal = {"seed": 7, "text": "Eight speak at once.", "max_seconds": 2}
     return {
         str(number): {
             **equal,
@@ -731,7 +737,7 @@ def test_requests_without_reference_do_not_wait_for_the_cloner(
     with desk(speech, max_rows=3) as one:
         held = threading.Event()
         batches = hold_cloner(one.pipeline, held)
-        one.submit("cloned", reference=reference(1))
+        one.submit("cloned", seed=1, reference=reference(1))
         wait_until(lambda: batches == [1])
         for key, fields in requests().items():
             one.submit(key, **fields)
@@ -774,7 +780,7 @@ def test_utterance_is_cancelled_while_it_is_cloned_or_waits_for_that(speech: Spe
         cloned = one.submit("cloned", reference=reference(1))
         wait_until(lambda: batches == [1])
         waiting = one.submit("waiting", reference=reference(2))
-        one.submit("kept", reference=reference(3))
+        one.submit("kept", seed=1, reference=reference(3))
         for key in ("cloned", "waiting"):
             one.pipeline.cancel(key, told("timeout: 3 s"))
         held.set()
@@ -849,7 +855,7 @@ def test_a_profile_that_cannot_be_written_does_not_end_the_engine(speech: Speech
     sink = logger.add(lambda message: lines.append(message.record["message"]), level="ERROR")
     with desk(speech) as one:
         one.pipeline.replace_step(partial(StepProfile, steps=1, path=tmp_path / "no" / "trace.json"))
-        one.submit("one", **FLAT)
+        one.submit("one", seed=1, **FLAT)
         assert reason(one.collect(1)["one"]) is None
     logger.remove(sink)
     assert lines == [f"profile: {tmp_path / 'no' / 'trace.json'} cannot be written"]
@@ -867,7 +873,7 @@ def test_a_batch_of_nothing_but_cancelled_ones_is_no_batch(speech: SpeechModel) 
     with desk(speech, clone_batch=2) as one:
         held = threading.Event()
         batches = hold_cloner(one.pipeline, held)
-        one.submit("first", reference=reference(1))
+        one.submit("first", seed=1, reference=reference(1))
         wait_until(lambda: batches == [1])
         for key in ("a", "b"):
             one.submit(key, reference=reference(2))
@@ -907,7 +913,7 @@ def test_the_cloner_is_a_stage_that_makes_progress(speech: SpeechModel, monkeypa
         one.submit("stuck", seed=1, **FLAT)
         assert stuck.wait(PATIENCE)
         assert one.pipeline.progress() == 0
-        one.submit("cloned", reference=reference(1), **FLAT)
+        one.submit("cloned", seed=1, reference=reference(1), **FLAT)
         wait_until(lambda: one.pipeline.progress() == 1)
         held.set()
         one.collect(2)
@@ -927,7 +933,7 @@ def test_close_finishes_what_waits_for_the_cloner(speech: SpeechModel) -> None:
     held = threading.Event()
     batches = hold_cloner(one.pipeline, held)
     for number in range(4):
-        one.submit(str(number), reference=reference(number), max_seconds=0.2)
+        one.submit(str(number), seed=1, reference=reference(number), max_seconds=0.2)
     wait_until(lambda: batches == [1])
     closing = threading.Thread(target=one.pipeline.close)
     closing.start()
