@@ -16,8 +16,8 @@ from waiting import until
 pytestmark = pytest.mark.slow
 
 OK, AWAY = 200, 503
-TEXT = "This is one of many sentences, and none of them is short. " * 160
-"""Ten minutes, which are not spoken before anybody looks."""
+TEXT = "This is one of many sentences, and none of them is short. " * 48
+"""Three minutes, which are not spoken before anybody looks, and are within the time to end."""
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from worker.settings import Settings
 pytestmark = pytest.mark.slow
 
 TEXT = "The old harbour lay quiet under a pale morning sky. She counted 42 boats, and none was hers.\n\nWhy?"
-LONG_TEXT = "\n\n".join(30 * [TEXT])
+LONG_TEXT = "\n\n".join(16 * [TEXT])
 """Minutes, which are not made before anybody is killed."""
 
 DEMO_VOICE = Path(__file__).parents[2] / "assets" / "demo-voice"
