@@ -216,7 +216,7 @@ def test_bombs_are_refused_in_little_memory_and_time(data: bytes) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < len(data) + (32 << 20)
-    assert seconds < 2
+    assert seconds < 10
 
 
 def test_strings_count_as_often_as_they_are_there() -> None:

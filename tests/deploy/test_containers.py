@@ -48,7 +48,7 @@ def test_the_images_run_as_the_compose_file_says(containers: Containers, ports: 
     _speaks(f"http://127.0.0.1:{ports['gateway:8000']}", containers.secret("gateway_key"))
     _asks_for_a_login(f"http://127.0.0.1:{ports['dashboard:9181']}", containers.secret("dashboard_login"))
 
-    long = client.submit(20 * "One two three four. ", seed=1)
+    long = client.submit(100 * "One two three four. ", seed=1)  # for seconds
     admin = containers.connect("admin")
     until(lambda: admin.zcard("rq:wip:tts") == 1)
     assert containers.stop("worker-cpu") == 0

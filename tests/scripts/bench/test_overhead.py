@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROOM = Path(__file__).parents[3] / "scripts" / "bench"
 
@@ -18,7 +18,7 @@ def test_counts_and_fields() -> None:
         [sys.executable, str(ROOM), *arguments],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
         check=True,
     )
     figures = json.loads(done.stdout.splitlines()[-1])

@@ -11,6 +11,7 @@ SCRIPT = Path(__file__).parents[3] / "scripts" / "chaos" / "failover.py"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_no_job_is_lost_that_a_replica_has_confirmed() -> None:
     sizes = "--failovers 1 --plan crash --lag 0.3 --every 1 --rate 30 --commit-replicas 1 --workers 1"
     done = subprocess.run([sys.executable, str(SCRIPT), *sizes.split()], capture_output=True, text=True)

@@ -35,10 +35,11 @@ PORTABLE = ",".join(name for name, kind in KINDS.items() if kind.tool is None)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", ["1", "2"])
 def test_quick_run(seed: str) -> None:
     command = [sys.executable, str(ROOM), "--quick", "--seed", seed, "--kinds", PORTABLE]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
     assert [figures[name] for name in ("lost", "nowhere", "duplicated", "wrong", "leftovers")] == [0] * 5
@@ -47,13 +48,14 @@ def test_quick_run(seed: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.s3
 def test_quick_run_with_a_store() -> None:
     if reason := why_no_store():
         pytest.skip(reason)
     kinds = "kill,claimed,worked,committed,refuse,crash,store-crash"
     command = [sys.executable, str(ROOM), "--quick", "--store", "--kinds", kinds]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
     assert [figures[name] for name in ("lost", "nowhere", "duplicated", "wrong", "orphans")] == [0] * 5

@@ -171,7 +171,7 @@ def test_bomb_is_refused_in_little_memory_and_time(filler: bytes) -> None:
     tracemalloc.stop()
     assert f"larger than {LIMIT} bytes" in message
     assert peak < 8 * LIMIT
-    assert seconds < 0.5
+    assert seconds < 3
 
 
 class Trap:
