@@ -488,7 +488,7 @@ def rate_limit_and_schedule(stage: Stage) -> None:
 
 @scenario(a="finished", b="failed", c="finished", d="finished")
 def rate_limit_and_dependents(stage: Stage) -> None:
-    """Those that wait since the same second start in the order of their ids, so that this is that of their times."""
+    """What waits since the same second starts in the order of ids; here that is the order of times, too."""
     limit = RateLimit("gpu", concurrency=1)
     stage.submit("a", rate_limit=limit)
     stage.submit("c", rate_limit=limit, depends_on="a")

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from batching.engine import Engine
+from batching.row import Row
 from codec.streaming import reach
 from codec.vocoder import Vocoder
 from rwkv_tts.progress import SpeechProgress
@@ -161,7 +163,16 @@ def test_another_sample_rate_changes_nothing_but_the_samples(speech: SpeechModel
     assert make_result(whole, RATE).sample_rate == RATE
 
 
-def test_the_first_piece_is_short_and_comes_before_the_part_is_complete(speech: SpeechModel) -> None:
+def test_the_first_piece_is_short_and_comes_before_the_part_is_complete(
+    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Engine.step
+
+    def unhurried(engine: Engine) -> list[Row]:
+        time.sleep(0.002)  # or a fast machine completes the part before its first piece is vocoded
+        return step(engine)
+
+    monkeypatch.setattr(Engine, "step", unhurried)
     stream, steps = speak(speech, text=SENTENCE, stream=True)
     first = steps[0]
     assert first.entry.finish is None
