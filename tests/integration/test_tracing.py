@@ -176,9 +176,8 @@ def test_a_request_is_followed_from_its_producer_to_the_end_of_its_jobs(
         assert abs(spans[name].end - spans[name].begin - getattr(plain.timings, name)) < SKEW
     assert spans["decode"].attributes["rwkv_tts.parts"] == 6
     assert spans["decode"].attributes["rwkv_tts.tokens"] == plain.tokens.semantic
-    assert (
-        spans["vocode"].begin < spans["decode"].end
-    )  # the first part, which is short, is vocoded while others are decoded
+    # The first part, a short one, is vocoded while others are decoded.
+    assert spans["vocode"].begin < spans["decode"].end
     assert spans["vocode"].attributes["rwkv_tts.audio_seconds"] == plain.seconds
 
     assert [stage.name for stage in collector.below(one(collector, cloned.job_id))] == [

@@ -512,8 +512,8 @@ class FailingForward:
         self.armed, self.rows = threading.Event(), 1
         self._forward, self._error = speech.model.forward, error
 
-    def __call__(self, tokens: Tensor, rows: Ragged, state: State) -> Tensor:
-        residual = self._forward(tokens, rows, state)
+    def __call__(self, *args: Any) -> Tensor:
+        residual, rows = self._forward(*args), args[1]
         if self.armed.is_set() and len(rows.last) >= self.rows:
             self.armed.clear()
             raise self._error
