@@ -67,14 +67,6 @@ def ending_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(scope="session")
-def endless_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another that practically never draws EOS: its rows run to their limit, and none ends before it has begun."""
-    directory = tmp_path_factory.mktemp("endless") / "model"
-    write_random_model(directory, RandomModel(layers=2, tokenizer="bytes", seed=1, eos_logit=-30.0))
-    return directory
-
-
 @pytest.fixture
 def queue(connection: Redis) -> Queue:
     return Queue(f"q-{uuid4().hex}", connection=connection, job_class=HeldJob, serializer=JSONSerializer)

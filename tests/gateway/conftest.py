@@ -17,9 +17,9 @@ QUEUE = "spoken-for"
 
 
 @pytest.fixture(scope="session")
-def worker(redis_url: str, endless_model: Path) -> Iterator[TTSClient]:
+def worker(redis_url: str, random_model: Path) -> Iterator[TTSClient]:
     """A worker that all tests of the gateway share, and a client of its queue; its model never ends by itself."""
-    with local_worker(WorkerSettings(model=endless_model, queue=(QUEUE,), max_rows=8), redis_url) as local:
+    with local_worker(WorkerSettings(model=random_model, queue=(QUEUE,), max_rows=8), redis_url) as local:
         local.wait_until_ready()
         yield TTSClient(redis_url, QUEUE)
 

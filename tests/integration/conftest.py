@@ -21,9 +21,9 @@ def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def served(redis_url: str, endless_model: Path) -> Iterator[tuple[LocalWorker, TTSClient]]:
+def served(redis_url: str, random_model: Path) -> Iterator[tuple[LocalWorker, TTSClient]]:
     """One worker with 8 rows that the tests of a module share."""
-    with local_worker(Settings(model=endless_model, queue=("shared",), max_rows=8), redis_url) as local:
+    with local_worker(Settings(model=random_model, queue=("shared",), max_rows=8), redis_url) as local:
         local.wait_until_ready()
         yield local, TTSClient(redis_url, "shared")
 

@@ -235,9 +235,9 @@ def test_waiting_has_a_limit(connection: Redis) -> None:
 
 
 def test_sigterm_finishes_what_is_running_and_leaves_the_rest(
-    endless_model: Path, redis_url: str, connection: Redis
+    random_model: Path, redis_url: str, connection: Redis
 ) -> None:
-    settings = Settings(model=endless_model, queue=("drain",), max_rows=2)
+    settings = Settings(model=random_model, queue=("drain",), max_rows=2)
     client = TTSClient(redis_url, "drain")
     jobs = [client.submit(LONG_TEXT, seed=seed) for seed in range(8)]
     with local_worker(settings, redis_url) as local:
@@ -265,7 +265,7 @@ def test_burst_empties_the_queue_and_exits(random_model: Path, redis_url: str, c
 
 
 def test_a_stock_rq_worker_runs_the_same_job(
-    endless_model: Path, redis_url: str, connection: Redis, client: TTSClient
+    random_model: Path, redis_url: str, connection: Redis, client: TTSClient
 ) -> None:
     stock = TTSClient(redis_url, "stock")
     good, bad = stock.submit(**SHORT, seed=3, format="flac"), stock.enqueue({"text": ""})
@@ -273,7 +273,7 @@ def test_a_stock_rq_worker_runs_the_same_job(
     options = ["--url", redis_url, "--worker-class", "rq.SimpleWorker", "--serializer", "json"]
     subprocess.run(
         [rq, "worker", "--burst", *options, "stock"],
-        env={**os.environ, "RWKV_TTS_MODEL": str(endless_model)},
+        env={**os.environ, "RWKV_TTS_MODEL": str(random_model)},
         check=True,
         capture_output=True,
         timeout=60,

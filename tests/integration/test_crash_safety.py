@@ -44,11 +44,11 @@ def kill(worker: LocalWorker) -> None:
 
 
 def test_jobs_of_a_killed_worker_are_taken_over_within_20_seconds(
-    slow_model: Path, endless_model: Path, redis_url: str, connection: Redis
+    slow_model: Path, random_model: Path, redis_url: str, connection: Redis
 ) -> None:
     """With the default lease; the jobs of the victim last until it is killed."""
     client = TTSClient(redis_url, "killed")
-    slow, quick = (Settings(model=model, queue=("killed",), max_rows=2) for model in (slow_model, endless_model))
+    slow, quick = (Settings(model=model, queue=("killed",), max_rows=2) for model in (slow_model, random_model))
     with local_worker(slow, redis_url) as victim, local_worker(quick, redis_url):
         until(lambda: len(workers_on(connection, "killed")) == 2)
         jobs = [client.submit(LONG_TEXT, seed=seed) for seed in range(8)]

@@ -37,10 +37,10 @@ COMMANDS = {
 
 
 @pytest.fixture(scope="module")
-def served(redis_url: str, endless_model: Path) -> Iterator[str]:
+def served(redis_url: str, random_model: Path) -> Iterator[str]:
     """The URL of a server with a worker; another database, because the examples speak to the default queue."""
     url = f"{redis_url}?db=7"
-    with local_worker(Settings(model=endless_model, max_rows=4), url) as local:
+    with local_worker(Settings(model=random_model, max_rows=4), url) as local:
         local.wait_until_ready()
         yield url
 

@@ -20,9 +20,9 @@ QUEUE = "lists"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def worker(redis_url: str, endless_model: Path) -> Iterator[None]:
+def worker(redis_url: str, random_model: Path) -> Iterator[None]:
     """Its model never ends before it has begun, as a random one may."""
-    with local_worker(Settings(model=endless_model, queue=(QUEUE,), max_rows=4), redis_url) as local:
+    with local_worker(Settings(model=random_model, queue=(QUEUE,), max_rows=4), redis_url) as local:
         local.wait_until_ready()
         yield
 
@@ -33,7 +33,7 @@ def names(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("deadly", [signal.SIGINT, signal.SIGKILL])
 def test_a_list_that_is_interrupted_is_finished_and_nothing_is_spoken_twice(
-    endless_model: Path, tmp_path: Path, redis_url: str, connection: Redis, deadly: signal.Signals
+    random_model: Path, tmp_path: Path, redis_url: str, connection: Redis, deadly: signal.Signals
 ) -> None:
     lines = [f"{deadly.name}, line {number} of the book" for number in range(1, 61)]
     (tmp_path / "book.txt").write_text("\n".join(lines))
@@ -50,13 +50,13 @@ def test_a_list_that_is_interrupted_is_finished_and_nothing_is_spoken_twice(
         "2",
     )
     out = tmp_path / "audio"
-    first = start(*arguments, model=endless_model, cwd=tmp_path)
+    first = start(*arguments, model=random_model, cwd=tmp_path)
     until(lambda: out.is_dir() and len(names(out)) >= 3)
     first.send_signal(deadly)
     assert first.wait(30) != 0
     before = {path: path.stat().st_mtime_ns for path in out.iterdir() if not path.name.startswith(".")}
     assert 0 < len(before) < 60
-    done = rwkv_tts(*arguments, model=endless_model, cwd=tmp_path)
+    done = rwkv_tts(*arguments, model=random_model, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"{60 - len(before)} jobs" in done.stdout
     assert f"{len(before)} spoken before" in done.stdout
@@ -69,7 +69,7 @@ def test_a_list_that_is_interrupted_is_finished_and_nothing_is_spoken_twice(
 
 
 def test_a_list_from_standard_input_tells_where_each_line_went(
-    endless_model: Path, tmp_path: Path, redis_url: str
+    random_model: Path, tmp_path: Path, redis_url: str
 ) -> None:
     lines = '{"id": "good", "text": "one"}\n{"id": "bad", "text": "two", "voice": "nobody"}\n{"text": ""}\n'
     arguments = (
@@ -86,7 +86,7 @@ def test_a_list_from_standard_input_tells_where_each_line_went(
         "--format",
         "flac",
     )
-    done = rwkv_tts(*arguments, model=endless_model, cwd=tmp_path, stdin=lines)
+    done = rwkv_tts(*arguments, model=random_model, cwd=tmp_path, stdin=lines)
     assert done.returncode == 1
     assert names(tmp_path / "audio") == ["good.flac"]
     assert "audio/good.flac" in done.stdout
@@ -96,11 +96,11 @@ def test_a_list_from_standard_input_tells_where_each_line_went(
 
 
 def test_more_lines_than_may_wait_are_spoken_as_there_is_room(
-    endless_model: Path, tmp_path: Path, redis_url: str
+    random_model: Path, tmp_path: Path, redis_url: str
 ) -> None:
     """A worker's limit of jobs that wait ended the command, with half of the list queued."""
     queue = "narrow"
-    settings = Settings(model=endless_model, queue=(queue,), max_rows=1, max_queue=2)
+    settings = Settings(model=random_model, queue=(queue,), max_rows=1, max_queue=2)
     with local_worker(settings, redis_url) as local:
         local.wait_until_ready()
         arguments = (
@@ -115,14 +115,14 @@ def test_more_lines_than_may_wait_are_spoken_as_there_is_room(
             "--max-seconds",
             "0.5",
         )
-        done = rwkv_tts(*arguments, model=endless_model, cwd=tmp_path, stdin="\n".join("abcdefghijklmnop"))
+        done = rwkv_tts(*arguments, model=random_model, cwd=tmp_path, stdin="\n".join("abcdefghijklmnop"))
     assert done.returncode == 0, done.stderr
     assert len(names(tmp_path / "audio")) == 16
 
 
-def test_a_text_from_standard_input(endless_model: Path, tmp_path: Path, redis_url: str) -> None:
+def test_a_text_from_standard_input(random_model: Path, tmp_path: Path, redis_url: str) -> None:
     arguments = ("say", "-", "-o", "said.flac", "--redis", redis_url, "--queue", QUEUE, "--max-seconds", "0.5")
-    done = rwkv_tts(*arguments, model=endless_model, cwd=tmp_path, stdin="Read to me.\n")
+    done = rwkv_tts(*arguments, model=random_model, cwd=tmp_path, stdin="Read to me.\n")
     assert done.returncode == 0, done.stderr
     assert soundfile.info(tmp_path / "said.flac").format == "FLAC"
 

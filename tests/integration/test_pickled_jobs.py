@@ -26,10 +26,10 @@ PRODUCERS = Path(sys.prefix) / "producers"
 
 
 @pytest.fixture(scope="module")
-def url(redis_url: str, endless_model: Path) -> Iterator[str]:
+def url(redis_url: str, random_model: Path) -> Iterator[str]:
     """A server with a worker; a database that no others use."""
     url = f"{redis_url}?db=8"
-    with local_worker(Settings(model=endless_model, max_rows=4), url) as local:
+    with local_worker(Settings(model=random_model, max_rows=4), url) as local:
         local.wait_until_ready()
         yield url
 

@@ -22,9 +22,9 @@ FAIR_SHARE = 0.15
 
 
 def test_three_workers_do_every_job_once_and_share_the_load(
-    endless_model: Path, redis_url: str, connection: Redis
+    random_model: Path, redis_url: str, connection: Redis
 ) -> None:
-    settings = Settings(model=endless_model, queue=("scaled",), max_rows=2)
+    settings = Settings(model=random_model, queue=("scaled",), max_rows=2)
     client = TTSClient(redis_url, "scaled")
     with ExitStack() as stack:
         for _ in range(WORKERS):

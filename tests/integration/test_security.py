@@ -254,10 +254,10 @@ def test_a_producer_sends_a_batch_cancels_it_and_sends_it_again(secured: Secured
 
 
 def test_the_voices_role_keeps_voices_and_producers_use_them(
-    secured: Secured, admin: Redis, endless_model: Path, tmp_path: Path
+    secured: Secured, admin: Redis, random_model: Path, tmp_path: Path
 ) -> None:
     keeper, client = (TTSClient(secured.connect(role), "kept") for role in ("voices", "producer"))
-    with worker_process(secured.url("worker"), endless_model, "kept", tmp_path / "worker.log", admin):
+    with worker_process(secured.url("worker"), random_model, "kept", tmp_path / "worker.log", admin):
         keeper.add_voice("cloned", recording(1), timeout=60)
         job_id = client.submit(TEXT, seed=1, voice="cloned", max_seconds=1)
         client.result(job_id, timeout=60)

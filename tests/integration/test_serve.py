@@ -15,8 +15,8 @@ pytestmark = pytest.mark.slow
 TEXT = "One two three."
 
 
-def test_one_command_speaks_and_ends_with_all_that_it_has_started(endless_model: Path, tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "worker.cli", "serve", "--port", "0", "--model", str(endless_model)]
+def test_one_command_speaks_and_ends_with_all_that_it_has_started(random_model: Path, tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "worker.cli", "serve", "--port", "0", "--model", str(random_model)]
     variables = {name: value for name, value in os.environ.items() if name not in ("REDIS_URL", "RWKV_TTS_REDIS")}
     with subprocess.Popen(line, cwd=tmp_path, env=variables, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

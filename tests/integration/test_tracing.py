@@ -97,14 +97,14 @@ def one(collector: Collector, job_id: str) -> Span:
 
 
 def test_a_request_is_followed_from_its_producer_to_the_end_of_its_jobs(
-    tmp_path: Path, redis_url: str, endless_model: Path, collector: Collector
+    tmp_path: Path, redis_url: str, random_model: Path, collector: Collector
 ) -> None:
     client = TTSClient(redis_url, "followed")
     ancient = client.submit("Hello.", max_seconds=0.4)
     client.connection.hset(Job.key_for(ancient), "enqueued_at", "0001-01-01T00:00:00.000000Z")
     environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "RWKV_TTS_REDIS": redis_url}
     with (
-        worker(tmp_path, redis_url, endless_model, "followed", collector.endpoint) as process,
+        worker(tmp_path, redis_url, random_model, "followed", collector.endpoint) as process,
         running(
             tmp_path / "gateway.log",
             "gateway",
@@ -218,14 +218,14 @@ def test_a_job_that_ends_early_shows_how_far_it_came(
 
 
 def test_a_collector_that_is_silent_or_away_holds_nothing(
-    tmp_path: Path, redis_url: str, endless_model: Path, collector: Collector
+    tmp_path: Path, redis_url: str, random_model: Path, collector: Collector
 ) -> None:
     collector.silent.set()
     few = {"OTEL_BSP_MAX_QUEUE_SIZE": "20", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "10"}
     away = {"RWKV_TTS_REDIS": redis_url, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", **few}
     client = TTSClient(redis_url, "unheard")
     with (
-        worker(tmp_path, redis_url, endless_model, "unheard", collector.endpoint, **few) as silenced,
+        worker(tmp_path, redis_url, random_model, "unheard", collector.endpoint, **few) as silenced,
         running(tmp_path / "gateway.log", "gateway", "--port=0", "--queue=unheard", **away) as gateway,
     ):
         until(lambda: client.busyness().workers, timeout=60)

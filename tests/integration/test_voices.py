@@ -37,8 +37,8 @@ def url(redis_url: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def worker(url: str, endless_model: Path) -> Iterator[None]:
-    with local_worker(Settings(model=endless_model, queue=(QUEUE,), max_rows=4), url) as local:
+def worker(url: str, random_model: Path) -> Iterator[None]:
+    with local_worker(Settings(model=random_model, queue=(QUEUE,), max_rows=4), url) as local:
         local.wait_until_ready()
         yield
 

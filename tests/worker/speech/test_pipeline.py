@@ -164,8 +164,8 @@ def test_company_changes_neither_tokens_nor_audio(
         assert np.allclose(wave(utterance), wave(alone[key]), rtol=0, atol=1e-5)
 
 
-def test_traces_of_different_seeds_differ_and_an_absent_seed_is_echoed(endless_model: Path) -> None:
-    with desk(open_model(endless_model)) as one:
+def test_traces_of_different_seeds_differ_and_an_absent_seed_is_echoed(speech: SpeechModel) -> None:
+    with desk(speech) as one:
         for key, fields in {"a": {"seed": 1}, "b": {"seed": 2}, "c": {}, "d": {}}.items():
             one.submit(key, **fields)
         first = one.collect(4)
