@@ -1,17 +1,21 @@
 /* RWKV-7's forward over rows of tokens, and its head: what model/rwkv7.py does, in one call.
 
    Every number of a row is computed by the same instructions in the same order, whatever runs beside it, so that
-   no row depends on its batch mates. lanes.inc holds the code; it is compiled once for each width of vectors that
-   the processor's family may have, and the caller says which to take. */
+   no row depends on its batch mates, nor on which thread computes it. forward.inc holds the code; it is compiled once
+   for each width of vectors that the processor's family may have, and the caller says which to take. */
 
 #include <stdint.h>
 #include <string.h>
+
+#include "team.h"
 
 #define PANEL 64 /* columns of a matrix that lie together */
 #define HEAD 64  /* width of a head */
 #define TILE 6   /* rows that are multiplied at once, at most */
 #define AHEAD 32 /* rows of a panel that are fetched before they are needed */
 #define BLOCK 96 /* tokens that go through the layers at once, at most: 16 tiles */
+#define SHARED (1 << 16) /* numbers of a matrix, by tiles of rows, for which a team is worth asking */
+#define SHARED_HEADS 8   /* heads, by tokens, likewise */
 #define LAYER_NORM_EPS 1e-5f
 #define GROUP_NORM_EPS (HEAD * 1e-5f)
 #define DECAY_SCALE 0.60653065971263342f /* exp(-1/2) */
@@ -49,15 +53,33 @@ typedef struct {
     int64_t slots;
 } State;
 
-/* Where a block of tokens is worked on; every array is [BLOCK, its width rounded up to PANEL]. */
-typedef struct {
+/* Where a block of tokens is worked on, and who helps; every array is [BLOCK, its width rounded up to PANEL]. */
+typedef struct Scratch {
     float *x, *y, *first_value, *mixed, *r, *k, *v, *decay, *rate, *gate, *out, *low, *inner;
+    Team *team;
 } Scratch;
 
 /* Tokens of one row that lie together in a block. */
 typedef struct {
     int64_t slot, begin, count;
 } Run;
+
+/* x [n, stride] times a matrix into out [n, out_stride]. */
+typedef struct {
+    int64_t n, stride, out_stride;
+    const float *x;
+    const Matrix *matrix;
+    float *out;
+} Product;
+
+/* The recurrence of runs of tokens, with the states of a layer. */
+typedef struct {
+    const Layer *layer;
+    const struct Scratch *at;
+    const Run *runs;
+    int64_t width;
+    float *wkv;
+} Recurrence;
 
 typedef enum { NONE, TANH, SIGMOID } Activation;
 

@@ -38,20 +38,20 @@ def supported() -> tuple[str, ...]:
     return _VECTORS[capability]
 
 
-def function(name: str, vectors: str, arguments: str) -> Function:
-    """A compiled function that returns nothing.
+def function(name: str, arguments: str, result: Any = None) -> Function:
+    """A compiled function.
 
     Args:
-        name: Without the vectors that end it.
-        vectors: One of ``supported()``.
+        name: With the vectors of ``supported()`` that end it, where it is there for each.
         arguments: A letter for each, p for a pointer and n for a number.
+        result: The type of what it returns, if anything.
 
     Raises:
         UnavailableError: Nothing was compiled.
     """
-    found = ctypes.CDLL(str(_path()))[f"{name}_{vectors}"]
+    found = ctypes.CDLL(str(_path()))[name]
     found.argtypes = [ctypes.c_void_p if letter == "p" else ctypes.c_int64 for letter in arguments]
-    found.restype = None
+    found.restype = result
     return found
 
 

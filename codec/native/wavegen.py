@@ -32,7 +32,7 @@ class NativeWaveGenerator(Windowed):
     ) -> None:
         super().__init__(config)
         vectors = vectors or supported()[0]
-        self._function = function("waves", vectors, "pppnp")
+        self._function = function(f"waves_{vectors}", "pppnp")
         if max(config.rates) > c.MOST_RATE:
             raise UnavailableError(f"it takes rates up to {c.MOST_RATE}")
         if any(kernel > c.HALO * rate for kernel, rate in zip(config.kernel_sizes, config.rates, strict=True)):

@@ -27,6 +27,7 @@ from model.ragged import Ragged
 from model.rwkv7 import layer_weights, normed_embedding
 from model.state import State
 from native.library import UnavailableError, function, supported
+from native.team import Team
 
 _NAMES = {
     "ln1_weight": "ln1.weight",
@@ -52,7 +53,7 @@ _NAMES = {
 
 
 class NativeRWKV7:
-    """Weights and forward pass of one model, on one thread of a CPU.
+    """Weights and forward pass of one model, on one thread of a CPU or several.
 
     Args:
         checkpoint: What ``load_checkpoint`` returned.
@@ -60,7 +61,7 @@ class NativeRWKV7:
         vectors: One of ``library.supported()``, the best when None.
 
     Attributes:
-        description: For people.
+        threads: What a call uses, the caller's included; results do not depend on it.
 
     Raises:
         UnavailableError: There is no compiled forward here, or the weights need more than 16 bits.
@@ -70,12 +71,12 @@ class NativeRWKV7:
         self, checkpoint: Checkpoint, head_rows: int | None = None, *, vectors: str | None = None
     ) -> None:
         vectors = vectors or supported()[0]
-        self._forward = function("forward", vectors, "ppppppnp")
-        self._logits = function("logits", vectors, "pppnpn")
+        self._forward = function(f"forward_{vectors}", "ppppppnp")
+        self._logits = function(f"logits_{vectors}", "pppnpn")
         self.sizes = checkpoint.sizes
         self.parameters = sum(tensor.numel() for tensor in checkpoint.tensors.values())
         self.device = torch.device("cpu")
-        self.description = f"compiled, matrices in 16 bits; {vectors.upper()}"
+        self._vectors = vectors
         self._kept: list[Tensor] = []  # what the structures point to
         weights = {name: tensor.to(self.device, torch.float32) for name, tensor in checkpoint.tensors.items()}
         head = weights["head.weight"][:head_rows]
@@ -91,6 +92,18 @@ class NativeRWKV7:
             self.sizes.vocabulary,
         )
         self._scratch = Scratch(*map(self._buffer, BUFFERS))
+        self.use(1)
+
+    def use(self, threads: int) -> None:
+        """Share the work among so many threads from the next call on."""
+        self.threads, self._team = threads, Team(threads - 1)
+        self._scratch.team = self._team.address
+
+    @property
+    def description(self) -> str:
+        """For people."""
+        shared = f", {self.threads} threads" if self.threads > 1 else ""
+        return f"compiled, matrices in 16 bits; {self._vectors.upper()}{shared}"
 
     def padded(self, rows: int) -> int:
         """Rows that a buffer for the logits of ``rows`` needs: as many."""

@@ -64,9 +64,9 @@ BUFFERS = ("x", "y", "first_value", "mixed", "r", "k", "v", "decay", "rate", "ga
 
 
 class Scratch(ctypes.Structure):
-    """Where a block of tokens is worked on."""
+    """Where a block of tokens is worked on, and the team that helps."""
 
-    _fields_ = tuple((name, NUMBERS) for name in BUFFERS)
+    _fields_ = (*((name, NUMBERS) for name in BUFFERS), ("team", ctypes.c_void_p))
 
 
 def panels(matrix: Tensor) -> Tensor:
