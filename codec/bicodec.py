@@ -1,6 +1,7 @@
 """BiCodec: tokens to waveforms and features to tokens, for batches of rows of unequal length."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -19,13 +20,10 @@ from codec.streaming import Span, check_spans, cut, reach
 from codec.vocos import FrameDecoder, FrameEncoder
 from codec.wavegen import WaveGenerator
 from codec.weights import load_weights
-from codec.windows import WindowedWaveGenerator
+from codec.windows import Windowed, WindowedWaveGenerator
 
 Decode = Callable[[Sequence[Tensor], Sequence[Span], Tensor], list[Tensor]]
 """What ``BiCodec.decode`` does, of arguments that are right and spans that are given."""
-
-MakeWaves = Callable[[Tensor, int, int], Tensor]
-"""Frames float32 [C, T] of an utterance, the first that is wanted and the one after the last, to their samples."""
 
 _ROOM = 32
 """Tokens that the prenet's inputs are a multiple of: a CPU prepares its convolutions anew for every other length,
@@ -82,7 +80,7 @@ class BiCodec(nn.Module):
         self.prenet = FrameDecoder(config.prenet)
         self.decoder = WaveGenerator(config.decoder)
         self.faster: Decode | None = None
-        self.make_waves: MakeWaves = WindowedWaveGenerator(self.decoder, config.decoder)
+        self.make_waves: Windowed = WindowedWaveGenerator(self.decoder, config.decoder)
         self._reach = reach(config)
         self.mel = MelSpectrogram(config.mel_params) if encoder else None
         self.encoder = FrameEncoder(config.encoder) if encoder else None
@@ -122,6 +120,8 @@ class BiCodec(nn.Module):
         globals_: Tensor,
         spans: Sequence[Span] | None = None,
         lookahead: int | None = None,
+        *,
+        alone: bool = False,
     ) -> list[Tensor]:
         """Tokens to waveforms, every row equal to what it is alone.
 
@@ -130,6 +130,7 @@ class BiCodec(nn.Module):
             globals_: int64 [B, globals_per_voice].
             spans: The tokens of each whose samples are wanted, all of them when None; see ``codec.streaming``.
             lookahead: Tokens after its span that are looked at; all that matter when None.
+            alone: Whether nothing else computes; with compiled code several threads may then.
 
         Returns:
             B waveforms float32 [(end - begin) * hop] in [-1, 1] on the codec's device.
@@ -144,16 +145,19 @@ class BiCodec(nn.Module):
         spans = [Span(0, length) for length in lengths] if spans is None else spans
         check_spans(spans, lengths)
         after = self._reach if lookahead is None else min(lookahead, self._reach)
-        return (self.faster or self._decode)(*cut(semantic, spans, self._reach, after), globals_)
+        decode = self.faster or partial(self._decode, alone)
+        return decode(*cut(semantic, spans, self._reach, after), globals_)
 
-    def _decode(self, semantic: Sequence[Tensor], spans: Sequence[Span], globals_: Tensor) -> list[Tensor]:
+    def _decode(
+        self, alone: bool, semantic: Sequence[Tensor], spans: Sequence[Span], globals_: Tensor
+    ) -> list[Tensor]:
         lengths = [len(row) for row in semantic]
         room = -(-max(lengths) // _ROOM) * _ROOM
         mask = length_mask([*lengths, room], self.device)
         ids = F.pad(pad_sequence(list(semantic), batch_first=True), (0, room - max(lengths))).to(self.device)
         frames = self.frames(ids, globals_.to(self.device), None if mask is None else mask[:-1])
         return [
-            self.make_waves(of_row[:, : len(row)], *span)
+            self.make_waves(of_row[:, : len(row)], *span, alone=alone)
             for of_row, row, span in zip(frames, semantic, spans, strict=True)
         ]
 

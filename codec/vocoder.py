@@ -35,6 +35,8 @@ class Vocoder:
         voices: Sequence[Sequence[int]],
         spans: Sequence[Span] | None = None,
         lookahead: int | None = None,
+        *,
+        alone: bool = False,
     ) -> list[npt.NDArray[np.float32]]:
         """Decode B utterances, or a span of each.
 
@@ -43,6 +45,7 @@ class Vocoder:
             voices: B lists of the ``BiCodec.globals_per_voice`` global ids of a voice.
             spans: The tokens of each whose samples are wanted, all of them when None; see ``codec.streaming``.
             lookahead: Tokens after its span that are looked at; all that matter when None.
+            alone: Whether nothing else computes; with compiled code several threads may then.
 
         Returns:
             B arrays float32 [tokens * hop] in [-1, 1].
@@ -54,7 +57,8 @@ class Vocoder:
         ids = torch.from_numpy(np.fromiter(chain.from_iterable(semantic), np.int64))
         rows = torch.split(ids, [len(tokens) for tokens in semantic])
         with torch.cuda.stream(self._stream):
-            waves = self._codec.decode(rows, torch.tensor([list(voice) for voice in voices]), spans, lookahead)
+            ids_of_voices = torch.tensor([list(voice) for voice in voices])
+            waves = self._codec.decode(rows, ids_of_voices, spans, lookahead, alone=alone)
             samples = self._on_host(torch.cat(waves))
         ends = np.cumsum([len(wave) for wave in waves])
         return np.split(samples, ends[:-1])

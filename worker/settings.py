@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rwkv_tts.audio_store import REDIS, check_results
 from rwkv_tts.secrets import read_secret, with_password
 from rwkv_tts.tuning import Tunable
 from worker.broker.rules import Rules
-from worker.speech.engines import EngineName
+from worker.speech.engines import EngineName, Threads, read_threads
 
 PREFIX = "RWKV_TTS_"
 _OF_GATEWAY = "RWKV_TTS_GATEWAY_"
@@ -62,7 +62,9 @@ class Settings(BaseSettings, Rules, Tunable):
         default="auto",
         description="auto, native (compiled), reference (plain torch), int8 (8-bit matrices) or cuda (Triton)",
     )
-    threads: int = Field(default=1, ge=1, description="CPU threads of each of engine and vocoder")
+    threads: Annotated[Threads, BeforeValidator(read_threads)] = Field(
+        default="auto", description="CPU threads of each of engine and vocoder; auto: as many as are faster here"
+    )
     clone: bool = Field(default=True, description="whether jobs may bring a recording to clone a voice from")
     metrics_host: str = Field(default="127.0.0.1", description="address for metrics and health, open to all there")
     metrics_port: int | None = Field(

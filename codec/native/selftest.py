@@ -12,10 +12,13 @@ _FRAMES = 5
 
 
 @torch.inference_mode()
-def adopt(codec: BiCodec) -> None:
+def adopt(codec: BiCodec) -> NativeWaveGenerator:
     """Let compiled code make the codec's waves when those of a few frames come out the same.
 
     The weights are then there in its form only.
+
+    Returns:
+        The compiled wave generator.
 
     Raises:
         UnavailableError: They differ, or there is no compiled code for this machine or these sizes. The codec is
@@ -30,3 +33,4 @@ def adopt(codec: BiCodec) -> None:
         raise UnavailableError(f"its waves are {error:.2g} off plain torch's on this machine")
     codec.make_waves = native
     codec.decoder.to_empty(device="meta")
+    return native

@@ -12,11 +12,15 @@ from codec.layers import RaggedConv1d, RaggedConvTranspose1d, Snake
 from codec.native import structures as c
 from codec.wavegen import DecoderBlock, ResidualUnit, WaveGenerator
 from codec.windows import Windowed
+from native.cores import least_seconds
 from native.library import UnavailableError, function, supported
+
+_FRAMES = 5
+"""Of a measurement: a hundredth of a second's work with a small codec, a tenth with a large one."""
 
 
 class NativeWaveGenerator(Windowed):
-    """On one thread of a CPU.
+    """On one thread of a CPU, or several.
 
     Args:
         generator: Has the weights.
@@ -49,6 +53,13 @@ class NativeWaveGenerator(Windowed):
             self._stages,
             len(blocks),
         )
+
+    def seconds(self, threads: int) -> float:
+        """Use so many threads, and tell what a share of a window takes, with its part of the overlap."""
+        self.use(threads)
+        frames = [torch.zeros(self._channels, _FRAMES)] * threads
+        overlap = 1 + 2 * self._context / self._share if threads > 1 else 1
+        return least_seconds(lambda: list(self._pool.map(self.window, frames))) * overlap / threads
 
     def window(self, frames: Tensor) -> Tensor:
         length = frames.shape[1]

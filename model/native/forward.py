@@ -26,6 +26,7 @@ from model.product import fits_half
 from model.ragged import Ragged
 from model.rwkv7 import layer_weights, normed_embedding
 from model.state import State
+from native.cores import least_seconds
 from native.library import UnavailableError, function, supported
 from native.team import Team
 
@@ -98,6 +99,12 @@ class NativeRWKV7:
         """Share the work among so many threads from the next call on."""
         self.threads, self._team = threads, Team(threads - 1)
         self._scratch.team = self._team.address
+
+    def seconds(self, threads: int) -> float:
+        """Use so many threads, and tell what a step of one row takes."""
+        self.use(threads)
+        token, row, state = torch.zeros(1, dtype=torch.int64), Ragged.of([1], [0]), self.state(1)
+        return least_seconds(lambda: self.forward(token, row, state))
 
     @property
     def description(self) -> str:

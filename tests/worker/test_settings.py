@@ -29,7 +29,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("log_level", "WARNING", "DEBUG", "DEBUG", "ERROR"),
         ("model", DEFAULT_MODEL, "/m", Path("/m"), Path("n")),
         ("redis", None, "redis://a", "redis://a", "redis://b"),
-        ("threads", 1, "2", 2, 3),
+        ("threads", "auto", "2", 2, 3),
         ("max_payload_bytes", 12 << 20, "2048", 2048, 4096),
         ("clone", True, "false", False, True),
         ("max_queue", None, "7", 7, 9),

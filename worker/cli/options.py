@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
@@ -34,7 +34,8 @@ def options_of(model: type[BaseModel], *, prefix: str = "", skip: Collection[str
 def _option(name: str, field: FieldInfo, prefix: str) -> Parameter:
     accepted = (field.annotation, *get_args(field.annotation))
     kinds = (int, float, Path) if prefix else (bool, int, float, Path)  # a setting's "false" is a value
-    kind: Any = next((kind for kind in kinds if kind in accepted), str)
+    words = any(get_origin(one) is Literal for one in accepted)
+    kind: Any = str if words else next((kind for kind in kinds if kind in accepted), str)
     default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
     variable = f" (env {prefix}{name.upper()}, default {default})" if prefix else ""
     flag = f"--{name.replace('_', '-')}"

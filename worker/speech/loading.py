@@ -13,12 +13,14 @@ from safetensors import SafetensorError, safe_open
 
 from codec.bicodec import ENCODER_KEYS, WEIGHTS_FILE, BiCodec
 from codec.native.selftest import adopt as adopt_compiled
+from codec.native.wavegen import NativeWaveGenerator
 from codec.voice_encoder import VoiceEncoder
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.native.forward import NativeRWKV7
 from model.native.selftest import check
 from model.rwkv7 import RWKV7
 from model.tokenizer import load_tokenizer
+from native.cores import available, fastest
 from native.library import UnavailableError
 from rwkv_tts.attributes import ATTRIBUTES
 from rwkv_tts.voice_store import VoiceStore
@@ -26,7 +28,7 @@ from sampler.layout import TokenLayout
 from worker.speech.catalogue import VoiceCatalogue, read_voices
 from worker.speech.cloning import LazyFeatures
 from worker.speech.config import ModelConfig, ModelError
-from worker.speech.engines import EngineName
+from worker.speech.engines import EngineName, Threads
 from worker.speech.files import ModelFiles, find_files
 from worker.speech.heap import share_heap
 from worker.speech.kernels import check_kernel_cache, unusable_cache
@@ -42,7 +44,7 @@ _OTHER_VOICES = "voice, or the attributes " + ", ".join(ATTRIBUTES)
 def open_model(
     directory: Path,
     device: str = "cpu",
-    threads: int = 1,
+    threads: Threads = 1,
     *,
     clone: bool = True,
     engine: EngineName = "auto",
@@ -53,7 +55,8 @@ def open_model(
     Args:
         directory: The model directory.
         device: A torch device.
-        threads: CPU threads of each thread that computes; set for the whole process, as is its heap.
+        threads: CPU threads of each thread that computes; torch's are set for the whole process, as is its heap.
+            With auto, torch has one, and compiled code as many as make it clearly faster here.
         clone: Whether recordings in requests are to be used, where the directory has what that needs.
         engine: Which forward decodes; auto takes the fast one on a CUDA device where Triton is there and the
             compiled one on a CPU, int8 is the reference with 8-bit matrices on a CPU.
@@ -65,7 +68,7 @@ def open_model(
     """
     _check_device(device)
     fast = _is_fast(engine, device)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1 if threads == "auto" else threads)
     share_heap()
     files = find_files(directory)
     config = files.config
@@ -87,7 +90,9 @@ def open_model(
     _check_fit(directory, checkpoint, codec, layout)
     decoder = _decoder(directory, checkpoint, layout.head_size, device, engine, codec if fast else None)
     if engine != "reference" and torch.device(device).type == "cpu":
-        _compile_waves(codec)
+        _compile_waves(codec, threads)
+    if isinstance(decoder, NativeRWKV7):
+        _share(decoder, threads)
     logger.info("engine: {}", decoder.description)
     voice_encoder, refusals = _voice_encoder(directory, files, codec, device, clone=clone)
     sha256 = _digest(files.checkpoint, files.codec / WEIGHTS_FILE)
@@ -126,10 +131,17 @@ def _compiled(checkpoint: Checkpoint, head_rows: int, device: str) -> NativeRWKV
     return NativeRWKV7(checkpoint, head_rows)
 
 
-def _compile_waves(codec: BiCodec) -> None:
+def _share(work: NativeRWKV7 | NativeWaveGenerator, threads: Threads) -> None:
+    """Have compiled code use so many threads, or those that are measured to be worth it."""
+    work.use(fastest(work.seconds, available()) if threads == "auto" else threads)
+
+
+def _compile_waves(codec: BiCodec, threads: Threads) -> None:
     """Compiled code for the wave generator; where it cannot be had, plain torch, and a warning."""
     try:
-        adopt_compiled(codec)
+        native = adopt_compiled(codec)
+        _share(native, threads)
+        logger.info("vocoder: compiled, {} threads for an utterance alone", native.threads)
     except UnavailableError as error:
         logger.warning("vocoder: plain torch, several times slower than compiled code, because {}", error)
 

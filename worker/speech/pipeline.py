@@ -75,7 +75,14 @@ class Pipeline:
             done,
         )
         to_encoder, lookahead = self._encoder.put, speech.config.lookahead
-        self._vocoder = VocodeStage(Vocoder(speech.codec), self._inside, vocoder_batch, lookahead, to_encoder)
+        self._vocoder = VocodeStage(
+            Vocoder(speech.codec),
+            self._inside,
+            vocoder_batch,
+            lookahead,
+            lambda: not len(self.scheduler),
+            to_encoder,
+        )
         self._reader = ReadStage(lambda read: self._engine.put(read))
         attempts = Attempts(speech.layout, _ATTEMPTS if speech.config.trained else 0)
         self._engine = EngineStage(

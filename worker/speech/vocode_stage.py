@@ -75,6 +75,7 @@ class VocodeStage(Stage[Piece | Growing]):
         inside: What is inside the pipeline.
         most: Parts that are vocoded together at most.
         lookahead: Tokens that a stream's samples wait for.
+        alone: Whether nothing decodes at present.
         to_encoder: Gets every part, what is heard of it before, and None at the end.
     """
 
@@ -84,11 +85,12 @@ class VocodeStage(Stage[Piece | Growing]):
         inside: Inside,
         most: int,
         lookahead: int,
+        alone: Callable[[], bool],
         to_encoder: Callable[[Piece | Heard | None], None],
     ) -> None:
         super().__init__("vocoder")
         self._vocoder, self._inside, self._most, self._lookahead = vocoder, inside, most, lookahead
-        self._to_encoder = to_encoder
+        self._alone, self._to_encoder = alone, to_encoder
         self._works: dict[Part, Work] = {}
         self._open = True
         self._resume_at = 0.0  # with what yields
@@ -172,7 +174,8 @@ class VocodeStage(Stage[Piece | Growing]):
         decodings = [work.piece.part.row.decoding for work, _ in batch]
         tokens, spans = [list(decoding.semantic) for decoding in decodings], [span for _, span in batch]
         try:
-            waves = self._vocoder(tokens, [one.globals_ for one in decodings], spans, self._lookahead)
+            voices = [one.globals_ for one in decodings]
+            waves = self._vocoder(tokens, voices, spans, self._lookahead, alone=self._alone())
         except torch.AcceleratorError:  # the device is lost to this process
             raise
         except Exception as error:  # noqa: BLE001 - one part's fault must not end the thread
