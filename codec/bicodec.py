@@ -120,7 +120,6 @@ class BiCodec(nn.Module):
         globals_: Tensor,
         spans: Sequence[Span] | None = None,
         lookahead: int | None = None,
-        *,
         alone: bool = False,
     ) -> list[Tensor]:
         """Tokens to waveforms, every row equal to what it is alone.
@@ -145,8 +144,7 @@ class BiCodec(nn.Module):
         spans = [Span(0, length) for length in lengths] if spans is None else spans
         check_spans(spans, lengths)
         after = self._reach if lookahead is None else min(lookahead, self._reach)
-        decode = self.faster or partial(self._decode, alone)
-        return decode(*cut(semantic, spans, self._reach, after), globals_)
+        return (self.faster or partial(self._decode, alone))(*cut(semantic, spans, self._reach, after), globals_)
 
     def _decode(
         self, alone: bool, semantic: Sequence[Tensor], spans: Sequence[Span], globals_: Tensor

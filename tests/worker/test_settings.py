@@ -54,6 +54,8 @@ def test_argument_beats_environment_beats_default(
     [
         *[(field, "0") for field in ("token_chunk_size", "max_rows", "threads", "max_payload_bytes")],
         ("token_chunk_size", "many"),
+        ("threads", "all"),
+        ("threads", "1.5"),
         ("max_rows", "4097"),
         ("engine", "fast"),
         ("result_ttl", "-2"),

@@ -136,3 +136,26 @@ def test_without_a_compiler_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(library, "COMPILED", "nothing")
     with pytest.raises(UnavailableError, match="it was not compiled when this was installed"):
         NativeRWKV7(checkpoint(NARROW), vectors="avx2")
+
+
+SHARED = RandomModel(layers=2, width=256, tokenizer="bytes")
+"""Matrices that are large enough for a team."""
+
+
+@pytest.mark.parametrize("vectors", COMPILED)
+def test_any_number_of_threads_gives_the_same_bits(vectors: str) -> None:
+    model = compiled(checkpoint(SHARED), vectors)
+    for rows in range(1, 34):
+        found = []
+        for threads in (1, 2, 3):
+            model.use(threads)
+            found.append(torch.cat(logits(model, ((1,) * rows, (40, *[1] * (rows - 1)), (1,) * rows))))
+        assert torch.equal(found[0], found[1])
+        assert torch.equal(found[0], found[2])
+
+
+def test_the_description_tells_of_threads() -> None:
+    model = compiled(checkpoint(NARROW))
+    assert "thread" not in model.description
+    model.use(2)
+    assert model.description.endswith(", 2 threads")

@@ -1,0 +1,80 @@
+"""Members come and go with their team, sleep while nothing is to be done, and are no trouble to a process's end."""
+
+import gc
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from native.library import UnavailableError, function
+from native.team import Team
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import os, threading, torch
+torch.set_num_threads(1)
+from test_native import checkpoint, logits, ODD
+from model.native.forward import NativeRWKV7
+model = NativeRWKV7(checkpoint(ODD))
+alone = logits(model, ((96, 1),))[0]
+model.use(3)
+assert torch.equal(logits(model, ((96, 1),))[0], alone)
+child = os.fork()
+if not child:
+    os._exit(0 if torch.equal(logits(model, ((96, 1),))[0], alone) else 1)
+assert os.waitpid(child, 0)[1] == 0
+decode = threading.Thread(target=lambda: [logits(model, ((96, 1),)) for _ in range(1000)], daemon=True)
+decode.start()
+decode.join(0.1)
+print("at work" if decode.is_alive() else "done")
+"""
+
+
+def threads() -> int:
+    return psutil.Process().num_threads()
+
+
+@pytest.fixture
+def team() -> Team:
+    try:
+        return Team(3)
+    except UnavailableError as error:
+        pytest.skip(str(error))
+
+
+def test_members_end_with_their_team(team: Team) -> None:
+    before = threads()
+    others = [Team(2), Team(0), Team(1)]
+    assert threads() == before + 3
+    del others
+    gc.collect()
+    assert threads() == before
+
+
+def test_members_sleep_between_calls(team: Team) -> None:
+    wake, rest = function("team_wake", "p"), function("team_rest", "p")
+    assert used(wake, team) > 0.02, "members that are awake wait busily, or this test tells nothing"
+    assert used(rest, team) < 0.1
+
+
+def used(change: object, team: Team) -> float:
+    """Cores that this process uses after a change."""
+    assert callable(change)
+    change(team.address)
+    time.sleep(0.05)
+    cpu, begun = time.process_time(), time.perf_counter()
+    time.sleep(0.3)
+    return (time.process_time() - cpu) / (time.perf_counter() - begun)
+
+
+def test_a_child_that_was_forked_and_an_end_in_the_middle_are_clean(team: Team) -> None:
+    """The end of the interpreter comes while a thread is in a call."""
+    paths = ["", "client", "scripts", "tests/support", "tests/model/native"]
+    environment = {"PYTHONPATH": ":".join(str(ROOT / path) for path in paths), "PATH": ""}
+    found = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=100
+    )
+    assert (found.returncode, found.stdout) == (0, "at work\n"), found.stderr
