@@ -46,7 +46,7 @@ bench: $(BIN)/.dev
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
-$(BIN)/.base: pyproject.toml client/pyproject.toml gateway/pyproject.toml constraints.txt $(wildcard native/*.c native/*.inc) | $(BIN)/python
+$(BIN)/.base: pyproject.toml client/pyproject.toml gateway/pyproject.toml constraints.txt $(wildcard native/*.[ch] native/*.inc) | $(BIN)/python
 	$(PIP) -e ./client -e ./gateway -e .
 	touch $@
 

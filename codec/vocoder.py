@@ -35,7 +35,6 @@ class Vocoder:
         voices: Sequence[Sequence[int]],
         spans: Sequence[Span] | None = None,
         lookahead: int | None = None,
-        *,
         alone: bool = False,
     ) -> list[npt.NDArray[np.float32]]:
         """Decode B utterances, or a span of each.
@@ -58,7 +57,7 @@ class Vocoder:
         rows = torch.split(ids, [len(tokens) for tokens in semantic])
         with torch.cuda.stream(self._stream):
             ids_of_voices = torch.tensor([list(voice) for voice in voices])
-            waves = self._codec.decode(rows, ids_of_voices, spans, lookahead, alone=alone)
+            waves = self._codec.decode(rows, ids_of_voices, spans, lookahead, alone)
             samples = self._on_host(torch.cat(waves))
         ends = np.cumsum([len(wave) for wave in waves])
         return np.split(samples, ends[:-1])

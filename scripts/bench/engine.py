@@ -170,15 +170,17 @@ def device_points(bench: DeviceBench, batches: Sequence[int], repeats: int) -> l
     return points
 
 
-def plain_model(engine: str, subject: Subject, device: torch.device) -> RWKV7 | NativeRWKV7:
+def plain_model(options: argparse.Namespace, subject: Subject, device: torch.device) -> RWKV7 | NativeRWKV7:
     """A forward whose steps are there when it returns."""
-    if engine == "native":
-        return NativeRWKV7(subject.checkpoint, subject.layout.head_size)
-    return RWKV7(subject.checkpoint, device, subject.layout.head_size, int8=engine == "int8")
+    if options.engine == "native":
+        model = NativeRWKV7(subject.checkpoint, subject.layout.head_size)
+        model.use(options.threads)
+        return model
+    return RWKV7(subject.checkpoint, device, subject.layout.head_size, int8=options.engine == "int8")
 
 
 def measure_plain(options: argparse.Namespace, subject: Subject, device: torch.device) -> dict[str, Any]:
-    model = plain_model(options.engine, subject, device)
+    model = plain_model(options, subject, device)
     whole = EngineBench(Engine(model, subject.layout, max(options.batch), 256), subject.layout, device)
     walls = whole.decodes(options.batch, options.repeats, options.turns)
     points = [Point("decode", n, n, wall, wall=wall, allocations=made) for n, (wall, made) in walls.items()]
@@ -227,7 +229,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--batch", type=numbers(int), help="rows that decode; the first is compared with")
     add("--repeats", type=at_least(1), help="steps of each measurement")
     add("--turns", type=at_least(1), default=3, help="measurements of the whole engine, of each number of rows")
-    add("--threads", type=at_least(1), default=1, help="of torch, on a CPU")
+    add("--threads", type=at_least(1), default=1, help="on a CPU")
     add("--longest-chunk", type=at_least(1), default=256, help="of those that the reference prefills with")
     add("--profile", type=numbers(int), default=[], help="rows whose decode step is listed by kernel")
     add("--vs", type=lambda text: text.split(","), default=[], help="of eager, compile, rwkv")

@@ -46,7 +46,7 @@ from bench.tables import show
 from worker.cli.console import errors
 from worker.cli.local import WorkerDiedError
 from worker.settings import DEFAULT_MODEL, Settings
-from worker.speech.engines import EngineName
+from worker.speech.engines import EngineName, read_threads
 
 WIDTH = 120
 DOCS = Path(__file__).parents[2] / "docs"
@@ -70,7 +70,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--engine", choices=get_args(EngineName), help="as the worker's; so are the next three")
     add("--max-rows", type=at_least(1))
     add("--token-chunk-size", type=at_least(1))
-    add("--threads", type=at_least(1))
+    add("--threads", type=read_threads)
     add("--concurrency", type=numbers(int), default=[1, 2, 4, 8], help="clients of the closed loops")
     add("--rates", type=numbers(float), default=[], help="arrivals per second; default: shares of the capacity")
     add("--turns", type=at_least(1), help="measurements of each condition")

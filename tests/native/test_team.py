@@ -1,4 +1,4 @@
-"""Members come and go with their team, sleep while nothing is to be done, and are no trouble to a process's end."""
+"""Members come and go with their team, sleep while nothing is to be done, and do not disturb a process's end."""
 
 import gc
 import subprocess

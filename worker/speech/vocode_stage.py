@@ -175,7 +175,7 @@ class VocodeStage(Stage[Piece | Growing]):
         tokens, spans = [list(decoding.semantic) for decoding in decodings], [span for _, span in batch]
         try:
             voices = [one.globals_ for one in decodings]
-            waves = self._vocoder(tokens, voices, spans, self._lookahead, alone=self._alone())
+            waves = self._vocoder(tokens, voices, spans, self._lookahead, self._alone())
         except torch.AcceleratorError:  # the device is lost to this process
             raise
         except Exception as error:  # noqa: BLE001 - one part's fault must not end the thread

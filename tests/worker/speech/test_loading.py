@@ -14,6 +14,7 @@ from loguru import logger
 
 from compiled import COMPILED
 from model import product
+from model.native.forward import NativeRWKV7
 from model.ragged import Ragged
 from model.rwkv7 import RWKV7
 from native import library
@@ -238,6 +239,24 @@ def test_a_cpu_runs_what_was_compiled_or_says_why_not(random_model: Path, monkey
     ("there", "compiler", "reason"),
     [(False, True, "the package triton is missing"), (True, False, "there is no C compiler, which Triton needs")],
 )
+@pytest.mark.skipif(not COMPILED, reason="nothing was written for this processor")
+def test_a_number_of_threads_is_for_all_and_auto_for_what_was_compiled(
+    random_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(loading, "available", lambda: 3)
+    monkeypatch.setattr(loading, "fastest", lambda seconds, most: most if seconds(most) > 0 else 0)
+    try:
+        for threads, of_torch, compiled in ((2, 2, 2), ("auto", 1, 3)):
+            speech = open_model(random_model, threads=threads)  # type: ignore[arg-type]
+            if not isinstance(speech.model, NativeRWKV7):
+                pytest.skip("it was not compiled here")
+            found = (torch.get_num_threads(), speech.model.threads, speech.codec.make_waves.threads)
+            assert found == (of_torch, compiled, compiled)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_auto_says_why_a_gpu_is_not_used_well(
     there: bool, compiler: bool, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -241,6 +241,25 @@ def hold_vocoder(pipeline: Pipeline, held: threading.Event) -> list[int]:
     return batches
 
 
+def test_the_vocoder_is_alone_while_nothing_decodes(speech: SpeechModel) -> None:
+    with desk(speech) as one:
+        stage, vocoder, alone = one.pipeline._vocoder, one.pipeline._vocoder._vocoder, []
+
+        def noting(*options: Any) -> Any:
+            alone.append(options[-1])
+            return vocoder(*options)
+
+        stage._vocoder = noting  # type: ignore[assignment]
+        one.submit("lone")
+        one.collect(1)
+        one.submit("long", **LONG, max_seconds=30)
+        wait_until(lambda: bool(one.pipeline.scheduler.running))
+        one.submit("short")
+        one.collect(1)
+        one.pipeline.cancel("long")
+        assert alone[:2] == [True, False]
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     clock = threading.Event()
     for _ in range(PATIENCE * 100):
