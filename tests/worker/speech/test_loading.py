@@ -235,10 +235,6 @@ def test_a_cpu_runs_what_was_compiled_or_says_why_not(random_model: Path, monkey
         open_model(random_model, engine="native")
 
 
-@pytest.mark.parametrize(
-    ("there", "compiler", "reason"),
-    [(False, True, "the package triton is missing"), (True, False, "there is no C compiler, which Triton needs")],
-)
 @pytest.mark.skipif(not COMPILED, reason="nothing was written for this processor")
 def test_a_number_of_threads_is_for_all_and_auto_for_what_was_compiled(
     random_model: Path, monkeypatch: pytest.MonkeyPatch
@@ -257,6 +253,10 @@ def test_a_number_of_threads_is_for_all_and_auto_for_what_was_compiled(
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize(
+    ("there", "compiler", "reason"),
+    [(False, True, "the package triton is missing"), (True, False, "there is no C compiler, which Triton needs")],
+)
 def test_auto_says_why_a_gpu_is_not_used_well(
     there: bool, compiler: bool, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
