@@ -257,6 +257,7 @@ def test_the_vocoder_is_alone_while_nothing_decodes(speech: SpeechModel) -> None
         one.submit("short")
         one.collect(1)
         one.pipeline.cancel("long")
+        one.collect(1)
         assert alone[:2] == [True, False]
 
 
