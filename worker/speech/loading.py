@@ -141,7 +141,7 @@ def _compile_waves(codec: BiCodec, threads: Threads) -> None:
     try:
         native = adopt_compiled(codec)
         _share(native, threads)
-        logger.info("vocoder: compiled, {} threads for an utterance alone", native.threads)
+        logger.info("vocoder: compiled, up to {} threads", native.threads)
     except UnavailableError as error:
         logger.warning("vocoder: plain torch, several times slower than compiled code, because {}", error)
 
