@@ -1,5 +1,6 @@
-/* The caller works, too, and waits only for units that a member has begun: one that the system does not let run costs
-   nothing. Nothing here knows Python. */
+/* The caller works, too, and waits only for units that a member has begun. One that the system does not let run costs
+   nothing before that; when it holds up what it has begun, other work wants its core, and the team stays away for a
+   while. Nothing here knows Python. */
 
 #define _GNU_SOURCE
 #include "team.h"
@@ -9,11 +10,16 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #define UNIT_BITS 24
 #define LEFT(ticket) ((ticket) & ((1 << UNIT_BITS) - 1))
 #define PATIENCE 64 /* looks at what is awaited, before others are let run */
+#define MILLISECOND 1000000
+#define LATE MILLISECOND /* for a unit, if it is also more than the caller's own took */
+#define LEAST_ABSENCE (50 * MILLISECOND)
+#define MOST_ABSENCE (1000 * MILLISECOND)
 
 /* The ticket has the number of the piece of work, and below it how many units are left to be taken. Whoever takes one
    counts it down; that fails when the work is no longer that which was read. */
@@ -25,10 +31,17 @@ struct Team {
     _Atomic int awake, over;
     pthread_mutex_t lock;
     pthread_cond_t roused;
+    int64_t away_until, absence; /* nanoseconds */
     pid_t process; /* a child that was forked has no members */
     int64_t members;
     pthread_t threads[];
 };
+
+static int64_t now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
+}
 
 static void pause_or_yield(int *turns) {
     if (++*turns > PATIENCE)
@@ -105,11 +118,26 @@ void team_end(Team *team) {
 }
 
 void team_wake(Team *team) {
-    if (team && team->process == getpid()) rouse(team, &team->awake);
+    if (team && team->process == getpid() && now() >= team->away_until) rouse(team, &team->awake);
 }
 
 void team_rest(Team *team) {
     if (team) atomic_store(&team->awake, 0);
+}
+
+/* Again and again, each time twice as long; a while without trouble, and it begins anew. */
+static void stay_away(Team *team) {
+    int again = now() < team->away_until + 8 * team->absence;
+    team->absence = !again ? LEAST_ABSENCE : team->absence < MOST_ABSENCE / 2 ? 2 * team->absence : MOST_ABSENCE;
+    team->away_until = now() + team->absence;
+    team_rest(team);
+}
+
+static void wait_for_members(Team *team, int64_t begun) {
+    int64_t done = now();
+    for (int turns = 0; atomic_load(&team->undone);) pause_or_yield(&turns);
+    int64_t waited = now() - done;
+    if (waited > LATE && waited > done - begun) stay_away(team);
 }
 
 void team_run(Team *team, Work work, const void *context, int64_t units) {
@@ -117,11 +145,12 @@ void team_run(Team *team, Work work, const void *context, int64_t units) {
         for (int64_t unit = 0; unit < units; unit++) work(context, unit);
         return;
     }
+    int64_t begun = now();
     atomic_store(&team->work, work);
     atomic_store(&team->context, context);
     atomic_store(&team->undone, units);
     uint64_t number = atomic_load(&team->ticket) >> UNIT_BITS;
     atomic_store(&team->ticket, (number + 1) << UNIT_BITS | units);
     while (take_one(team)) continue;
-    for (int turns = 0; atomic_load(&team->undone);) pause_or_yield(&turns);
+    wait_for_members(team, begun);
 }
