@@ -155,7 +155,7 @@ class BiCodec(nn.Module):
         ids = F.pad(pad_sequence(list(semantic), batch_first=True), (0, room - max(lengths))).to(self.device)
         frames = self.frames(ids, globals_.to(self.device), None if mask is None else mask[:-1])
         return [
-            self.make_waves(of_row[:, : len(row)], *span, alone=alone)
+            self.make_waves(of_row[:, : len(row)], *span, alone)
             for of_row, row, span in zip(frames, semantic, spans, strict=True)
         ]
 

@@ -9,8 +9,6 @@ the whole's.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +25,6 @@ MOST = 256
 MOST_PLAIN = 128
 """The same in plain torch: longer ones overlap less, but their tensors do not fit the processor's cache; with the
 demo voice 256 take a fifth longer, and twice the memory."""
-SHARE = 64
-"""Tokens for which a thread more is worth what windows overlap."""
 
 
 def receptive_field(config: WaveGeneratorConfig) -> int:
@@ -47,76 +43,41 @@ class Windowed(ABC):
     Args:
         config: Its sizes.
         most: Tokens of a window at most, unless the receptive field is wide.
-
-    Attributes:
-        threads: On which windows are made, at most.
     """
 
     def __init__(self, config: WaveGeneratorConfig, most: int = MOST) -> None:
         self._context = receptive_field(config)
         self._most = max(most, 3 * self._context)
-        self._share = max(SHARE, 2 * self._context)
-        self.use(1)
-
-    def use(self, threads: int) -> None:
-        """Make windows on so many threads from the next call on, where nothing else computes."""
-        self.threads, self._pool = threads, ThreadPoolExecutor(threads, "waves")
 
     @abstractmethod
-    def window(self, frames: Tensor) -> Tensor:
+    def window(self, frames: Tensor, alone: bool) -> Tensor:
         """Frames [C, T], T of any size up to a window's, to samples [T * hop]."""
 
-    def __call__(self, frames: Tensor, begin: int, end: int, *, alone: bool = False) -> Tensor:
+    def __call__(self, frames: Tensor, begin: int, end: int, alone: bool = False) -> Tensor:
         """The waveform of some frames of an utterance.
 
         Args:
             frames: Its frames, float32 [C, T].
             begin: The first that is wanted.
             end: One more than the last, at most T.
-            alone: Whether nothing else computes.
+            alone: Whether nothing else computes, so that several threads may.
 
         Returns:
             float32 [(end - begin) * hop] in [-1, 1].
         """
-        threads = min(self.threads, (end - begin) // self._share) if alone else 1
-        cuts = list(self._cuts(frames.shape[1], begin, end, threads))
-        run = self._pool.map if threads > 1 else map
-        waves = run(self.window, [frames[:, cut.first : cut.last] for cut in cuts])
-        return torch.cat([cut.of(wave) for cut, wave in zip(cuts, waves, strict=True)])
+        return torch.cat(list(self._waves(frames, begin, end, alone)))
 
-    def _cuts(self, length: int, done: int, end: int, threads: int) -> Iterator["Cut"]:
-        """The windows of one utterance, from frame ``done`` on."""
-        length = min(length, end + self._context)
-        most = self._longest(length - max(0, done - self._context), threads)
+    def _waves(self, frames: Tensor, done: int, end: int, alone: bool) -> Iterator[Tensor]:
+        """The pieces of one utterance, from frame ``done`` on."""
+        length = min(frames.shape[1], end + self._context)
         while done < end:
             first = max(0, done - self._context)
-            last = min(length, first + most)
+            last = min(length, first + self._most)
+            wave = self.window(frames[:, first:last], alone)
+            hop = len(wave) // (last - first)
             kept = end if last == length else last - self._context
-            yield Cut(first, last, done, kept)
+            yield wave[(done - first) * hop : (kept - first) * hop]
             done = kept
-
-    def _longest(self, length: int, threads: int) -> int:
-        """Frames of the longest window; on several threads all are as long, and each has as many of them."""
-        if threads < 2:
-            return self._most
-        around = 2 * self._context
-        windows = -(-(length - around) // (self._most - around))
-        windows += -windows % threads
-        return -(-(length - around) // windows) + around
-
-
-class Cut(NamedTuple):
-    """A window, and the frames in it whose samples are kept."""
-
-    first: int
-    last: int
-    begin: int
-    end: int
-
-    def of(self, wave: Tensor) -> Tensor:
-        """What is kept of the window's samples."""
-        hop = len(wave) // (self.last - self.first)
-        return wave[(self.begin - self.first) * hop : (self.end - self.first) * hop]
 
 
 class WindowedWaveGenerator(Windowed):
@@ -131,7 +92,7 @@ class WindowedWaveGenerator(Windowed):
         super().__init__(config, MOST_PLAIN)
         self._generator = generator
 
-    def window(self, frames: Tensor) -> Tensor:
+    def window(self, frames: Tensor, _alone: bool = False) -> Tensor:
         length = frames.shape[1]
         room = max(LEAST, 1 << (length - 1).bit_length())
         mask = None if room == length else Tail(length, room)

@@ -3,7 +3,6 @@
 import math
 import os
 import time
-import timeit
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -49,11 +48,6 @@ def fastest(seconds: Callable[[int], float], most: int) -> int:
     for count in best:
         chosen = count if best[chosen] >= _GAIN * best[count] else chosen
     return chosen
-
-
-def least_seconds(work: Callable[[], object]) -> float:
-    """What a piece of work takes, of two times that it is done."""
-    return min(timeit.repeat(work, repeat=2, number=1))
 
 
 def _limits(groups: Path, of_process: Path) -> Iterator[float]:

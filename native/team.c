@@ -29,6 +29,7 @@ struct Team {
     _Atomic Work work;
     const void *_Atomic context;
     _Atomic int awake, over;
+    _Atomic int64_t seats;
     pthread_mutex_t lock;
     pthread_cond_t roused;
     int64_t away_until, absence; /* nanoseconds */
@@ -55,13 +56,13 @@ static void pause_or_yield(int *turns) {
 }
 
 /* Whether there was a unit left, which is then done. */
-static int take_one(Team *team) {
+static int take_one(Team *team, int64_t member) {
     uint64_t ticket = atomic_load(&team->ticket);
     if (!LEFT(ticket)) return 0;
     Work work = atomic_load(&team->work);
     const void *context = atomic_load(&team->context);
     if (atomic_compare_exchange_strong(&team->ticket, &ticket, ticket - 1)) {
-        work(context, LEFT(ticket) - 1);
+        work(context, LEFT(ticket) - 1, member);
         atomic_fetch_sub(&team->undone, 1);
     }
     return 1;
@@ -75,11 +76,12 @@ static int sleep_until_roused(Team *team) {
     return !atomic_load(&team->over);
 }
 
-static void *member(void *argument) {
+static void *live(void *argument) {
     Team *team = argument;
+    int64_t number = atomic_fetch_add(&team->seats, 1) + 1;
     while (sleep_until_roused(team))
         for (int turns = 0; atomic_load(&team->awake);)
-            if (take_one(team))
+            if (take_one(team, number))
                 turns = 0;
             else
                 pause_or_yield(&turns);
@@ -95,7 +97,7 @@ Team *team_begin(int64_t members) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the threads that were there before */
-    while (team->members < members && !pthread_create(&team->threads[team->members], NULL, member, team))
+    while (team->members < members && !pthread_create(&team->threads[team->members], NULL, live, team))
         team->members++;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return team;
@@ -142,7 +144,7 @@ static void wait_for_members(Team *team, int64_t begun) {
 
 void team_run(Team *team, Work work, const void *context, int64_t units) {
     if (!team || !atomic_load(&team->awake) || units >= 1 << UNIT_BITS) {
-        for (int64_t unit = 0; unit < units; unit++) work(context, unit);
+        for (int64_t unit = 0; unit < units; unit++) work(context, unit, 0);
         return;
     }
     int64_t begun = now();
@@ -151,6 +153,6 @@ void team_run(Team *team, Work work, const void *context, int64_t units) {
     atomic_store(&team->undone, units);
     uint64_t number = atomic_load(&team->ticket) >> UNIT_BITS;
     atomic_store(&team->ticket, (number + 1) << UNIT_BITS | units);
-    while (take_one(team)) continue;
+    while (take_one(team, 0)) continue;
     wait_for_members(team, begun);
 }

@@ -7,8 +7,8 @@
 
 typedef struct Team Team;
 
-/* Does one unit; units know nothing of each other. */
-typedef void (*Work)(const void *context, int64_t unit);
+/* Does one unit, of which none knows of another; the caller is member 0. */
+typedef void (*Work)(const void *context, int64_t unit, int64_t member);
 
 /* A team with so many members beside the caller, or fewer where the system gives no more; null without memory. */
 Team *team_begin(int64_t members);

@@ -4,6 +4,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "team.h"
+
 #define HALO 27   /* rows of zeros before and after: what the widest convolution reaches, dilated */
 #define CELLS 24576 /* numbers that go through a residual unit at once, about, so that they stay in the cache */
 #define MOST_RATE 16
@@ -41,13 +43,33 @@ typedef struct {
     int64_t depth;
 } Generator;
 
-/* here, there: rows of any stage with HALO rows on both sides; active, mixed: those of a chunk, of any width. */
+/* here, there: rows of any stage with HALO rows on both sides; active, mixed: those of a chunk, of any width, for each
+   member of the team, `seat` numbers apart. */
 typedef struct {
     float *here, *there, *active, *mixed;
+    int64_t seat;
+    Team *team;
 } Room;
+
+/* Rows x [n, channels] become out, chunk by chunk of `most` rows, by `what`. */
+typedef struct {
+    const void *what;
+    const float *x;
+    int64_t n, channels, most;
+    const Room *room;
+    float *out;
+} Pass;
 
 /* Rows at once. */
 static int64_t chunk(int64_t channels) { return CELLS / channels < 64 ? 64 : CELLS / channels; }
+
+static void run(Work work, const void *what, const float *x, int64_t n, int64_t channels, const Room *room, float *out) {
+    Pass pass = {what, x, n, channels, chunk(channels), room, out};
+    team_run(room->team, work, &pass, (n + pass.most - 1) / pass.most);
+}
+
+/* How many rows from t on are in a pass's chunk. */
+static int64_t rows_of(const Pass *pass, int64_t t) { return pass->n - t < pass->most ? pass->n - t : pass->most; }
 
 #define CODE "waves.inc"
 #include "widths.inc"

@@ -62,6 +62,9 @@ class Generator(ctypes.Structure):
 
 
 class Room(ctypes.Structure):
-    """Where it works."""
+    """Where it works, and the team that helps."""
 
-    _fields_ = tuple((name, NUMBERS) for name in ("here", "there", "active", "mixed"))
+    _fields_ = (
+        *((name, NUMBERS) for name in ("here", "there", "active", "mixed")),
+        *(("seat", ctypes.c_int64), ("team", ctypes.c_void_p)),
+    )

@@ -1,6 +1,7 @@
 """The wave generator on a CPU in compiled code: samples that are the same however an utterance is cut."""
 
 import ctypes
+from timeit import timeit
 from typing import cast
 
 import torch
@@ -12,20 +13,23 @@ from codec.layers import RaggedConv1d, RaggedConvTranspose1d, Snake
 from codec.native import structures as c
 from codec.wavegen import DecoderBlock, ResidualUnit, WaveGenerator
 from codec.windows import Windowed
-from native.cores import least_seconds
 from native.library import UnavailableError, function, supported
+from native.team import Team
 
-_FRAMES = 5
-"""Of a measurement: a hundredth of a second's work with a small codec, a tenth with a large one."""
+_FRAMES = 16
+"""Of a measurement: some milliseconds' work with a small codec, a tenth of a second's with the published one."""
 
 
 class NativeWaveGenerator(Windowed):
-    """On one thread of a CPU, or several.
+    """On one thread of a CPU or, where nothing else computes, on several.
 
     Args:
         generator: Has the weights.
         config: Its sizes.
         vectors: One of ``native.library.supported()``, the best when None.
+
+    Attributes:
+        threads: What a call uses at most, the caller's included; results do not depend on it.
 
     Raises:
         UnavailableError: There is no compiled code here, or the sizes are none that it was written for.
@@ -53,15 +57,19 @@ class NativeWaveGenerator(Windowed):
             self._stages,
             len(blocks),
         )
+        self.use(1)
+
+    def use(self, threads: int) -> None:
+        """Share the work among so many threads from the next call on."""
+        self.threads, self._team = threads, Team(threads - 1)
 
     def seconds(self, threads: int) -> float:
-        """Use so many threads, and tell what a share of a window takes, with its part of the overlap."""
+        """Use so many threads, and tell what a short window takes."""
         self.use(threads)
-        frames = [torch.zeros(self._channels, _FRAMES)] * threads
-        overlap = 1 + 2 * self._context / self._share if threads > 1 else 1
-        return least_seconds(lambda: list(self._pool.map(self.window, frames))) * overlap / threads
+        frames = torch.zeros(self._channels, _FRAMES)
+        return timeit(lambda: self.window(frames, True), number=1)
 
-    def window(self, frames: Tensor) -> Tensor:
+    def window(self, frames: Tensor, alone: bool) -> Tensor:
         length = frames.shape[1]
         rows = [length]
         for rate in self._rates:
@@ -70,9 +78,10 @@ class NativeWaveGenerator(Windowed):
         around[c.HALO : c.HALO + length, : len(frames)] = frames.t()
         cells = max((n + 2 * c.HALO) * width for n, width in zip(rows, self._widths, strict=True))
         chunk = max((max(c.CELLS // width, c.LEAST_CHUNK) + 2 * c.HALO) * width for width in self._widths)
-        buffers = [torch.empty(size) for size in (cells, cells, chunk, chunk)]
+        team, seats = (self._team.address, self.threads) if alone else (None, 1)
+        buffers = [torch.empty(size) for size in (cells, cells, seats * chunk, seats * chunk)]
         wave = torch.empty(rows[-1])
-        room = c.Room(*(buffer.data_ptr() for buffer in buffers))
+        room = c.Room(*(buffer.data_ptr() for buffer in buffers), chunk, team)
         begin = around[c.HALO :].data_ptr()
         self._function(ctypes.byref(self._generator), ctypes.byref(room), begin, length, wave.data_ptr())
         return wave

@@ -1,7 +1,5 @@
 """Windows give what the whole gives, and have few sizes."""
 
-from threading import Barrier, current_thread
-
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +8,7 @@ from codec.bicodec import BiCodec
 from codec.config import WaveGeneratorConfig
 from codec.layers import Mask
 from codec.wavegen import WaveGenerator
-from codec.windows import LEAST, MOST_PLAIN, Windowed, WindowedWaveGenerator, receptive_field
+from codec.windows import LEAST, MOST_PLAIN, WindowedWaveGenerator, receptive_field
 
 PUBLISHED = WaveGeneratorConfig(input_channel=1024, channels=1536, rates=(8, 5, 4, 2), kernel_sizes=(16, 11, 8, 4))
 LENGTHS = (1, 31, 32, 33, 255, 256, 257, 491, 700)
@@ -80,39 +78,3 @@ def test_windows_have_few_sizes(codec: BiCodec) -> None:
     for length in range(1, 600, 7):
         windows(frames(codec, length)[0], 0, length)
     assert recorder.sizes == {LEAST, 2 * LEAST, MOST_PLAIN}
-
-
-class Places(Windowed):
-    """One sample a frame, the frame's number; notes which windows are made, and in which threads."""
-
-    def __init__(self, threads: int) -> None:
-        super().__init__(PUBLISHED)
-        self.use(threads)
-        self.lengths: list[int] = []
-        self.makers: set[str] = set()
-        self.together = Barrier(threads)
-
-    def window(self, frames: Tensor) -> Tensor:
-        self.lengths.append(frames.shape[1])
-        self.makers.add(current_thread().name)
-        if len(self.makers) > 1:
-            self.together.wait(10)
-        return frames[0].clone()
-
-
-@pytest.mark.parametrize("threads", [2, 3])
-@pytest.mark.parametrize("length", [200, 250, 1000])
-def test_alone_all_threads_have_windows_alike_at_the_same_time(threads: int, length: int) -> None:
-    windows, frames = Places(threads), torch.arange(float(length)).expand(2, -1)
-    windows.makers.add("none but the threads of the pool")
-    assert torch.equal(windows(frames, 5, length - 3, alone=True), torch.arange(5.0, length - 3))
-    assert len(windows.makers) == 1 + threads
-    assert len(windows.lengths) % threads == 0
-    assert max(windows.lengths) - min(windows.lengths) < threads * 3
-
-
-@pytest.mark.parametrize(("length", "alone"), [(127, True), (600, False)])
-def test_a_short_span_or_one_beside_others_stays_in_its_thread(length: int, alone: bool) -> None:
-    windows = Places(2)
-    assert len(windows(torch.zeros(2, length), 0, length, alone=alone)) == length
-    assert windows.makers == {current_thread().name}

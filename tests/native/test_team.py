@@ -1,17 +1,22 @@
 """Members come and go with their team, sleep while nothing is to be done, and do not disturb a process's end."""
 
+import ctypes
 import gc
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from threading import Barrier
 
 import psutil
 import pytest
 
 from native.library import UnavailableError, function
 from native.team import Team
+from waiting import until
 
+WORK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import os, torch
@@ -50,6 +55,40 @@ def test_members_end_with_their_team(team: Team) -> None:
     del others
     gc.collect()
     assert threads() == before
+
+
+def done_by(team: Team, unit: Callable[[int], object], units: int) -> list[tuple[int, int]]:
+    """The units of a call, each with the member that did it."""
+    found: list[tuple[int, int]] = []
+
+    def work(_: object, number: int, member: int) -> None:
+        unit(member)
+        found.append((number, member))
+
+    function("team_wake", "p")(team.address)
+    function("team_run", "pppn")(team.address, WORK(work), None, units)
+    function("team_rest", "p")(team.address)
+    return found
+
+
+@pytest.mark.parametrize("units", [4, 8])
+def test_members_work_at_the_same_time_and_do_each_unit_once(team: Team, units: int) -> None:
+    together = Barrier(4, timeout=60)
+    found = done_by(team, lambda _: together.wait(), units)
+    assert sorted(number for number, _ in found) == list(range(units))
+    assert {member for _, member in found} == {0, 1, 2, 3}
+
+
+def test_a_team_that_was_held_up_leaves_the_work_to_the_caller_for_a_while(team: Team) -> None:
+    for _ in range(20):
+        team, together = Team(3), Barrier(4, timeout=60)
+        done_by(team, lambda member, start=together: (start.wait(), member and time.sleep(0.1)), 4)  # type: ignore[misc]
+        begun = time.monotonic()
+        members = {member for _, member in done_by(team, lambda _: time.sleep(0.001), 20)}
+        if time.monotonic() - begun < 0.05:
+            assert members == {0}
+            break
+    until(lambda: {member for _, member in done_by(team, lambda _: time.sleep(0.001), 20)} != {0})
 
 
 def test_members_sleep_between_calls(team: Team) -> None:

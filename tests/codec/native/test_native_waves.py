@@ -74,15 +74,15 @@ def test_any_cut_gives_the_same_bits(vectors: str) -> None:
 
 
 @pytest.mark.parametrize("vectors", COMPILED)
-@pytest.mark.parametrize("count", [60, 127, 128, 230, 600])
+@pytest.mark.parametrize("count", [1, 60, 300])
 def test_any_number_of_threads_gives_the_same_bits(vectors: str, count: int) -> None:
     native = compiled(PUBLISHED_RATES, generator(PUBLISHED_RATES), vectors)
     given = frames(PUBLISHED_RATES, count)
-    whole, part = native(given, 0, count), native(given, 40, count)
+    whole, part = native(given, 0, count), native(given, count // 2, count)
     for threads in (2, 3, 5):
         native.use(threads)
         assert torch.equal(native(given, 0, count, alone=True), whole)
-        assert torch.equal(native(given, 40, count, alone=True), part)
+        assert torch.equal(native(given, count // 2, count, alone=True), part)
 
 
 def test_sizes_that_it_was_not_written_for_are_refused() -> None:
