@@ -82,7 +82,12 @@ def test_members_work_at_the_same_time_and_do_each_unit_once(team: Team, units: 
 def test_a_team_that_was_held_up_leaves_the_work_to_the_caller_for_a_while(team: Team) -> None:
     for _ in range(20):
         team, together = Team(3), Barrier(4, timeout=60)
-        done_by(team, lambda member, start=together: (start.wait(), member and time.sleep(0.1)), 4)  # type: ignore[misc]
+
+        def held_up(member: int, together: Barrier = together) -> None:
+            together.wait()
+            time.sleep(0.1 if member else 0)
+
+        done_by(team, held_up, 4)
         begun = time.monotonic()
         members = {member for _, member in done_by(team, lambda _: time.sleep(0.001), 20)}
         if time.monotonic() - begun < 0.05:
