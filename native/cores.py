@@ -4,12 +4,14 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
+from timeit import timeit
 
 _GAIN = 1.15
 """How much faster more threads must be to be taken."""
-_SECONDS, _MOST_TURNS = 0.1, 20
-"""Of measuring; two turns are always taken."""
+_SECONDS, _OF_ONE = 0.1, 0.02
+"""Of measuring, and of each number of threads in one turn; two turns are always taken."""
 _VERSION_1, _VERSION_2 = ("cpu.cfs_quota_us", "cpu.cfs_period_us"), ("cpu.max",)
 """Microseconds of use that are allowed, or that there is no limit, in so many microseconds."""
 _GROUPS, _OF_PROCESS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
@@ -39,15 +41,23 @@ def fastest(seconds: Callable[[int], float], most: int) -> int:
         return 1
     best = dict.fromkeys([1 << power for power in range((most - 1).bit_length())] + [most], math.inf)
     begun = time.perf_counter()
-    for turn in range(_MOST_TURNS):
-        for count in best:
-            best[count] = min(best[count], seconds(count))
+    for turn in count():
+        for threads in best:
+            best[threads] = min(best[threads], seconds(threads))
         if turn and time.perf_counter() - begun > _SECONDS:
             break
     chosen = 1
-    for count in best:
-        chosen = count if best[chosen] >= _GAIN * best[count] else chosen
+    for threads in best:
+        chosen = threads if best[chosen] >= _GAIN * best[threads] else chosen
     return chosen
+
+
+def least_seconds(work: Callable[[], object]) -> float:
+    """What a piece of work takes at best; new threads need a while to find a core that is free."""
+    taken: list[float] = []
+    while len(taken) < 2 or sum(taken) < _OF_ONE:
+        taken.append(timeit(work, number=1))
+    return min(taken)
 
 
 def _limits(groups: Path, of_process: Path) -> Iterator[float]:

@@ -1,7 +1,6 @@
 """The wave generator on a CPU in compiled code: samples that are the same however an utterance is cut."""
 
 import ctypes
-from timeit import timeit
 from typing import cast
 
 import torch
@@ -13,6 +12,7 @@ from codec.layers import RaggedConv1d, RaggedConvTranspose1d, Snake
 from codec.native import structures as c
 from codec.wavegen import DecoderBlock, ResidualUnit, WaveGenerator
 from codec.windows import Windowed
+from native.cores import least_seconds
 from native.library import UnavailableError, function, supported
 from native.team import Team
 
@@ -67,7 +67,7 @@ class NativeWaveGenerator(Windowed):
         """Use so many threads, and tell what a short window takes."""
         self.use(threads)
         frames = torch.zeros(self._channels, _FRAMES)
-        return timeit(lambda: self.window(frames, True), number=1)
+        return least_seconds(lambda: self.window(frames, True))
 
     def window(self, frames: Tensor, alone: bool) -> Tensor:
         length = frames.shape[1]

@@ -2,7 +2,6 @@
 
 import ctypes
 from collections.abc import Mapping
-from timeit import repeat
 
 import torch
 from torch import Tensor
@@ -27,6 +26,7 @@ from model.product import fits_half
 from model.ragged import Ragged
 from model.rwkv7 import layer_weights, normed_embedding
 from model.state import State
+from native.cores import least_seconds
 from native.library import UnavailableError, function, supported
 from native.team import Team
 
@@ -104,7 +104,7 @@ class NativeRWKV7:
         """Use so many threads, and tell what a step of one row takes."""
         self.use(threads)
         token, row, state = torch.zeros(1, dtype=torch.int64), Ragged.of([1], [0]), self.state(1)
-        return min(repeat(lambda: self.forward(token, row, state), repeat=2, number=1))
+        return least_seconds(lambda: self.forward(token, row, state))
 
     @property
     def description(self) -> str:
