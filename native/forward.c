@@ -14,7 +14,7 @@
 #define TILE 6   /* rows that are multiplied at once, at most */
 #define AHEAD 32 /* rows of a panel that are fetched before they are needed */
 #define BLOCK 96 /* tokens that go through the layers at once, at most: 16 tiles */
-#define SHARED (1 << 16) /* numbers of a matrix, by tiles of rows, for which a team is worth asking */
+#define SHARED (1 << 18) /* numbers of a matrix, by tiles of rows, for which a team is worth asking */
 #define SHARED_HEADS 8   /* heads, by tokens, likewise */
 #define LAYER_NORM_EPS 1e-5f
 #define GROUP_NORM_EPS (HEAD * 1e-5f)
