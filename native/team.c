@@ -15,11 +15,9 @@
 
 #define UNIT_BITS 24
 #define LEFT(ticket) ((ticket) & ((1 << UNIT_BITS) - 1))
-#define PATIENCE 64 /* looks at what is awaited, before others are let run */
-#define MILLISECOND 1000000
-#define LATE MILLISECOND /* for a unit, if it is also more than the caller's own took */
-#define LEAST_ABSENCE (50 * MILLISECOND)
-#define MOST_ABSENCE (1000 * MILLISECOND)
+#define PATIENCE 64  /* looks at what is awaited, before others are let run */
+#define LATE 1000000 /* nanoseconds for a unit, if it is also more than the caller's own took */
+#define ABSENCE 30   /* times as long the team stays away, so that waiting costs so small a part */
 
 /* The ticket has the number of the piece of work, and below it how many units are left to be taken. Whoever takes one
    counts it down; that fails when the work is no longer that which was read. */
@@ -32,7 +30,7 @@ struct Team {
     _Atomic int64_t seats;
     pthread_mutex_t lock;
     pthread_cond_t roused;
-    int64_t away_until, absence; /* nanoseconds */
+    int64_t away_until;
     pid_t process; /* a child that was forked has no members */
     int64_t members;
     pthread_t threads[];
@@ -127,19 +125,13 @@ void team_rest(Team *team) {
     if (team) atomic_store(&team->awake, 0);
 }
 
-/* Again and again, each time twice as long; a while without trouble, and it begins anew. */
-static void stay_away(Team *team) {
-    int again = now() < team->away_until + 8 * team->absence;
-    team->absence = !again ? LEAST_ABSENCE : team->absence < MOST_ABSENCE / 2 ? 2 * team->absence : MOST_ABSENCE;
-    team->away_until = now() + team->absence;
-    team_rest(team);
-}
-
 static void wait_for_members(Team *team, int64_t begun) {
     int64_t done = now();
     for (int turns = 0; atomic_load(&team->undone);) pause_or_yield(&turns);
     int64_t waited = now() - done;
-    if (waited > LATE && waited > done - begun) stay_away(team);
+    if (waited <= LATE || waited <= done - begun) return;
+    team->away_until = done + ABSENCE * waited;
+    team_rest(team);
 }
 
 void team_run(Team *team, Work work, const void *context, int64_t units) {

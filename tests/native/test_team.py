@@ -85,7 +85,7 @@ def test_a_team_that_was_held_up_leaves_the_work_to_the_caller_for_a_while(team:
 
         def held_up(member: int, together: Barrier = together) -> None:
             together.wait()
-            time.sleep(0.1 if member else 0)
+            time.sleep(0.02 if member else 0)
 
         done_by(team, held_up, 4)
         begun = time.monotonic()
