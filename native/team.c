@@ -17,7 +17,7 @@
 #define LEFT(ticket) ((ticket) & ((1 << UNIT_BITS) - 1))
 #define PATIENCE 64  /* looks at what is awaited, before others are let run */
 #define LATE 1000000 /* nanoseconds for a unit, if it is also more than the caller's own took */
-#define ABSENCE 30   /* times as long the team stays away, so that waiting costs so small a part */
+#define ABSENCE 50   /* times as long the team stays away, so that waiting costs so small a part */
 
 /* The ticket has the number of the piece of work, and below it how many units are left to be taken. Whoever takes one
    counts it down; that fails when the work is no longer that which was read. */
