@@ -1,7 +1,7 @@
 """The engine: one step of every running row is one batch."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -88,9 +88,29 @@ class Engine:
         self._executor = make_executor(model, layout, max_rows, token_chunk_size, self.stats, self._steady)
         self._under_way: deque[Launched] = deque()
 
+    def __len__(self) -> int:
+        """Rows that wait or run."""
+        return len(self.scheduler)
+
+    @property
+    def max_rows(self) -> int:
+        """Rows that may run at once at present."""
+        return self.scheduler.max_rows
+
+    def phases(self) -> Counter[Phase]:
+        """Rows that run, by what they do next; any thread may ask."""
+        return Counter(row.decoding.phase for row in self.scheduler.running)
+
     def add(self, row: Row) -> None:
         """Queue a row; it takes part from the next step on that has a free slot."""
         self.scheduler.add(row)
+
+    def cancel(self, key: str) -> list[Row]:
+        """End the rows named ``key``; those that waited are returned, the others by the next step."""
+        waiting = []
+        while (row := self.scheduler.cancel(key)) is not None:
+            waiting.append(row)
+        return waiting
 
     def limit(self, max_rows: int, token_chunk_size: int) -> None:
         """Set, between steps, how many rows run at once and how many prompt tokens a step prefills.

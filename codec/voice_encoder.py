@@ -44,11 +44,15 @@ class VoiceEncoder:
         codec: Loaded with its encoder.
         features: ``codec.features.SemanticFeatures`` for published models, the codec's own ``mel_features`` for
             models of that front end.
+
+    Attributes:
+        sample_rate: Of the waveforms, in hertz.
     """
 
     def __init__(self, codec: BiCodec, features: Features) -> None:
         self.codec = codec
         self.features = features
+        self.sample_rate = codec.sample_rate
 
     def __call__(self, waves: Sequence[NDArray[np.float64]], *, semantic: bool = True) -> list[EncodedVoice]:
         """Waveforms to voices, each as if alone.

@@ -14,7 +14,7 @@ PACKAGES = {
     "gateway": ROOT / "gateway",
     **{name: ROOT / name for name in ("native", "sampler", "model", "codec", "batching", "worker")},
 }
-WORKER_ROOMS = ("broker", "text", "delivery", "speech", "ops", "cli")
+WORKER_ROOMS = ("broker", "text", "delivery", "compute", "speech", "ops", "cli")
 CORE = {"native", "sampler", "model", "codec", "batching"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -28,8 +28,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker.broker": {"rwkv_tts"},
     "worker.text": set(),
     "worker.delivery": {"rwkv_tts", "codec"},
-    "worker.speech": {*CORE, "rwkv_tts", "worker.text", "worker.delivery"},
-    "worker.ops": {"rwkv_tts", "sampler", "batching", "worker.broker", "worker.delivery"},
+    "worker.compute": {*CORE},
+    "worker.speech": {*CORE, "rwkv_tts", "worker.text", "worker.delivery", "worker.compute"},
+    "worker.ops": {"rwkv_tts", "sampler", "batching", "worker.broker", "worker.delivery", "worker.compute"},
     "worker": {*CORE, "rwkv_tts", *(f"worker.{room}" for room in WORKER_ROOMS if room != "cli")},
     "worker.cli": {
         *CORE,

@@ -22,6 +22,7 @@ from worker.delivery.attachments import attachments
 from worker.delivery.uploads import Upload, Uploads
 from worker.ops import logs
 from worker.settings import Settings
+from worker.speech.apart import open_apart
 from worker.speech.capacity import Capacity
 from worker.speech.loading import open_model
 from worker.speech.model import SpeechModel
@@ -52,14 +53,12 @@ def load_speech(settings: Settings, connection: Redis) -> SpeechModel:
     Raises:
         ModelError: It cannot be used.
     """
-    return open_model(
-        settings.model,
-        settings.device,
-        settings.threads,
-        clone=settings.clone,
-        engine=settings.engine,
-        kept_voices=VoiceStore(connection),
-    )
+    kept = VoiceStore(connection)
+    told = settings.model_dump(include={"device", "threads", "clone", "engine"})
+    if settings.compute == "process":
+        logging = {"log_level": settings.log_level, "log_json": settings.log_format == "json"}
+        return open_apart(settings.model, told | logging, kept)
+    return open_model(settings.model, **told, kept_voices=kept)
 
 
 class SpeechBackend:
@@ -160,16 +159,17 @@ class SpeechBackend:
 
     def says(self) -> Mapping[str, Any]:
         """Its values, and how busy it was lately."""
-        stats, scheduler = self.pipeline.stats, self.pipeline.scheduler
+        engine = self.pipeline.engine
+        stats = engine.stats
         counters = (stats.steps, stats.row_steps, stats.drawn, self.pipeline.audio_seconds)
         seconds, (steps, row_steps, tokens, audio_seconds) = self._meter.grown(counters)
-        rows = len(scheduler.running)
-        self._capacity.look(time.monotonic(), stats.drawn, full=rows >= scheduler.max_rows)
+        rows = sum(engine.phases().values())
+        self._capacity.look(time.monotonic(), stats.drawn, full=rows >= engine.max_rows)
         return {
             **self._values.model_dump(),
             "slots": self._start.max_rows,
             "rows": rows,
-            "most_rows": scheduler.max_rows,
+            "most_rows": engine.max_rows,
             "mean_batch": round(row_steps / steps, 2) if steps else 0.0,
             "tokens_per_second": round(tokens / seconds, 1),
             "audio_seconds_per_second": round(audio_seconds / seconds, 2),
@@ -189,6 +189,7 @@ class SpeechBackend:
             return
         self._values = values
         logs.set_level(values.log_level)
+        self.pipeline.speech.compute.set_log_level(values.log_level)
         self.pipeline.limit(values.max_rows, values.token_chunk_size, lambda: done(None))
         logger.info("tune: from now on {}", values)
 
@@ -266,12 +267,12 @@ def finished(
     utterance: Utterance, speech: SpeechModel, address: str | None = None
 ) -> tuple[Ended, SynthesisResult]:
     """What to record of an utterance that has its audio; ``address``: where that is, when not in Redis."""
-    sample_rate = speech.codec.sample_rate
+    sample_rate = speech.compute.sample_rate
     update = {
         "address": address,
         "model": speech.config.name,
         "model_sha256": speech.sha256,
-        "engine": speech.model.description,
+        "engine": speech.compute.description,
         "version": __version__,
     }
     result = make_result(utterance, sample_rate).model_copy(update=update)

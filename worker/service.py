@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 
 from prometheus_client.registry import Collector
@@ -23,7 +22,6 @@ from worker.delivery.uploads import Uploads, wait_for_store
 from worker.ops.health import Health, HealthServer
 from worker.ops.journal import Journal
 from worker.ops.metrics import Metrics
-from worker.ops.profiling import StepProfile
 from worker.ops.readings import (
     DeviceReadings,
     EngineReadings,
@@ -122,8 +120,7 @@ def speaking(
     """
     sweeper = None if settings.results == REDIS else _open_store(settings, connection, health)
     speech = load_speech(settings, connection)
-    metrics.show_engine(speech.model.description)
-    metrics.registry.register(DeviceReadings(settings.device))
+    metrics.show_engine(speech.compute.description)
     shown: list[Collector] = []
 
     def make_backend(post: Callable[[Ended | Made], None], freed: Callable[[], None]) -> SpeechBackend:
@@ -133,10 +130,11 @@ def speaking(
         backend.warm_up()
         if profile_steps:
             path = Path(f"profile-{os.getpid()}.json").absolute()
-            backend.pipeline.replace_step(partial(StepProfile, steps=profile_steps, path=path))
+            backend.pipeline.profile(profile_steps, path)
         while shown:  # of an earlier one, whose work is over
             metrics.registry.unregister(shown.pop())
-        shown.append(EngineReadings(backend.pipeline.stats, backend.pipeline.scheduler))
+        shown.append(EngineReadings(backend.pipeline.engine))
+        shown.append(DeviceReadings(backend.pipeline.engine))
         shown.append(StageReadings(backend.pipeline.busy_seconds, backend.pipeline.streams))
         if uploads is not None and sweeper is not None:
             health.store_trouble = lambda: uploads.trouble

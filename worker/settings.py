@@ -65,6 +65,10 @@ class Settings(BaseSettings, Rules, Tunable):
     threads: Annotated[Threads, BeforeValidator(read_threads)] = Field(
         default="auto", description="CPU threads of each of engine and vocoder; auto: as many as are faster here"
     )
+    compute: Literal["thread", "process"] = Field(
+        default="thread",
+        description="where the networks run: in threads of the worker, or in a process of their own",
+    )
     clone: bool = Field(default=True, description="whether jobs may bring a recording to clone a voice from")
     metrics_host: str = Field(default="127.0.0.1", description="address for metrics and health, open to all there")
     metrics_port: int | None = Field(

@@ -43,7 +43,7 @@ from worker.settings import DEFAULT_MODEL
 from worker.speech.config import ModelError
 from worker.speech.engines import EngineName
 from worker.speech.loading import open_model
-from worker.speech.model import SpeechModel
+from worker.speech.model import LocalModel
 
 WIDTH = 120
 """Of tables that no terminal shows."""
@@ -54,7 +54,7 @@ class Evaluation:
     """A run of the program: the model, a pool for what is slow, and what was found so far."""
 
     directory: Path
-    speech: SpeechModel
+    speech: LocalModel
     pool: Executor
     rows: int
     names: Sequence[str]

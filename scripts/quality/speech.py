@@ -20,7 +20,7 @@ from rwkv_tts.voices import Voice
 from train_demo_voice.speakers import PITCHES, SPEAKERS, SPEEDS, Speaker
 from train_demo_voice.teacher import render
 from worker.speech.catalogue import VoiceCatalogue
-from worker.speech.model import SpeechModel
+from worker.speech.model import LocalModel
 from worker.speech.pipeline import Pipeline
 from worker.speech.preparation import make_utterance
 from worker.speech.utterance import Utterance
@@ -97,7 +97,7 @@ class Take:
 NOTHING = np.zeros(0, dtype=np.int16)
 
 
-def speak(speech: SpeechModel, lines: Iterable[Line], rows: int) -> dict[Line, Take]:
+def speak(speech: LocalModel, lines: Iterable[Line], rows: int) -> dict[Line, Take]:
     """Speak lines, ``rows`` at once, as a worker would.
 
     A line that the product refuses or fails is an empty take, whose ``finish`` says why.
@@ -172,7 +172,7 @@ def resynthesize(codec: BiCodec, samples: Samples) -> Samples:
     return to_samples(codec.decode(semantic, voice)[0].double().numpy())
 
 
-def with_voices(speech: SpeechModel, voices: Mapping[str, Sequence[int]]) -> SpeechModel:
+def with_voices(speech: LocalModel, voices: Mapping[str, Sequence[int]]) -> LocalModel:
     """The model with more stored voices, given by their global tokens."""
     cloned = [_voice(name, tokens, speech.codec) for name, tokens in voices.items()]
     return replace(speech, voices=VoiceCatalogue([*speech.voices, *cloned], speech.layout))
@@ -197,7 +197,7 @@ class Pace:
         return 1 / self.audio_per_second if self.audio_per_second else float("inf")
 
 
-def pace(speech: SpeechModel, lines: Sequence[Line], turns: int = 3) -> Pace:
+def pace(speech: LocalModel, lines: Sequence[Line], turns: int = 3) -> Pace:
     """How fast all lines together are spoken, in the best of a few turns after one to warm up."""
     best = Pace(len(lines), 0.0, float("inf"))
     for turn in range(turns + 1):

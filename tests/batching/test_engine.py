@@ -27,7 +27,7 @@ from sampler.prompt import attribute_prompt, voice_prompt
 from traces import Trace, run, trace
 from worker.speech.config import checkpoint_path
 from worker.speech.loading import open_model
-from worker.speech.model import SpeechModel
+from worker.speech.model import LocalModel
 
 CpuModel = RWKV7 | NativeRWKV7
 WideResults = Callable[[Tensor, int], AbstractContextManager[list[str]]]
@@ -41,11 +41,11 @@ LIMIT = 24
 
 
 @pytest.fixture(scope="module")
-def speech(random_model: Path) -> SpeechModel:
+def speech(random_model: Path) -> LocalModel:
     return open_model(random_model)
 
 
-def request(speech: SpeechModel, number: int) -> Row:
+def request(speech: LocalModel, number: int) -> Row:
     """One of many requests: both modes, texts of 1 to 150 bytes, every kind of setting."""
     text = speech.encode_text("It is easy. " * (number % 7 * 2) + chr(97 + number))
     sampling = SETTINGS[number % len(SETTINGS)]
@@ -60,16 +60,16 @@ def request(speech: SpeechModel, number: int) -> Row:
     return Row(str(number), decoding)
 
 
-def requests(speech: SpeechModel, count: int = 16) -> list[Row]:
+def requests(speech: LocalModel, count: int = 16) -> list[Row]:
     return [request(speech, number) for number in range(count)]
 
 
-def engine_of(speech: SpeechModel, rows: int = 16, chunk: int = 256, model: CpuModel | None = None) -> Engine:
+def engine_of(speech: LocalModel, rows: int = 16, chunk: int = 256, model: CpuModel | None = None) -> Engine:
     return Engine(model or speech.model, speech.layout, max_rows=rows, token_chunk_size=chunk)
 
 
 @pytest.fixture(scope="module")
-def alone(speech: SpeechModel) -> dict[str, Trace]:
+def alone(speech: LocalModel) -> dict[str, Trace]:
     """Every request's trace by itself, in an engine of one row."""
     engine = engine_of(speech, rows=1)
     return {key: found for row in requests(speech) for key, found in run(engine, [row]).items()}
@@ -82,7 +82,7 @@ def test_requests_are_unlike(alone: dict[str, Trace]) -> None:
 
 
 @pytest.mark.parametrize("size", [2, 8, 16])
-def test_a_batch_gives_what_each_row_gives_alone(speech: SpeechModel, alone: dict[str, Trace], size: int) -> None:
+def test_a_batch_gives_what_each_row_gives_alone(speech: LocalModel, alone: dict[str, Trace], size: int) -> None:
     assert run(engine_of(speech, rows=size), requests(speech)) == alone
 
 
@@ -96,12 +96,12 @@ def test_weights_of_32_bits_give_no_row_another_trace_either(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64])
-def test_any_chunk_size_gives_the_same(speech: SpeechModel, alone: dict[str, Trace], chunk: int) -> None:
+def test_any_chunk_size_gives_the_same(speech: LocalModel, alone: dict[str, Trace], chunk: int) -> None:
     assert run(engine_of(speech, chunk=chunk), requests(speech)) == alone
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_any_order_and_any_joins_give_the_same(speech: SpeechModel, alone: dict[str, Trace], seed: int) -> None:
+def test_any_order_and_any_joins_give_the_same(speech: LocalModel, alone: dict[str, Trace], seed: int) -> None:
     engine, choices = engine_of(speech, rows=6, chunk=50), random.Random(seed)  # noqa: S311
     waiting, finished = requests(speech), []
     choices.shuffle(waiting)
@@ -129,7 +129,7 @@ def watch(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[st
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 256])
-def test_every_step_keeps_to_the_chunk(speech: SpeechModel, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+def test_every_step_keeps_to_the_chunk(speech: LocalModel, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     rows = requests(speech, 6)
     outstanding = sum(row.decoding.remaining for row in rows)
     engine = engine_of(speech, rows=6, chunk=chunk)
@@ -143,7 +143,7 @@ def test_every_step_keeps_to_the_chunk(speech: SpeechModel, monkeypatch: pytest.
     assert outstanding == 0
 
 
-def test_a_lone_request_starts_at_once(speech: SpeechModel) -> None:
+def test_a_lone_request_starts_at_once(speech: LocalModel) -> None:
     engine, row = engine_of(speech), request(speech, 0)
     engine.add(row)
     engine.step()
@@ -152,7 +152,7 @@ def test_a_lone_request_starts_at_once(speech: SpeechModel) -> None:
     assert row.added_at <= row.started_at <= row.prefilled_at
 
 
-def test_cancelled_rows_leave_and_the_others_do_not_notice(speech: SpeechModel, alone: dict[str, Trace]) -> None:
+def test_cancelled_rows_leave_and_the_others_do_not_notice(speech: LocalModel, alone: dict[str, Trace]) -> None:
     engine, rows = engine_of(speech, rows=2), requests(speech, 5)
     for row in rows:
         engine.add(row)
@@ -174,7 +174,7 @@ def test_cancelled_rows_leave_and_the_others_do_not_notice(speech: SpeechModel, 
     assert found == {key: alone[key] for key in ("0", "2", "4")}
 
 
-def poisoned(random_model: Path, speech: SpeechModel, token: int) -> CpuModel:
+def poisoned(random_model: Path, speech: LocalModel, token: int) -> CpuModel:
     """The model, but one id's embedding is not a number."""
     checkpoint = load_checkpoint(checkpoint_path(random_model))
     embedding = checkpoint.tensors["emb.weight"].clone()
@@ -185,7 +185,7 @@ def poisoned(random_model: Path, speech: SpeechModel, token: int) -> CpuModel:
 
 
 def test_a_row_that_is_not_finite_fails_alone(
-    speech: SpeechModel, random_model: Path, alone: dict[str, Trace]
+    speech: LocalModel, random_model: Path, alone: dict[str, Trace]
 ) -> None:
     text = speech.layout.text_offset + speech.encode_text("b")[0]
     engine = engine_of(speech, rows=4, chunk=20, model=poisoned(random_model, speech, text))
@@ -246,7 +246,7 @@ def costs(rows: Iterable[Row]) -> dict[str, tuple[int, float]]:
     ],
 )
 def test_out_of_memory_halves_the_rows_and_fails_none(
-    speech: SpeechModel,
+    speech: LocalModel,
     alone: dict[str, Trace],
     monkeypatch: pytest.MonkeyPatch,
     warnings: list[str],
@@ -267,7 +267,7 @@ def test_out_of_memory_halves_the_rows_and_fails_none(
 
 
 def test_out_of_memory_in_the_midst_restarts_in_order(
-    speech: SpeechModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch
+    speech: LocalModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rows are at different places, one has left, one has just come."""
     engine, rows = engine_of(speech, rows=8, chunk=60), requests(speech, 12)
@@ -290,7 +290,7 @@ def test_out_of_memory_in_the_midst_restarts_in_order(
 
 
 def test_a_single_row_that_needs_too_much_memory_fails_alone(
-    speech: SpeechModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch, warnings: list[str]
+    speech: LocalModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch, warnings: list[str]
 ) -> None:
     engine, rows = engine_of(speech, rows=8), requests(speech, 4)
     break_steps(engine, monkeypatch, lambda rows: MemoryError() if any(row.key == "2" for row in rows) else None)
@@ -304,7 +304,7 @@ def test_a_single_row_that_needs_too_much_memory_fails_alone(
 
 
 def test_a_lone_row_out_of_memory_lowers_no_ceiling(
-    speech: SpeechModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch
+    speech: LocalModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = engine_of(speech, rows=8)
     break_steps(engine, monkeypatch, lambda rows: MemoryError() if rows[0].key == "1" else None)
@@ -315,7 +315,7 @@ def test_a_lone_row_out_of_memory_lowers_no_ceiling(
 
 @pytest.mark.parametrize("kind", [torch.OutOfMemoryError, RuntimeError])
 def test_a_failed_step_holds_no_memory_when_its_rows_restart(
-    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+    speech: LocalModel, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:
     engine = engine_of(speech, rows=2)
     forward, held = engine._model.forward, list[weakref.ref[Tensor]]()
@@ -332,7 +332,7 @@ def test_a_failed_step_holds_no_memory_when_its_rows_restart(
     assert not alive[0]
 
 
-def bad(speech: SpeechModel, key: str = "bad") -> Row:
+def bad(speech: LocalModel, key: str = "bad") -> Row:
     """A row with a token that the embedding does not have."""
     row = request(speech, 1)
     return Row(key, replace(row.decoding, prompt=[*row.decoding.prompt, 1_000_000]))
@@ -342,7 +342,7 @@ def bad(speech: SpeechModel, key: str = "bad") -> Row:
 @pytest.mark.parametrize("chunk", [20, 10_000])
 @pytest.mark.parametrize("before", [0, 12])
 def test_a_row_whose_step_fails_is_found_and_fails_alone(
-    speech: SpeechModel,
+    speech: LocalModel,
     alone: dict[str, Trace],
     monkeypatch: pytest.MonkeyPatch,
     place: int,
@@ -366,7 +366,7 @@ def test_a_row_whose_step_fails_is_found_and_fails_alone(
     assert len(failed) <= 4
 
 
-def test_a_newcomer_at_fault_is_found_first(speech: SpeechModel) -> None:
+def test_a_newcomer_at_fault_is_found_first(speech: LocalModel) -> None:
     engine, good, faulty = engine_of(speech, rows=8, chunk=10_000), requests(speech, 7), bad(speech)
     for row in good:
         engine.add(row)
@@ -376,7 +376,7 @@ def test_a_newcomer_at_fault_is_found_first(speech: SpeechModel) -> None:
     assert engine.scheduler.max_rows == 8
 
 
-def test_two_rows_at_fault_fail_and_no_others(speech: SpeechModel, alone: dict[str, Trace]) -> None:
+def test_two_rows_at_fault_fail_and_no_others(speech: LocalModel, alone: dict[str, Trace]) -> None:
     engine, good = engine_of(speech, rows=8), requests(speech, 9)
     found = run(engine, [*good[:2], bad(speech, "x"), *good[2:6], bad(speech, "y"), *good[6:]])
     assert found.pop("x") == found.pop("y") == ([], [], FinishReason.ERROR)
@@ -385,7 +385,7 @@ def test_two_rows_at_fault_fail_and_no_others(speech: SpeechModel, alone: dict[s
 
 
 def test_a_row_that_fails_while_it_speaks_is_found(
-    speech: SpeechModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch
+    speech: LocalModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def late(rows: Sequence[Row]) -> Exception | None:
         return ValueError("row 5") if any(r.key == "5" and len(r.decoding.semantic) > 4 for r in rows) else None
@@ -401,7 +401,7 @@ def test_a_row_that_fails_while_it_speaks_is_found(
 
 
 def test_rows_that_all_fail_end_with_their_own_reasons(
-    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch
+    speech: LocalModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, rows = engine_of(speech, rows=8), requests(speech, 8)
     failed = break_steps(engine, monkeypatch, lambda rows: RuntimeError(",".join(row.key for row in rows)))
@@ -413,7 +413,7 @@ def test_rows_that_all_fail_end_with_their_own_reasons(
 
 @pytest.mark.parametrize("cancel", [False, True])
 def test_an_error_that_does_not_come_again_fails_none(
-    speech: SpeechModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch, cancel: bool
+    speech: LocalModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch, cancel: bool
 ) -> None:
     engine, rows = engine_of(speech, rows=8, chunk=10_000), requests(speech, 8)
     errors: list[Exception] = [RuntimeError("device lost")]
@@ -434,7 +434,7 @@ def test_an_error_that_does_not_come_again_fails_none(
 
 
 def test_the_ceiling_of_out_of_memory_outlives_the_search_for_a_fault(
-    speech: SpeechModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch
+    speech: LocalModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, good = engine_of(speech, rows=8, chunk=10_000), requests(speech, 12)
     failed = break_steps(engine, monkeypatch, lambda rows: MemoryError() if len(rows) > 4 else None)
@@ -446,7 +446,7 @@ def test_the_ceiling_of_out_of_memory_outlives_the_search_for_a_fault(
 
 
 def test_a_limit_lets_running_rows_finish_and_can_be_taken_back(
-    speech: SpeechModel, alone: dict[str, Trace]
+    speech: LocalModel, alone: dict[str, Trace]
 ) -> None:
     engine, rows = engine_of(speech, rows=6), requests(speech, 14)
     for row in rows:
@@ -470,7 +470,7 @@ def test_a_limit_lets_running_rows_finish_and_can_be_taken_back(
 
 @pytest.mark.parametrize(("limit", "after"), [(8, 4), (3, 3)])
 def test_no_limit_brings_back_rows_for_which_there_was_no_memory(
-    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch, limit: int, after: int
+    speech: LocalModel, monkeypatch: pytest.MonkeyPatch, limit: int, after: int
 ) -> None:
     engine = engine_of(speech, rows=8, chunk=10_000)
     break_steps(engine, monkeypatch, lambda rows: MemoryError() if len(rows) > 4 else None)
@@ -484,7 +484,7 @@ def test_no_limit_brings_back_rows_for_which_there_was_no_memory(
 
 @pytest.mark.parametrize("kind", [MemoryError, RuntimeError])
 def test_halving_stays_below_the_limit(
-    speech: SpeechModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+    speech: LocalModel, alone: dict[str, Trace], monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:
     """Eight rows still run when the limit is two already."""
     engine, rows = engine_of(speech, rows=8, chunk=10_000), requests(speech, 8)
@@ -503,7 +503,7 @@ def test_halving_stays_below_the_limit(
 
 @pytest.mark.parametrize(("limit", "meanwhile"), [(1, 1), (6, 4)])
 def test_a_limit_does_not_end_the_search_for_a_fault(
-    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch, limit: int, meanwhile: int
+    speech: LocalModel, monkeypatch: pytest.MonkeyPatch, limit: int, meanwhile: int
 ) -> None:
     engine = engine_of(speech, rows=8, chunk=10_000)
     errors: list[Exception] = [RuntimeError("once")]
@@ -517,7 +517,7 @@ def test_a_limit_does_not_end_the_search_for_a_fault(
     assert engine.scheduler.max_rows == limit
 
 
-def test_it_counts_what_it_does(speech: SpeechModel) -> None:
+def test_it_counts_what_it_does(speech: LocalModel) -> None:
     engine, rows = engine_of(speech, rows=4), requests(speech, 8)
     run(engine, rows)
     assert engine.stats.row_steps == sum(row.steps for row in rows)
@@ -543,7 +543,7 @@ def spy(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, seen: Callabl
 
 
 def test_a_decode_step_copies_no_logits(
-    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch, wide_results: WideResults
+    speech: LocalModel, monkeypatch: pytest.MonkeyPatch, wide_results: WideResults
 ) -> None:
     buffers: list[Tensor] = []
     sampled: list[Tensor] = []
@@ -600,7 +600,7 @@ def test_a_device_that_is_really_out_of_memory_ends_no_row(random_model: Path) -
     assert {key: len(semantic) for key, (_, semantic, _) in survived.items()}.keys() == undisturbed.keys()
 
 
-def long_requests(speech: SpeechModel, count: int) -> list[Row]:
+def long_requests(speech: LocalModel, count: int) -> list[Row]:
     """Prompts of about 1500 tokens, 4 tokens of speech."""
     text = speech.encode_text("It is easy. " * 125)
     prompt = attribute_prompt(speech.layout, text, Attributes())

@@ -12,15 +12,15 @@ from rwkv_tts.attributes import Attributes
 from sampler.decoding import Decoding, FinishReason, Phase
 from sampler.prompt import attribute_prompt, voice_prompt
 from worker.speech.loading import open_model
-from worker.speech.model import SpeechModel
+from worker.speech.model import LocalModel
 
 
 @pytest.fixture(scope="module")
-def speech(random_model: Path) -> SpeechModel:
+def speech(random_model: Path) -> LocalModel:
     return open_model(random_model)
 
 
-def rows(speech: SpeechModel) -> list[Row]:
+def rows(speech: LocalModel) -> list[Row]:
     """Two that make their voice and one that has it, of equal length."""
     text = speech.encode_text("Some words.")
     voice = speech.voices.get("first").global_tokens
@@ -35,7 +35,7 @@ def rows(speech: SpeechModel) -> list[Row]:
     ]
 
 
-def test_every_step_and_token_is_counted_once(speech: SpeechModel) -> None:
+def test_every_step_and_token_is_counted_once(speech: LocalModel) -> None:
     engine = Engine(speech.model, speech.layout, max_rows=4, token_chunk_size=16)
     jobs = rows(speech)
     start = time.perf_counter()

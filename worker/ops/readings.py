@@ -1,22 +1,20 @@
 """What a worker reads for Prometheus when it is asked: the engine's numbers, the queues, the device."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 
-import torch
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from redis import Redis
 from redis.exceptions import RedisError
 from rq.queue import Queue
 
-from batching.scheduler import Scheduler
-from batching.stats import STEP_SECONDS, StepStats
+from batching.stats import STEP_SECONDS
 from rwkv_tts.load import QueueLoad, busyness
 from sampler.decoding import Phase
 from worker.broker.memory import MemoryUse
 from worker.broker.tolerance import is_malformed
+from worker.compute.contract import RowEngine
 from worker.delivery.sweep import Sweeper
 from worker.delivery.uploads import Uploads
 from worker.ops.metrics import PREFIX
@@ -28,21 +26,19 @@ class EngineReadings(Collector):
     """The steps of an engine.
 
     Args:
-        stats: What they were.
-        scheduler: Their rows.
+        engine: What does them.
     """
 
-    def __init__(self, stats: StepStats, scheduler: Scheduler) -> None:
-        self._stats, self._scheduler = stats, scheduler
+    def __init__(self, engine: RowEngine) -> None:
+        self._engine = engine
 
     def collect(self) -> Iterator[Metric]:
-        stats = self._stats
-        phases = Counter(row.decoding.phase for row in self._scheduler.running)
+        stats, phases = self._engine.stats, self._engine.phases()
         yield _labelled(
             GaugeMetricFamily(PREFIX + "rows", "Rows that run, by what they do next.", labels=["phase"]),
             {phase.name.lower(): phases[phase] for phase in Phase},
         )
-        yield GaugeMetricFamily(PREFIX + "rows_limit", "Rows that may run at once.", self._scheduler.max_rows)
+        yield GaugeMetricFamily(PREFIX + "rows_limit", "Rows that may run at once.", self._engine.max_rows)
         yield _batch_rows(stats.sizes)
         yield HistogramMetricFamily(
             PREFIX + "step_seconds",
@@ -178,22 +174,22 @@ class DeviceReadings(Collector):
     """The memory of a CUDA device as torch's allocator sees it; nothing for other devices.
 
     Args:
-        device: A torch device.
+        engine: What runs there.
     """
 
-    def __init__(self, device: str) -> None:
-        self._device = torch.device(device)
+    def __init__(self, engine: RowEngine) -> None:
+        self._engine = engine
 
     def collect(self) -> Iterator[Metric]:
-        if self._device.type != "cuda":
+        held = self._engine.memory()
+        if not held:
             return
-        stats = torch.cuda.memory_stats(self._device)
         yield _labelled(
             GaugeMetricFamily(PREFIX + "device_memory_bytes", "Memory on the device.", labels=["kind"]),
-            {kind: stats[f"{kind}_bytes.all.current"] for kind in ("allocated", "reserved")},
+            {kind: held[kind] for kind in ("allocated", "reserved")},
         )
         yield CounterMetricFamily(
-            PREFIX + "device_allocations", "Blocks of memory asked from torch.", stats["allocation.all.allocated"]
+            PREFIX + "device_allocations", "Blocks of memory asked from torch.", held["allocations"]
         )
 
 

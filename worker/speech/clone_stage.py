@@ -38,7 +38,8 @@ class CloneStage(Stage[Utterance]):
     ) -> None:
         super().__init__("cloner")
         self._speech, self._inside, self._most = speech, inside, most
-        self._cloner = None if speech.voice_encoder is None else Cloner(speech.voice_encoder)
+        encoder = speech.compute.voice_encoder
+        self._cloner = None if encoder is None else Cloner(encoder)
         self._to_engine, self._to_encoder, self._freed = to_engine, to_encoder, freed
         self.jobs = 0
 

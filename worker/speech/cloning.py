@@ -13,9 +13,10 @@ from torch import Tensor
 
 from codec.features import SemanticFeatures
 from codec.recording import Recorded, RecordingError, RecordingLimits, decode, recorded
-from codec.voice_encoder import EncodedVoice, VoiceEncoder
+from codec.voice_encoder import EncodedVoice
 from rwkv_tts.refusal import Cause, Refusal
 from rwkv_tts.schema import MAX_REFERENCE_BYTES
+from worker.compute.contract import ComputeLostError, EncodesVoices
 
 CACHE_SIZE = 256
 """Voices that are remembered; one with the tokens of a minute's speech takes 100 kB, others 1 kB."""
@@ -54,7 +55,7 @@ class Cloner:
         capacity: Voices to remember; the one whose last use is longest ago is forgotten first.
     """
 
-    def __init__(self, encoder: VoiceEncoder, capacity: int = CACHE_SIZE) -> None:
+    def __init__(self, encoder: EncodesVoices, capacity: int = CACHE_SIZE) -> None:
         self._encoder = encoder
         self._capacity = capacity
         self._voices: OrderedDict[_Key, EncodedVoice] = OrderedDict()
@@ -84,7 +85,7 @@ class Cloner:
         outcomes: dict[_Key, EncodedVoice | Refusal] = {}
         waves: dict[bool, dict[_Key, Recorded]] = {False: {}, True: {}}
         for key, audio in files.items():
-            read = _read(audio, self._encoder.codec.sample_rate)
+            read = _read(audio, self._encoder.sample_rate)
             if isinstance(read, Refusal):
                 outcomes[key] = read
             else:
@@ -107,7 +108,7 @@ class Cloner:
         """Encode a batch, or say why that failed."""
         try:
             voices = self._encoder([wave.speech for wave in waves], semantic=transcript)
-        except torch.AcceleratorError:  # the device is lost to this process
+        except (torch.AcceleratorError, ComputeLostError):  # nothing can go on
             raise
         except Exception as error:  # noqa: BLE001 - one recording's fault must not end the thread
             if len(waves) == 1:

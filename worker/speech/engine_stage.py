@@ -4,12 +4,11 @@ import queue
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-from batching.engine import Engine
 from batching.row import Row
 from rwkv_tts.refusal import Refusal
 from sampler.layout import TokenLayout
+from worker.compute.contract import RowEngine
 from worker.speech.cast import Cast, Role
 from worker.speech.read_stage import Order, Read
 from worker.speech.schedule import HeardParts
@@ -18,16 +17,6 @@ from worker.speech.stage import Stage, call
 from worker.speech.utterance import Closed, Growing, Piece, Utterance
 
 _COUNT_IDLE_SECONDS = 1.0
-
-
-class EngineStep(Protocol):
-    """What stands in for the engine's step, such as a profiler around it."""
-
-    def __call__(self) -> list[Row]:
-        """Do the step."""
-
-    def close(self) -> None:
-        """There are no more steps."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +53,11 @@ class ForgetStats:
     """The engine counts anew."""
 
 
-ToEngine = Utterance | Read | Cancel | Enough | Advanced | Limits | EngineStep | ForgetStats
+class Woken:
+    """The engine has something to do again."""
+
+
+ToEngine = Utterance | Read | Cancel | Enough | Advanced | Limits | ForgetStats | Woken
 
 
 class EngineStage(Stage[ToEngine]):
@@ -83,7 +76,7 @@ class EngineStage(Stage[ToEngine]):
 
     def __init__(
         self,
-        engine: Engine,
+        engine: RowEngine,
         layout: TokenLayout,
         lookahead: int,
         attempts: Attempts,
@@ -97,8 +90,6 @@ class EngineStage(Stage[ToEngine]):
         self._layout, self._attempts = layout, attempts
         self._to_reader, self._to_vocoder, self._to_encoder = to_reader, to_vocoder, to_encoder
         self._freed = freed
-        self._step: Callable[[], list[Row]] = engine.step
-        self._profile: EngineStep | None = None
         self._cast = Cast(to_reader, layout.globals_per_voice)
         self._running: dict[Row, Piece] = {}
         self._heard = HeardParts(lookahead)
@@ -118,14 +109,14 @@ class EngineStage(Stage[ToEngine]):
         open_ = True
         while open_ or len(self._cast):
             self._admit()
-            while not self.inbox.empty() or ((open_ or len(self._cast)) and not len(self.engine.scheduler)):
+            while not self.inbox.empty() or ((open_ or len(self._cast)) and not self.engine.pending):
                 message = self._next_message()
                 if message is None:
                     open_ = False
                 else:
                     self._take(message)
                 self._admit()
-            finished = self._step()
+            finished = self.engine.step()
             self.completed += 1
             for growing in self._heard.due():
                 self._to_vocoder(growing)
@@ -133,8 +124,7 @@ class EngineStage(Stage[ToEngine]):
                 self._leave(row)
             if finished:
                 call("freed", self._freed)
-        if self._profile is not None:
-            self._profile.close()
+        self.engine.end()
         self._to_reader(None)
         self._to_vocoder(None)
 
@@ -147,7 +137,7 @@ class EngineStage(Stage[ToEngine]):
             except queue.Empty:
                 continue
             finally:
-                self.engine.stats.idle_seconds += time.perf_counter() - start
+                self.engine.idle(time.perf_counter() - start)
 
     def _take(self, message: ToEngine) -> None:
         if isinstance(message, Utterance):
@@ -162,9 +152,7 @@ class EngineStage(Stage[ToEngine]):
             self.engine.limit(message.max_rows, message.token_chunk_size)
             call("done", message.done)
         elif isinstance(message, ForgetStats):
-            self.engine.stats.reset()
-        elif not isinstance(message, Advanced):  # that was only to wake us
-            self._step = self._profile = message
+            self.engine.forget_stats()
 
     def _take_read(self, read: Read) -> None:
         role = self._cast.read(read)
@@ -174,15 +162,15 @@ class EngineStage(Stage[ToEngine]):
 
     def _admit(self) -> None:
         """Give free rows to parts that wait, in their order."""
-        scheduler = self.engine.scheduler
+        engine = self.engine
         while piece := self._cast.next(
-            scheduler.max_rows - len(scheduler), scheduler.max_rows, now=time.monotonic()
+            engine.max_rows + engine.spare - len(engine), engine.max_rows, now=time.monotonic()
         ):
             if not piece.part.row.decoding.prompt:
                 assert piece.utterance.speaker is not None
                 piece.part.prompt(self._layout, piece.utterance.speaker)
             self._start(piece)
-        self.engine.hurried = self._cast.hurried
+        engine.hurried = self._cast.hurried
 
     def _start(self, piece: Piece) -> None:
         self._cast.begin(piece)
@@ -200,7 +188,7 @@ class EngineStage(Stage[ToEngine]):
         if role is None:
             return
         role.end(enough=enough)
-        while (waiting := self.engine.scheduler.cancel(role.utterance.id)) is not None:
+        for waiting in self.engine.cancel(role.utterance.id):
             self._leave(waiting)
         self._see_off(role)
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +20,13 @@ from model.checkpoint import Checkpoint, load_checkpoint
 from model.native.forward import NativeRWKV7
 from model.native.selftest import check
 from model.rwkv7 import RWKV7
-from model.tokenizer import load_tokenizer
+from model.tokenizer import Encode, load_tokenizer
 from native.cores import available, fastest
 from native.library import UnavailableError
 from rwkv_tts.attributes import ATTRIBUTES
 from rwkv_tts.voice_store import VoiceStore
 from sampler.layout import TokenLayout
+from worker.compute.local import LocalCompute
 from worker.speech.catalogue import VoiceCatalogue, read_voices
 from worker.speech.cloning import LazyFeatures
 from worker.speech.config import ModelConfig, ModelError
@@ -32,7 +34,7 @@ from worker.speech.engines import EngineName, Threads
 from worker.speech.files import ModelFiles, find_files
 from worker.speech.heap import share_heap
 from worker.speech.kernels import check_kernel_cache, unusable_cache
-from worker.speech.model import SpeechModel
+from worker.speech.model import LocalModel
 from worker.text import traditional
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def open_model(
     clone: bool = True,
     engine: EngineName = "auto",
     kept_voices: VoiceStore | None = None,
-) -> SpeechModel:
+) -> LocalModel:
     """Load a model directory onto a device.
 
     Args:
@@ -70,21 +72,12 @@ def open_model(
     fast = _is_fast(engine, device)
     torch.set_num_threads(1 if threads == "auto" else threads)
     share_heap()
-    files = find_files(directory)
-    config = files.config
-    _check_text(directory, config)
-    encode_text, text_size = load_tokenizer(config.tokens.tokenizer)
-    layout = TokenLayout(
-        semantic_size=config.tokens.semantic_size,
-        global_size=config.tokens.global_size,
-        globals_per_voice=config.tokens.globals_per_voice,
-        text_size=text_size,
-    )
+    host = read_host_side(directory, kept_voices)
+    files, layout = host.files, host.layout
     try:
         checkpoint = load_checkpoint(files.checkpoint)
         encoder = clone and _has_encoder(files.codec)
         codec = BiCodec.load(files.codec, device, encoder=encoder)
-        voices = VoiceCatalogue(read_voices(files.voices, layout), layout, kept_voices)
     except (ValueError, FileNotFoundError) as error:
         raise ModelError(f"{directory}: {error}") from error
     _check_fit(directory, checkpoint, codec, layout)
@@ -96,7 +89,51 @@ def open_model(
     logger.info("engine: {}", decoder.description)
     voice_encoder, refusals = _voice_encoder(directory, files, codec, device, clone=clone)
     sha256 = _digest(files.checkpoint, files.codec / WEIGHTS_FILE)
-    return SpeechModel(config, layout, encode_text, decoder, codec, voices, voice_encoder, refusals, sha256)
+    compute = LocalCompute(decoder, layout, codec, voice_encoder)
+    return LocalModel(host.config, layout, host.encode_text, compute, host.voices, refusals, sha256)
+
+
+@dataclass(frozen=True)
+class HostSide:
+    """What of a model directory needs no network.
+
+    Attributes:
+        files: What there is.
+        layout: Its tokens.
+        voices: Its own, and those that are kept in Redis.
+    """
+
+    files: ModelFiles
+    layout: TokenLayout
+    encode_text: Encode
+    voices: VoiceCatalogue
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.files.config
+
+
+def read_host_side(directory: Path, kept_voices: VoiceStore | None = None) -> HostSide:
+    """Read of a model directory what needs no network.
+
+    Raises:
+        ModelError: Something of it is missing or wrong.
+    """
+    files = find_files(directory)
+    config = files.config
+    _check_text(directory, config)
+    encode_text, text_size = load_tokenizer(config.tokens.tokenizer)
+    layout = TokenLayout(
+        semantic_size=config.tokens.semantic_size,
+        global_size=config.tokens.global_size,
+        globals_per_voice=config.tokens.globals_per_voice,
+        text_size=text_size,
+    )
+    try:
+        voices = VoiceCatalogue(read_voices(files.voices, layout), layout, kept_voices)
+    except (ValueError, FileNotFoundError) as error:
+        raise ModelError(f"{directory}: {error}") from error
+    return HostSide(files, layout, encode_text, voices)
 
 
 def _decoder(

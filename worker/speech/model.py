@@ -10,6 +10,8 @@ from model.native.forward import NativeRWKV7
 from model.rwkv7 import RWKV7
 from model.tokenizer import Encode
 from sampler.layout import TokenLayout
+from worker.compute.contract import Compute
+from worker.compute.local import LocalCompute
 from worker.speech.catalogue import VoiceCatalogue
 from worker.speech.config import ModelConfig
 
@@ -22,8 +24,8 @@ class SpeechModel:
     """A loaded model directory.
 
     Attributes:
+        compute: The networks, wherever they are.
         voices: The model's own, and those that are kept in Redis.
-        voice_encoder: None when no recording can be used.
         refusals: Fields of a request that the model cannot serve, with the reason and what is accepted.
         sha256: Of the language model's file and the codec's, hexadecimal.
     """
@@ -31,9 +33,29 @@ class SpeechModel:
     config: ModelConfig
     layout: TokenLayout
     encode_text: Encode
-    model: "RWKV7 | NativeRWKV7 | FastRWKV7"
-    codec: BiCodec
+    compute: Compute
     voices: VoiceCatalogue
-    voice_encoder: VoiceEncoder | None = None
     refusals: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""
+
+
+@dataclass(frozen=True)
+class LocalModel(SpeechModel):
+    """One whose networks are in this process."""
+
+    compute: LocalCompute
+
+    @property
+    def model(self) -> "RWKV7 | NativeRWKV7 | FastRWKV7":
+        """The forward pass."""
+        return self.compute.model
+
+    @property
+    def codec(self) -> BiCodec:
+        """Makes waves."""
+        return self.compute.codec
+
+    @property
+    def voice_encoder(self) -> VoiceEncoder | None:
+        """None when no recording can be used."""
+        return self.compute.voice_encoder

@@ -5,14 +5,12 @@ Those with a recording go through the cloner, the others start at the engine and
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
-from batching.engine import Engine
-from batching.row import Row
-from codec.vocoder import Vocoder
 from rwkv_tts.refusal import Cause, Refusal
 from worker.speech.clone_stage import CloneStage
 from worker.speech.encode_stage import EncodeStage
-from worker.speech.engine_stage import Advanced, Cancel, EngineStage, EngineStep, Enough, ForgetStats, Limits
+from worker.speech.engine_stage import Advanced, Cancel, EngineStage, Enough, ForgetStats, Limits, Woken
 from worker.speech.inside import Inside
 from worker.speech.model import SpeechModel
 from worker.speech.read_stage import ReadStage
@@ -45,8 +43,7 @@ class Pipeline:
         clone_batch: Recordings that are encoded together at most.
 
     Attributes:
-        stats: What the engine has done; to be read only.
-        scheduler: The engine's rows; to be read only.
+        engine: To be read only.
     """
 
     def __init__(
@@ -62,10 +59,9 @@ class Pipeline:
         clone_batch: int = 1,
     ) -> None:
         self.speech = speech
-        self.sample_rate = speech.codec.sample_rate
+        self.sample_rate = speech.compute.sample_rate
         self._inside = Inside()
-        engine = Engine(speech.model, speech.layout, max_rows, token_chunk_size)
-        self.stats, self.scheduler = engine.stats, engine.scheduler
+        self.engine = speech.compute.engine(max_rows, token_chunk_size, lambda: self._engine.put(Woken()))
         self._encoder = EncodeStage(
             self.sample_rate,
             self._inside,
@@ -76,17 +72,17 @@ class Pipeline:
         )
         to_encoder, lookahead = self._encoder.put, speech.config.lookahead
         self._vocoder = VocodeStage(
-            Vocoder(speech.codec),
+            speech.compute.vocoder,
             self._inside,
             vocoder_batch,
             lookahead,
-            lambda: not len(self.scheduler),
+            lambda: not len(self.engine),
             to_encoder,
         )
         self._reader = ReadStage(lambda read: self._engine.put(read))
         attempts = Attempts(speech.layout, _ATTEMPTS if speech.config.trained else 0)
         self._engine = EngineStage(
-            engine,
+            self.engine,
             speech.layout,
             lookahead,
             attempts,
@@ -152,9 +148,9 @@ class Pipeline:
         """
         self._engine.put(Limits(max_rows, token_chunk_size, done))
 
-    def replace_step(self, make: Callable[[Callable[[], list[Row]]], EngineStep]) -> None:
-        """Have another step take the place of the engine's, which ``make`` is given."""
-        self._engine.put(make(self._engine.engine.step))
+    def profile(self, steps: int, path: Path) -> None:
+        """Write a trace of the engine's next steps to a file; for the main thread, before there are any."""
+        self.engine.profile(steps, path)
 
     @property
     def audio_seconds(self) -> float:
@@ -176,7 +172,9 @@ class Pipeline:
 
         A row is taken as soon as a recording waits for the cloner; further parts of long texts take none.
         """
-        return self.scheduler.max_rows - (self._cloner.jobs + self._engine.jobs)  # in an utterance's order
+        return (
+            self.engine.max_rows + self.engine.spare - (self._cloner.jobs + self._engine.jobs)
+        )  # in an utterance's order
 
     def forget_stats(self) -> None:
         """Let the engine count anew, from its next step on."""

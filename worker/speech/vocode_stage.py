@@ -10,8 +10,8 @@ import torch
 from loguru import logger
 
 from codec.streaming import Span, settled
-from codec.vocoder import Vocoder
 from rwkv_tts.refusal import Cause, Refusal
+from worker.compute.contract import ComputeLostError, MakesWaves
 from worker.delivery.encoding import Wave
 from worker.speech.heap import trim_heap
 from worker.speech.inside import BACKGROUND_SHARE, Inside
@@ -81,7 +81,7 @@ class VocodeStage(Stage[Piece | Growing]):
 
     def __init__(
         self,
-        vocoder: Vocoder,
+        vocoder: MakesWaves,
         inside: Inside,
         most: int,
         lookahead: int,
@@ -176,7 +176,7 @@ class VocodeStage(Stage[Piece | Growing]):
         try:
             voices = [one.globals_ for one in decodings]
             waves = self._vocoder(tokens, voices, spans, self._lookahead, self._alone())
-        except torch.AcceleratorError:  # the device is lost to this process
+        except (torch.AcceleratorError, ComputeLostError):  # nothing can go on
             raise
         except Exception as error:  # noqa: BLE001 - one part's fault must not end the thread
             if len(batch) > 1:

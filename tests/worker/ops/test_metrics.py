@@ -14,8 +14,6 @@ from prometheus_client.registry import Collector
 from redis import Redis
 
 from batching.row import Row
-from batching.scheduler import Scheduler
-from batching.stats import StepStats
 from make_random_model import RandomModel, write_random_model
 from rwkv_tts.client import TTSClient
 from rwkv_tts.schema import SynthesisResult, Timings
@@ -84,17 +82,18 @@ def read(collector: Collector) -> Samples:
 
 
 def test_the_engines_numbers_become_histograms(random_model: Path) -> None:
-    layout = open_model(random_model).layout
-    stats, scheduler = StepStats(slots=6), Scheduler(6, 64)
+    speech = open_model(random_model)
+    engine = speech.compute.engine(6, 64, lambda: None)
+    stats, scheduler = engine.stats, engine.scheduler
     for rows, seconds in ((1, 0.001), (2, 0.003), (3, 0.003), (6, 0.1), (6, 9.0)):
         stats.count(rows, seconds)
     stats.tokens[Phase.GLOBAL] += 5
     for key, voice in (("a", ()), ("b", ()), ("c", [1] * 32)):
-        scheduler.add(Row(key, Decoding(layout, prompt=[1, 2, 3], voice=voice)))
+        scheduler.add(Row(key, Decoding(speech.layout, prompt=[1, 2, 3], voice=voice)))
     for row in list(scheduler.admit())[1:]:
         row.decoding.take(3)
     scheduler.max_rows = 3
-    found = read(EngineReadings(stats, scheduler))
+    found = read(EngineReadings(engine))
 
     assert [found[f'rwkv_tts_rows{{phase="{phase}"}}'] for phase in ("prefill", "global", "semantic")] == [1, 1, 1]
     assert found["rwkv_tts_rows_limit"] == 3
@@ -158,19 +157,20 @@ def test_a_redis_that_is_away_or_hangs_does_not_hold_a_scrape() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_memory_and_allocations_of_the_device_are_shown() -> None:
+def test_memory_and_allocations_of_the_device_are_shown(random_model: Path) -> None:
+    engine = open_model(random_model, "cuda", engine="reference").compute.engine(1, 64, lambda: None)
     held = torch.empty(1 << 20, device="cuda")
-    before = read(DeviceReadings("cuda"))
+    before = read(DeviceReadings(engine))
     more = torch.empty(1 << 20, device="cuda")
-    after = read(DeviceReadings("cuda"))
+    after = read(DeviceReadings(engine))
     allocated = 'rwkv_tts_device_memory_bytes{kind="allocated"}'
     assert after[allocated] - before[allocated] == more.nbytes == held.nbytes
     assert after['rwkv_tts_device_memory_bytes{kind="reserved"}'] >= after[allocated]
     assert after["rwkv_tts_device_allocations_total"] - before["rwkv_tts_device_allocations_total"] == 1
 
 
-def test_other_devices_show_no_memory() -> None:
-    assert read(DeviceReadings("cpu")) == {}
+def test_other_devices_show_no_memory(random_model: Path) -> None:
+    assert read(DeviceReadings(open_model(random_model).compute.engine(1, 64, lambda: None))) == {}
 
 
 # Health.
@@ -268,5 +268,5 @@ def test_warm_up_speaks_with_any_model_and_is_not_counted(tmp_path: Path, eos_lo
     one.warm_up()
     one.close()
     assert one.progress() is None
-    stats = one.pipeline.stats
+    stats = one.pipeline.engine.stats
     assert (stats.sizes, stats.tokens, stats.busy_seconds) == ([0] * 5, [0, 0, 0], 0)

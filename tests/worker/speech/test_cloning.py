@@ -22,7 +22,7 @@ from wav2vec2 import random_wav2vec2
 from worker.speech.cloning import Cloner, Recording
 from worker.speech.describe import describe
 from worker.speech.loading import open_model
-from worker.speech.model import SpeechModel
+from worker.speech.model import LocalModel
 
 VOICES = 8
 WIDTH = 40
@@ -202,7 +202,7 @@ def copy_of(model: Path, to: Path, *, features: str) -> Path:
     return to
 
 
-def encode(speech: SpeechModel, references: Sequence[Recording]) -> list[EncodedVoice | Refusal]:
+def encode(speech: LocalModel, references: Sequence[Recording]) -> list[EncodedVoice | Refusal]:
     assert speech.voice_encoder is not None
     return Cloner(speech.voice_encoder)(references)
 

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from loguru import logger
 
-from batching.engine import Engine
 from batching.row import Row
 from rwkv_tts.schema import parse_request
+from worker.compute.local import LocalEngine
 from worker.speech.loading import open_model
-from worker.speech.model import SpeechModel
+from worker.speech.model import LocalModel
 from worker.speech.pipeline import Pipeline
 from worker.speech.preparation import make_utterance
 from worker.speech.utterance import Utterance
@@ -96,7 +96,7 @@ def _formats(code: CodeType, offset: int) -> str | None:
     return None
 
 
-class Chatty(Engine):
+class Chatty(LocalEngine):
     """The control: an engine that does what the other must not."""
 
     def step(self) -> list[Row]:
@@ -110,7 +110,7 @@ class Chatty(Engine):
 
 
 @pytest.fixture(scope="module")
-def speech(random_model: Path) -> SpeechModel:
+def speech(random_model: Path) -> LocalModel:
     return open_model(random_model)
 
 
@@ -124,7 +124,7 @@ def shown() -> Iterator[list[str]]:
     logger.remove(sink)
 
 
-def decode(speech: SpeechModel, audit: Audit, most: int) -> int:
+def decode(speech: LocalModel, audit: Audit, most: int) -> int:
     """Speak some utterances together in a pipeline whose engine's thread is watched; the engine's steps."""
     ended: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
     with audit.on():
@@ -135,10 +135,10 @@ def decode(speech: SpeechModel, audit: Audit, most: int) -> int:
         pipeline.submit(make_utterance(speech, str(seed), request))
     assert [ended.get(timeout=60).refusal for _ in range(6)] == [None] * 6
     pipeline.close()
-    return pipeline.stats.steps
+    return pipeline.engine.stats.steps
 
 
-def test_the_hot_loop_formats_nothing_and_writes_nothing(speech: SpeechModel, shown: list[str]) -> None:
+def test_the_hot_loop_formats_nothing_and_writes_nothing(speech: LocalModel, shown: list[str]) -> None:
     audit = Audit("engine")
     assert decode(speech, audit, most=STEPS) > STEPS
     assert audit.calls > 50 * STEPS, "the thread was watched"
@@ -146,8 +146,8 @@ def test_the_hot_loop_formats_nothing_and_writes_nothing(speech: SpeechModel, sh
     assert shown == []
 
 
-def test_the_audit_would_notice(speech: SpeechModel, shown: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.speech.pipeline.Engine", Chatty)
+def test_the_audit_would_notice(speech: LocalModel, shown: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.compute.local.LocalEngine", Chatty)
     audit = Audit("engine")
     steps = decode(speech, audit, most=10)
     assert audit.found.keys() == {"f-string", "%", "format", "loguru", "json", "open"}

@@ -6,7 +6,6 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +31,11 @@ from sampler.decoding import Decoding, FinishReason
 from sampler.prompt import voice_prompt
 from utterances import reason, row, told, wave
 from waiting import until
-from worker.ops.profiling import StepProfile
+from worker.compute.local import LocalEngine
 from worker.speech.assembly import Assembly
 from worker.speech.cloning import Cloner, Recording
 from worker.speech.loading import open_model
-from worker.speech.model import SpeechModel
+from worker.speech.model import LocalModel
 from worker.speech.pipeline import Pipeline, StageBrokenError
 from worker.speech.preparation import make_utterance
 from worker.speech.summary import make_result
@@ -51,14 +50,14 @@ LONG = {"text": "A text that is long enough. " * 8, "temperature": 5, "top_p": 1
 
 
 @pytest.fixture(scope="module")
-def speech(random_model: Path) -> SpeechModel:
+def speech(random_model: Path) -> LocalModel:
     return open_model(random_model)
 
 
 class Desk:
     """Submits to a pipeline and collects what comes back."""
 
-    def __init__(self, speech: SpeechModel, **options: Any) -> None:
+    def __init__(self, speech: LocalModel, **options: Any) -> None:
         self.speech = speech
         self.ended: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
         options = {"max_rows": 4, "token_chunk_size": 64, **options}
@@ -79,7 +78,7 @@ class Desk:
 
 
 @contextmanager
-def desk(speech: SpeechModel, **options: Any) -> Iterator[Desk]:
+def desk(speech: LocalModel, **options: Any) -> Iterator[Desk]:
     """A desk that is closed at the end and then has nothing left over."""
     one = Desk(speech, **options)
     try:
@@ -122,7 +121,7 @@ def trace(utterance: Utterance) -> tuple[list[int], list[int], str]:
 
 
 @pytest.fixture(scope="module")
-def alone(speech: SpeechModel) -> dict[str, Utterance]:
+def alone(speech: LocalModel) -> dict[str, Utterance]:
     """Each of the six by itself in the smallest pipeline."""
     found: dict[str, Utterance] = {}
     with desk(speech, max_rows=1, token_chunk_size=1000) as lone:
@@ -152,7 +151,7 @@ def test_every_utterance_comes_back_once_with_its_audio(alone: dict[str, Utteran
     "options", [{"max_rows": 6, "vocoder_batch": 4}, {"token_chunk_size": 3}, {"max_rows": 2}]
 )
 def test_company_changes_neither_tokens_nor_audio(
-    speech: SpeechModel, alone: dict[str, Utterance], options: dict[str, int]
+    speech: LocalModel, alone: dict[str, Utterance], options: dict[str, int]
 ) -> None:
     with desk(speech, **options) as shared:
         for key, fields in reversed(requests().items()):
@@ -164,7 +163,7 @@ def test_company_changes_neither_tokens_nor_audio(
         assert np.allclose(wave(utterance), wave(alone[key]), rtol=0, atol=1e-5)
 
 
-def test_traces_of_different_seeds_differ_and_an_absent_seed_is_echoed(speech: SpeechModel) -> None:
+def test_traces_of_different_seeds_differ_and_an_absent_seed_is_echoed(speech: LocalModel) -> None:
     with desk(speech) as one:
         for key, fields in {"a": {"seed": 1}, "b": {"seed": 2}, "c": {}, "d": {}}.items():
             one.submit(key, **fields)
@@ -197,7 +196,7 @@ def by_hand(key: str, request: SynthesisRequest, *decodings: Decoding) -> Uttera
     return Utterance(key, request, [Part(row, number=number) for number, row in enumerate(rows)])
 
 
-def broken_voice(speech: SpeechModel, key: str, voice: Sequence[int]) -> Utterance:
+def broken_voice(speech: LocalModel, key: str, voice: Sequence[int]) -> Utterance:
     """An utterance whose global tokens the model can read but the codec must refuse."""
     request = parse_request({"text": "Hello.", "max_seconds": 0.2})
     prompt = voice_prompt(
@@ -207,7 +206,7 @@ def broken_voice(speech: SpeechModel, key: str, voice: Sequence[int]) -> Utteran
 
 
 @pytest.mark.parametrize("voice", [[4096] * 32, [-1] * 32, [1] * 31, [1] * 33])
-def test_voice_that_the_codec_refuses_fails_alone(speech: SpeechModel, voice: list[int]) -> None:
+def test_voice_that_the_codec_refuses_fails_alone(speech: LocalModel, voice: list[int]) -> None:
     with desk(speech, vocoder_batch=4) as shared:
         held = threading.Event()
         batches = hold_vocoder(shared.pipeline, held)
@@ -270,7 +269,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not happen")
 
 
-def test_running_utterance_is_cancelled(speech: SpeechModel) -> None:
+def test_running_utterance_is_cancelled(speech: LocalModel) -> None:
     with desk(speech) as one:
         long = one.submit("long", **{**LONG, "max_seconds": 40})
         short = one.submit("short", seed=1)
@@ -285,7 +284,7 @@ def test_running_utterance_is_cancelled(speech: SpeechModel) -> None:
     assert reason(short) is None
 
 
-def test_waiting_utterance_is_cancelled_without_being_run(speech: SpeechModel) -> None:
+def test_waiting_utterance_is_cancelled_without_being_run(speech: LocalModel) -> None:
     with desk(speech, max_rows=1) as one:
         first = one.submit("first", **{**LONG, "max_seconds": 40})
         waiting = one.submit("waiting")
@@ -300,7 +299,7 @@ def test_waiting_utterance_is_cancelled_without_being_run(speech: SpeechModel) -
         assert reason(one.collect(1)["next"]) is None
 
 
-def test_cancel_of_what_has_ended_changes_nothing(speech: SpeechModel) -> None:
+def test_cancel_of_what_has_ended_changes_nothing(speech: LocalModel) -> None:
     with desk(speech) as one:
         one.submit("a", seed=1)
         first = one.collect(1)["a"]
@@ -314,7 +313,7 @@ FLAT = {"temperature": 5, "top_p": 1, "top_k": 0, "max_seconds": 0.2}
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_utterance_is_cancelled_while_it_waits_for_the_vocoder(speech: SpeechModel, size: int) -> None:
+def test_utterance_is_cancelled_while_it_waits_for_the_vocoder(speech: LocalModel, size: int) -> None:
     with desk(speech, vocoder_batch=size) as one:
         held = threading.Event()
         batches = hold_vocoder(one.pipeline, held)
@@ -337,7 +336,7 @@ def test_utterance_is_cancelled_while_it_waits_for_the_vocoder(speech: SpeechMod
     assert row(found["late"]).finished is FinishReason.LENGTH
 
 
-def test_utterance_is_cancelled_while_it_is_vocoded(speech: SpeechModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_utterance_is_cancelled_while_it_is_vocoded(speech: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
     taken, take = [], Assembly.take
 
     def noted(assembly: Assembly, item: Any) -> None:
@@ -370,7 +369,7 @@ def hold_encoder(monkeypatch: pytest.MonkeyPatch, held: threading.Event) -> thre
 
 
 def test_utterance_is_cancelled_while_it_is_encoded_or_waits_for_that(
-    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch
+    speech: LocalModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = threading.Event()
     encoding = hold_encoder(monkeypatch, held)
@@ -391,7 +390,7 @@ def test_utterance_is_cancelled_while_it_is_encoded_or_waits_for_that(
     }
 
 
-def test_reason_of_a_cancel_is_the_error_in_the_engine_too(speech: SpeechModel) -> None:
+def test_reason_of_a_cancel_is_the_error_in_the_engine_too(speech: LocalModel) -> None:
     with desk(speech, max_rows=1) as one:
         running = one.submit("running", **{**LONG, "max_seconds": 40})
         one.submit("waiting", seed=1)
@@ -402,7 +401,7 @@ def test_reason_of_a_cancel_is_the_error_in_the_engine_too(speech: SpeechModel) 
     assert {reason(utterance) for utterance in found.values()} == {"running too long", "waiting too long"}
 
 
-def test_running_utterance_is_cancelled_while_the_pipeline_closes(speech: SpeechModel) -> None:
+def test_running_utterance_is_cancelled_while_the_pipeline_closes(speech: LocalModel) -> None:
     one = Desk(speech)
     running = one.submit("long", **{**LONG, "max_seconds": 40})
     wait_until(lambda: row(running).steps > 3)
@@ -415,7 +414,7 @@ def test_running_utterance_is_cancelled_while_the_pipeline_closes(speech: Speech
     assert row(running).finished is FinishReason.CANCELLED
 
 
-def test_cancels_from_many_threads_return_each_utterance_once(speech: SpeechModel) -> None:
+def test_cancels_from_many_threads_return_each_utterance_once(speech: LocalModel) -> None:
     keys = [str(number) for number in range(12)]
     with desk(speech, vocoder_batch=3) as one:
         for key in keys:
@@ -436,7 +435,7 @@ def test_cancels_from_many_threads_return_each_utterance_once(speech: SpeechMode
     assert not one.pipeline._inside
 
 
-def test_callbacks_that_raise_end_no_thread(speech: SpeechModel) -> None:
+def test_callbacks_that_raise_end_no_thread(speech: LocalModel) -> None:
     lines: list[str] = []
     sink = logger.add(lambda message: lines.append(message.record["message"]), level="ERROR")
 
@@ -459,7 +458,7 @@ def test_callbacks_that_raise_end_no_thread(speech: SpeechModel) -> None:
     assert sorted(lines) == ["the callback 'done' failed"] * 2 + ["the callback 'freed' failed"] * 2
 
 
-def test_submit_after_close_is_refused(speech: SpeechModel) -> None:
+def test_submit_after_close_is_refused(speech: LocalModel) -> None:
     with desk(speech) as one:
         pass
     with pytest.raises(RuntimeError, match="the pipeline is closed"):
@@ -467,7 +466,7 @@ def test_submit_after_close_is_refused(speech: SpeechModel) -> None:
     assert one.pipeline.progress() is None
 
 
-def test_progress_follows_every_stage(speech: SpeechModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_follows_every_stage(speech: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
     encoding = threading.Event()
     hold_encoder(monkeypatch, encoding)
     with desk(speech) as one:
@@ -497,7 +496,7 @@ def test_progress_follows_every_stage(speech: SpeechModel, monkeypatch: pytest.M
         wait_until(lambda: one.pipeline.progress() is None)
 
 
-def test_close_finishes_what_is_inside(speech: SpeechModel) -> None:
+def test_close_finishes_what_is_inside(speech: LocalModel) -> None:
     one = Desk(speech, max_rows=2)
     for number in range(5):
         one.submit(str(number), seed=number, max_seconds=0.2)
@@ -507,7 +506,7 @@ def test_close_finishes_what_is_inside(speech: SpeechModel) -> None:
     assert not [stage for stage in one.pipeline._stages if stage._thread.is_alive()]
 
 
-def test_free_rows_come_back_and_are_announced(speech: SpeechModel) -> None:
+def test_free_rows_come_back_and_are_announced(speech: LocalModel) -> None:
     freed = threading.Semaphore(0)
     with desk(speech, max_rows=3, freed=freed.release) as one:
         assert one.pipeline.free_rows() == 3
@@ -528,7 +527,7 @@ class FailingForward:
         rows: How many are enough.
     """
 
-    def __init__(self, speech: SpeechModel, error: Exception) -> None:
+    def __init__(self, speech: LocalModel, error: Exception) -> None:
         self.armed, self.rows = threading.Event(), 1
         self._forward, self._error = speech.model.forward, error
 
@@ -542,7 +541,7 @@ class FailingForward:
 
 @pytest.mark.parametrize("error", [RuntimeError("device lost"), torch.OutOfMemoryError("no memory")])
 def test_failed_step_fails_a_lone_row_and_restarts_several(
-    speech: SpeechModel, alone: dict[str, Utterance], monkeypatch: pytest.MonkeyPatch, error: Exception
+    speech: LocalModel, alone: dict[str, Utterance], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     forward = FailingForward(speech, error)
     monkeypatch.setattr(speech.model, "forward", forward)
@@ -568,7 +567,7 @@ def test_failed_step_fails_a_lone_row_and_restarts_several(
 
 
 def test_free_rows_follow_the_ceiling_that_out_of_memory_leaves(
-    speech: SpeechModel, alone: dict[str, Utterance], monkeypatch: pytest.MonkeyPatch
+    speech: LocalModel, alone: dict[str, Utterance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isinstance(speech.model, RWKV7 | NativeRWKV7)
     forward = speech.model.forward
@@ -595,7 +594,7 @@ def test_free_rows_follow_the_ceiling_that_out_of_memory_leaves(
         assert one.pipeline.free_rows() == 1
 
 
-def test_row_with_a_bad_token_fails_alone(speech: SpeechModel, alone: dict[str, Utterance]) -> None:
+def test_row_with_a_bad_token_fails_alone(speech: LocalModel, alone: dict[str, Utterance]) -> None:
     request = parse_request({"text": "Hello."})
     bad = by_hand("bad", request, Decoding(speech.layout, [1, 2, 1_000_000]))
     with desk(speech, max_rows=7, token_chunk_size=1000) as one:
@@ -612,7 +611,7 @@ def test_row_with_a_bad_token_fails_alone(speech: SpeechModel, alone: dict[str, 
 
 
 def test_model_that_ends_at_once_is_an_error_with_advice(
-    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch
+    speech: LocalModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Greedy decoding of a head whose EOS row wins everywhere after the voice."""
     assert isinstance(speech.model, RWKV7 | NativeRWKV7)
@@ -631,12 +630,12 @@ def test_model_that_ends_at_once_is_an_error_with_advice(
     assert "another seed or text" in error
 
 
-def test_unknown_voice_is_refused_before_the_pipeline(speech: SpeechModel) -> None:
+def test_unknown_voice_is_refused_before_the_pipeline(speech: LocalModel) -> None:
     with pytest.raises(RequestError, match=r"^voice: unknown voice 'nobody'; accepted: first, second$"):
         make_utterance(speech, "key", parse_request({"text": "a", "voice": "nobody"}))
 
 
-def test_attributes_reach_the_prompt(speech: SpeechModel) -> None:
+def test_attributes_reach_the_prompt(speech: LocalModel) -> None:
     layout = speech.layout
     utterance = make_utterance(speech, "key", parse_request({"text": "a", "gender": "Male", "age": "child"}))
     controls = [layout.control_offset + n for n in (0, 13, 47, 22, 7, 3)]
@@ -684,7 +683,7 @@ def cloned_requests() -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def cloned_alone(speech: SpeechModel) -> dict[str, Utterance]:
+def cloned_alone(speech: LocalModel) -> dict[str, Utterance]:
     """Each of the eight by itself, in a pipeline that has never seen another voice."""
     found: dict[str, Utterance] = {}
     for key, fields in cloned_requests().items():
@@ -694,7 +693,7 @@ def cloned_alone(speech: SpeechModel) -> dict[str, Utterance]:
     return found
 
 
-def heard(speech: SpeechModel, number: int, *, transcript: bool = False) -> EncodedVoice:
+def heard(speech: LocalModel, number: int, *, transcript: bool = False) -> EncodedVoice:
     """What a recording is encoded to."""
     assert speech.voice_encoder is not None
     (voice,) = Cloner(speech.voice_encoder)([Recording(recording(number, 0.5 + 0.8 * number), transcript)])
@@ -702,7 +701,7 @@ def heard(speech: SpeechModel, number: int, *, transcript: bool = False) -> Enco
     return voice
 
 
-def test_cloned_voices_are_their_recordings(speech: SpeechModel, cloned_alone: dict[str, Utterance]) -> None:
+def test_cloned_voices_are_their_recordings(speech: LocalModel, cloned_alone: dict[str, Utterance]) -> None:
     for number, utterance in enumerate(cloned_alone.values()):
         voice, decoding = heard(speech, number, transcript=number % 2 == 1), row(utterance).decoding
         assert list(decoding.globals_) == voice.globals_
@@ -716,7 +715,7 @@ def test_cloned_voices_are_their_recordings(speech: SpeechModel, cloned_alone: d
 
 @pytest.mark.parametrize("clone_batch", [1, 8])
 def test_eight_voices_in_one_batch_each_keep_their_own(
-    speech: SpeechModel, alone: dict[str, Utterance], cloned_alone: dict[str, Utterance], clone_batch: int
+    speech: LocalModel, alone: dict[str, Utterance], cloned_alone: dict[str, Utterance], clone_batch: int
 ) -> None:
     with desk(speech, max_rows=14, vocoder_batch=14, clone_batch=clone_batch) as shared:
         held = threading.Event()
@@ -752,7 +751,7 @@ def hold_cloner(pipeline: Pipeline, held: threading.Event) -> list[int]:
 
 
 def test_requests_without_reference_do_not_wait_for_the_cloner(
-    speech: SpeechModel, alone: dict[str, Utterance]
+    speech: LocalModel, alone: dict[str, Utterance]
 ) -> None:
     with desk(speech, max_rows=3) as one:
         held = threading.Event()
@@ -770,7 +769,7 @@ def test_requests_without_reference_do_not_wait_for_the_cloner(
 
 
 def test_a_bad_reference_fails_alone_and_frees_its_row(
-    speech: SpeechModel, cloned_alone: dict[str, Utterance]
+    speech: LocalModel, cloned_alone: dict[str, Utterance]
 ) -> None:
     with desk(speech, max_rows=4, clone_batch=8) as one:
         held = threading.Event()
@@ -793,7 +792,7 @@ def test_a_bad_reference_fails_alone_and_frees_its_row(
         assert trace(found[key]) == trace(cloned_alone[key])
 
 
-def test_utterance_is_cancelled_while_it_is_cloned_or_waits_for_that(speech: SpeechModel) -> None:
+def test_utterance_is_cancelled_while_it_is_cloned_or_waits_for_that(speech: LocalModel) -> None:
     with desk(speech, clone_batch=8) as one:
         held = threading.Event()
         batches = hold_cloner(one.pipeline, held)
@@ -815,15 +814,17 @@ def test_utterance_is_cancelled_while_it_is_cloned_or_waits_for_that(speech: Spe
     assert row(cloned).steps == row(waiting).steps == 0
 
 
-def test_limits_change_while_it_runs_and_are_told_when_they_hold(speech: SpeechModel) -> None:
+def test_limits_change_while_it_runs_and_are_told_when_they_hold(speech: LocalModel) -> None:
     done = threading.Semaphore(0)
     with desk(speech, max_rows=4) as one:
         for number in range(4):
             one.submit(str(number), **LONG | {"max_seconds": 30})
-        until(lambda: len(one.pipeline.scheduler.running) == 4)
+        until(lambda: one.pipeline.engine.phases().total() == 4)
         one.pipeline.limit(1, 7, done.release)
         assert done.acquire(timeout=PATIENCE)
-        assert (one.pipeline.scheduler.max_rows, one.pipeline.scheduler.token_chunk_size) == (1, 7)
+        engine = one.pipeline.engine
+        assert isinstance(engine, LocalEngine)
+        assert (engine.max_rows, engine.scheduler.token_chunk_size) == (1, 7)
         assert one.pipeline.free_rows() == 1 - 4
         for number in range(4):
             one.pipeline.cancel(str(number))
@@ -836,9 +837,9 @@ def test_limits_change_while_it_runs_and_are_told_when_they_hold(speech: SpeechM
         assert one.pipeline.free_rows() == 4
 
 
-def test_figures_count_rows_tokens_and_audio(speech: SpeechModel) -> None:
+def test_figures_count_rows_tokens_and_audio(speech: LocalModel) -> None:
     with desk(speech, max_rows=4) as one:
-        stats = one.pipeline.stats
+        stats = one.pipeline.engine.stats
         assert (stats.steps, stats.row_steps, stats.drawn, one.pipeline.audio_seconds) == (0, 0, 0, 0.0)
         submitted = [one.submit(name, **fields) for name, fields in requests().items()]
         one.collect(len(submitted))
@@ -852,36 +853,36 @@ def test_figures_count_rows_tokens_and_audio(speech: SpeechModel) -> None:
 
 @pytest.mark.parametrize(("asked", "written"), [(5, 5), (100_000, None)])
 def test_a_profile_holds_as_many_steps_as_were_asked_for(
-    speech: SpeechModel, tmp_path: Path, asked: int, written: int | None
+    speech: LocalModel, tmp_path: Path, asked: int, written: int | None
 ) -> None:
     """Or as many as there were until the end; the speech is the same."""
     path = tmp_path / "trace.json"
     with desk(speech) as one:
         plain = one.submit("plain", seed=1)
         one.collect(1)
-        before = one.pipeline.stats.steps
-        one.pipeline.replace_step(partial(StepProfile, steps=asked, path=path))
+        before = one.pipeline.engine.stats.steps
+        one.pipeline.profile(asked, path)
         profiled = one.submit("profiled", seed=1)
         one.collect(1)
-        seen = one.pipeline.stats.steps - before + 1  # closing is a step without rows
+        seen = one.pipeline.engine.stats.steps - before + 1  # closing is a step without rows
     events = json.loads(path.read_text())["traceEvents"]
     assert sum(event.get("name") == "engine step" for event in events) == (written or seen - 4)
     assert any(str(event.get("name")).startswith("aten::") for event in events)
     assert trace(profiled) == trace(plain)
 
 
-def test_a_profile_that_cannot_be_written_does_not_end_the_engine(speech: SpeechModel, tmp_path: Path) -> None:
+def test_a_profile_that_cannot_be_written_does_not_end_the_engine(speech: LocalModel, tmp_path: Path) -> None:
     lines: list[str] = []
     sink = logger.add(lambda message: lines.append(message.record["message"]), level="ERROR")
     with desk(speech) as one:
-        one.pipeline.replace_step(partial(StepProfile, steps=1, path=tmp_path / "no" / "trace.json"))
+        one.pipeline.profile(1, tmp_path / "no" / "trace.json")
         one.submit("one", seed=1, **FLAT)
         assert reason(one.collect(1)["one"]) is None
     logger.remove(sink)
     assert lines == [f"profile: {tmp_path / 'no' / 'trace.json'} cannot be written"]
 
 
-def test_cloned_utterance_is_cancelled_in_the_engine(speech: SpeechModel) -> None:
+def test_cloned_utterance_is_cancelled_in_the_engine(speech: LocalModel) -> None:
     with desk(speech) as one:
         long = one.submit("long", **{**LONG, "max_seconds": 40}, reference=reference(1))
         wait_until(lambda: row(long).steps > 3)
@@ -889,7 +890,7 @@ def test_cloned_utterance_is_cancelled_in_the_engine(speech: SpeechModel) -> Non
         assert reason(one.collect(1)["long"]) == "enough"
 
 
-def test_a_batch_of_nothing_but_cancelled_ones_is_no_batch(speech: SpeechModel) -> None:
+def test_a_batch_of_nothing_but_cancelled_ones_is_no_batch(speech: LocalModel) -> None:
     with desk(speech, clone_batch=2) as one:
         held = threading.Event()
         batches = hold_cloner(one.pipeline, held)
@@ -904,7 +905,7 @@ def test_a_batch_of_nothing_but_cancelled_ones_is_no_batch(speech: SpeechModel) 
     assert [reason(found[key]) for key in ("first", "a", "b")] == [None] + ["cancelled on request"] * 2
 
 
-def test_progress_stands_still_while_the_cloner_does(speech: SpeechModel) -> None:
+def test_progress_stands_still_while_the_cloner_does(speech: LocalModel) -> None:
     with desk(speech) as one:
         held = threading.Event()
         batches = hold_cloner(one.pipeline, held)
@@ -920,7 +921,7 @@ def test_progress_stands_still_while_the_cloner_does(speech: SpeechModel) -> Non
         wait_until(lambda: one.pipeline.progress() is None)
 
 
-def test_the_cloner_is_a_stage_that_makes_progress(speech: SpeechModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cloner_is_a_stage_that_makes_progress(speech: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
     forward, held, stuck = speech.model.forward, threading.Event(), threading.Event()
 
     def late(*args: Any) -> Tensor:
@@ -939,7 +940,7 @@ def test_the_cloner_is_a_stage_that_makes_progress(speech: SpeechModel, monkeypa
         one.collect(2)
 
 
-def test_the_row_of_a_bad_reference_is_announced_as_free(speech: SpeechModel) -> None:
+def test_the_row_of_a_bad_reference_is_announced_as_free(speech: LocalModel) -> None:
     freed = threading.Semaphore(0)
     with desk(speech, freed=freed.release) as one:
         one.submit("bad", reference="QUJD")
@@ -948,7 +949,7 @@ def test_the_row_of_a_bad_reference_is_announced_as_free(speech: SpeechModel) ->
         one.collect(1)
 
 
-def test_close_finishes_what_waits_for_the_cloner(speech: SpeechModel) -> None:
+def test_close_finishes_what_waits_for_the_cloner(speech: LocalModel) -> None:
     one = Desk(speech, max_rows=2)
     held = threading.Event()
     batches = hold_cloner(one.pipeline, held)
@@ -965,7 +966,7 @@ def test_close_finishes_what_waits_for_the_cloner(speech: SpeechModel) -> None:
     assert not [stage for stage in one.pipeline._stages if stage._thread.is_alive()]
 
 
-def test_recordings_are_let_go_of(speech: SpeechModel) -> None:
+def test_recordings_are_let_go_of(speech: LocalModel) -> None:
     with desk(speech) as one:
         for key, audio in {"good": reference(1), "bad": "QUJD"}.items():
             one.submit(key, reference=audio)
@@ -973,7 +974,7 @@ def test_recordings_are_let_go_of(speech: SpeechModel) -> None:
     assert [utterance.recording for utterance in found.values()] == [None, None]
 
 
-def test_equal_references_are_encoded_once(speech: SpeechModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_references_are_encoded_once(speech: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
     encode, rows = speech.codec.encode_globals, []
 
     def counting(clips: Tensor) -> Tensor:
@@ -992,7 +993,7 @@ def test_equal_references_are_encoded_once(speech: SpeechModel, monkeypatch: pyt
 
 
 def test_a_model_without_encoder_refuses_references_and_still_speaks(
-    speech: SpeechModel, random_model: Path, alone: dict[str, Utterance]
+    speech: LocalModel, random_model: Path, alone: dict[str, Utterance]
 ) -> None:
     with desk(open_model(random_model, clone=False)) as one:
         with pytest.raises(
@@ -1009,7 +1010,7 @@ def test_a_model_without_encoder_refuses_references_and_still_speaks(
 # Several parts.
 
 
-def parts_of(speech: SpeechModel, key: str, *texts: str, **fields: Any) -> Utterance:
+def parts_of(speech: LocalModel, key: str, *texts: str, **fields: Any) -> Utterance:
     """An utterance whose parts speak these texts, each with a seed of its own."""
     requests = [parse_request({"text": text, "seed": number, **fields}) for number, text in enumerate(texts)]
     alone = [row(make_utterance(speech, key, request)).decoding for request in requests]
@@ -1017,7 +1018,7 @@ def parts_of(speech: SpeechModel, key: str, *texts: str, **fields: Any) -> Utter
     return by_hand(key, whole, *alone)
 
 
-def test_parts_of_an_utterance_are_one_file_in_their_order(speech: SpeechModel) -> None:
+def test_parts_of_an_utterance_are_one_file_in_their_order(speech: LocalModel) -> None:
     texts = ("A first part that is long. " * 3, "Second.", "And a third.")
     with desk(speech, max_rows=2, vocoder_batch=2) as one:
         for number, text in enumerate(texts):
@@ -1035,7 +1036,7 @@ def test_parts_of_an_utterance_are_one_file_in_their_order(speech: SpeechModel) 
     assert np.abs(first / 32767 - waves[0][: len(first)]).max() < 1e-3
 
 
-def test_a_part_that_fails_ends_its_utterance_and_frees_its_rows(speech: SpeechModel) -> None:
+def test_a_part_that_fails_ends_its_utterance_and_frees_its_rows(speech: LocalModel) -> None:
     with desk(speech, max_rows=3) as one:
         flat = {"temperature": 5, "top_p": 1, "top_k": 0, "max_seconds": 40}
         bad = parts_of(speech, "bad", "x" * 40, "y" * 40, "z" * 40, **flat)
@@ -1047,7 +1048,7 @@ def test_a_part_that_fails_ends_its_utterance_and_frees_its_rows(speech: SpeechM
         assert reason(one.collect(1)["next"]) is None
 
 
-def test_a_cancel_ends_all_parts(speech: SpeechModel) -> None:
+def test_a_cancel_ends_all_parts(speech: LocalModel) -> None:
     with desk(speech, max_rows=3) as one:
         flat = {"temperature": 5, "top_p": 1, "top_k": 0, "max_seconds": 40}
         long = parts_of(speech, "long", "x" * 40, "y" * 40, "z" * 40, **flat)

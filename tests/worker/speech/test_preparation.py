@@ -24,7 +24,7 @@ from worker.speech.assembly import Assembly
 from worker.speech.catalogue import VoiceCatalogue
 from worker.speech.config import AttributeConfig
 from worker.speech.loading import open_model
-from worker.speech.model import SpeechModel
+from worker.speech.model import LocalModel
 from worker.speech.preparation import MOST_TRANSCRIPT_TOKENS, make_utterance, with_voice
 from worker.speech.reading import join_texts
 from worker.speech.summary import kept_tokens, make_result
@@ -38,7 +38,7 @@ TRANSCRIBED = {**REFERENCE, "reference_text": "I said this."}
 GUARDED = {"eos_guard": "rwkv-tts-rs", "voice": "first"}
 
 
-def opened(directory: Path) -> SpeechModel:
+def opened(directory: Path) -> LocalModel:
     """A random model, whose first voice knows what it said."""
     speech = open_model(directory)
     first: Voice = speech.voices.get("first").model_copy(update={"prompt_text": "I am the first."})
@@ -46,12 +46,12 @@ def opened(directory: Path) -> SpeechModel:
 
 
 @pytest.fixture(scope="module")
-def speech(random_model: Path) -> SpeechModel:
+def speech(random_model: Path) -> LocalModel:
     return opened(random_model)
 
 
 @pytest.fixture(scope="module")
-def hasty(tmp_path_factory: pytest.TempPathFactory) -> SpeechModel:
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> LocalModel:
     """A model that ends all speech before it begins."""
     directory = tmp_path_factory.mktemp("hasty") / "model"
     options = RandomModel(layers=2, tokenizer="bytes", seed=1, dtype="fp32", eos_logit=60.0)
@@ -59,11 +59,11 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> SpeechModel:
     return opened(directory)
 
 
-def spoken(speech: SpeechModel, key: str = "key", **fields: Any) -> Utterance:
+def spoken(speech: LocalModel, key: str = "key", **fields: Any) -> Utterance:
     return make_utterance(speech, key, parse_request({"text": "Hello.", "seed": 1, **fields}))
 
 
-def prompt(speech: SpeechModel, **fields: Any) -> list[int]:
+def prompt(speech: LocalModel, **fields: Any) -> list[int]:
     """The prompt of a request; of a reference, that of the cloned voice."""
     utterance = spoken(speech, **fields)
     if utterance.recording is not None:
@@ -71,7 +71,7 @@ def prompt(speech: SpeechModel, **fields: Any) -> list[int]:
     return list(row(utterance).decoding.prompt)
 
 
-def refusal(speech: SpeechModel, **fields: Any) -> str:
+def refusal(speech: LocalModel, **fields: Any) -> str:
     with pytest.raises(RequestError) as caught:
         spoken(speech, **fields)
     message = str(caught.value)
@@ -80,19 +80,19 @@ def refusal(speech: SpeechModel, **fields: Any) -> str:
     return message
 
 
-def english(speech: SpeechModel, longest: int | None = None) -> SpeechModel:
+def english(speech: LocalModel, longest: int | None = None) -> LocalModel:
     text = TextConfig(normalizer="english", longest=longest)
     return replace(speech, config=speech.config.model_copy(update={"text": text}))
 
 
-def with_stored(speech: SpeechModel, **fields: Any) -> SpeechModel:
+def with_stored(speech: LocalModel, **fields: Any) -> LocalModel:
     """The model with a voice ``other`` that differs from its first in the given fields."""
     other: Voice = speech.voices.get("first").model_copy(update={"id": "other", **fields})
     return replace(speech, voices=VoiceCatalogue([other], speech.layout))
 
 
 def test_a_format_that_this_worker_cannot_write_is_refused(
-    speech: SpeechModel, monkeypatch: pytest.MonkeyPatch
+    speech: LocalModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.delivery.encoding.find_spec", lambda _: None)
     assert refusal(speech, format="aac").startswith("format: aac: the worker lacks PyAV (pip install")
@@ -100,7 +100,7 @@ def test_a_format_that_this_worker_cannot_write_is_refused(
     assert spoken(speech, format="mp3").refusal is None
 
 
-def run(speech: SpeechModel, utterances: Iterable[Utterance]) -> None:
+def run(speech: LocalModel, utterances: Iterable[Utterance]) -> None:
     engine = Engine(speech.model, speech.layout, max_rows=8, token_chunk_size=64)
     for utterance in utterances:
         engine.add(row(utterance))
@@ -108,7 +108,7 @@ def run(speech: SpeechModel, utterances: Iterable[Utterance]) -> None:
         engine.step()
 
 
-def finished(speech: SpeechModel, utterance: Utterance) -> Utterance:
+def finished(speech: LocalModel, utterance: Utterance) -> Utterance:
     """An utterance after its row has run, with silence for a wave."""
     run(speech, [utterance])
     (part,), tokens = utterance.parts, len(row(utterance).decoding.semantic)
@@ -125,12 +125,12 @@ def finished(speech: SpeechModel, utterance: Utterance) -> Utterance:
 # Prompts.
 
 
-def test_a_stored_voice_gives_its_sound_only(speech: SpeechModel) -> None:
+def test_a_stored_voice_gives_its_sound_only(speech: LocalModel) -> None:
     voice = speech.voices.get("first")
     assert prompt(speech, voice="first") == voice_prompt(speech.layout, list(b"Hello."), voice.global_tokens)
 
 
-def test_a_stored_voice_with_its_transcript(speech: SpeechModel) -> None:
+def test_a_stored_voice_with_its_transcript(speech: LocalModel) -> None:
     voice = speech.voices.get("first")
     assert prompt(speech, voice="first", use_transcript=True) == voice_prompt(
         speech.layout,
@@ -140,11 +140,11 @@ def test_a_stored_voice_with_its_transcript(speech: SpeechModel) -> None:
     )
 
 
-def test_a_reference_gives_its_sound_only(speech: SpeechModel) -> None:
+def test_a_reference_gives_its_sound_only(speech: LocalModel) -> None:
     assert prompt(speech, **REFERENCE) == voice_prompt(speech.layout, list(b"Hello."), CLONED.globals_)
 
 
-def test_a_reference_with_its_transcript(speech: SpeechModel) -> None:
+def test_a_reference_with_its_transcript(speech: LocalModel) -> None:
     assert prompt(speech, **TRANSCRIBED) == voice_prompt(
         speech.layout, list(b"I said this. Hello."), CLONED.globals_, semantic=CLONED.semantic
     )
@@ -152,7 +152,7 @@ def test_a_reference_with_its_transcript(speech: SpeechModel) -> None:
 
 @pytest.mark.parametrize("given", [{"voice": "first"}, {"voice": "first", "use_transcript": True}, REFERENCE])
 def test_attributes_go_before_a_given_voice_as_soon_as_one_is_set(
-    speech: SpeechModel, given: dict[str, Any]
+    speech: LocalModel, given: dict[str, Any]
 ) -> None:
     plain = prompt(speech, **given)
     control = attribute_prompt(speech.layout, [1], Attributes(emotion="happy"))[:6]
@@ -161,7 +161,7 @@ def test_attributes_go_before_a_given_voice_as_soon_as_one_is_set(
     assert prompt(speech, **given, emotion="neutral") == default + plain
 
 
-def test_attributes_of_a_given_voice_are_the_trained_ones(speech: SpeechModel) -> None:
+def test_attributes_of_a_given_voice_are_the_trained_ones(speech: LocalModel) -> None:
     trained = AttributeConfig(
         age=("elderly",), gender=("male",), emotion=("neutral",), pitch=("low_pitch",), speed=("medium",)
     )
@@ -174,7 +174,7 @@ def test_attributes_of_a_given_voice_are_the_trained_ones(speech: SpeechModel) -
 
 
 @pytest.mark.parametrize("more", [{}, {"reference_text": "word " * 300}])
-def test_the_limit_is_that_of_the_text_to_speak(speech: SpeechModel, more: dict[str, str]) -> None:
+def test_the_limit_is_that_of_the_text_to_speak(speech: LocalModel, more: dict[str, str]) -> None:
     utterance = spoken(speech, **REFERENCE, **more)
     with_voice(utterance, speech, CLONED)
     assert row(utterance).decoding.limit == row(spoken(speech)).decoding.limit
@@ -183,7 +183,7 @@ def test_the_limit_is_that_of_the_text_to_speak(speech: SpeechModel, more: dict[
 # References on their way.
 
 
-def test_a_reference_waits_for_its_voice(speech: SpeechModel) -> None:
+def test_a_reference_waits_for_its_voice(speech: LocalModel) -> None:
     """The row stays the same object, the one that the stages know; the recording is let go of."""
     utterance = spoken(speech, **TRANSCRIBED, temperature=0.5, max_seconds=1, seed=9)
     only = row(utterance)
@@ -198,7 +198,7 @@ def test_a_reference_waits_for_its_voice(speech: SpeechModel) -> None:
     assert only.decoding.remaining == len(only.decoding.prompt) > 0
 
 
-def test_a_transcript_needs_semantic_tokens(speech: SpeechModel) -> None:
+def test_a_transcript_needs_semantic_tokens(speech: LocalModel) -> None:
     silent = replace(CLONED, semantic=[])
     with_voice(spoken(speech, **REFERENCE), speech, silent)
     with pytest.raises(RequestError, match=r"^reference: no semantic tokens; accepted: .*without reference_text"):
@@ -209,14 +209,14 @@ def test_a_transcript_needs_semantic_tokens(speech: SpeechModel) -> None:
     "voice",
     [replace(CLONED, globals_=[4096] * 32), replace(CLONED, semantic=[8192]), replace(CLONED, globals_=[])],
 )
-def test_tokens_that_are_not_the_models_are_refused(speech: SpeechModel, voice: EncodedVoice) -> None:
+def test_tokens_that_are_not_the_models_are_refused(speech: LocalModel, voice: EncodedVoice) -> None:
     utterance = spoken(speech, **TRANSCRIBED)
     with pytest.raises(ValueError, match="voice: "):
         with_voice(utterance, speech, voice)
 
 
 @pytest.mark.parametrize("field", ["reference", "reference_text"])
-def test_what_the_model_cannot_serve_is_refused(speech: SpeechModel, field: str) -> None:
+def test_what_the_model_cannot_serve_is_refused(speech: LocalModel, field: str) -> None:
     limited = replace(speech, refusals={field: "why; accepted: what"})
     assert refusal(limited, **TRANSCRIBED) == f"{field}: why; accepted: what"
     assert spoken(limited, voice="first").parts[0].row.decoding.prompt
@@ -228,7 +228,7 @@ def test_what_the_model_cannot_serve_is_refused(speech: SpeechModel, field: str)
 
 
 @pytest.mark.parametrize("fields", [{"prompt_text": ""}, {"prompt_text": " \n"}, {"semantic_tokens": []}])
-def test_a_stored_voice_may_have_no_transcript(speech: SpeechModel, fields: dict[str, Any]) -> None:
+def test_a_stored_voice_may_have_no_transcript(speech: LocalModel, fields: dict[str, Any]) -> None:
     other = with_stored(speech, **fields)
     assert refusal(other, voice="other", use_transcript=True).startswith("use_transcript: voice 'other' has no")
     assert spoken(other, voice="other").parts[0].row.decoding.prompt
@@ -243,7 +243,7 @@ def test_a_stored_voice_may_have_no_transcript(speech: SpeechModel, fields: dict
     ],
 )
 def test_a_stored_transcript_is_no_longer_than_a_reference(
-    speech: SpeechModel, characters: int, tokens: int, fits: bool
+    speech: LocalModel, characters: int, tokens: int, fits: bool
 ) -> None:
     other = with_stored(speech, prompt_text="a" * characters, semantic_tokens=[1] * tokens)
     if fits:
@@ -252,7 +252,7 @@ def test_a_stored_transcript_is_no_longer_than_a_reference(
         assert "accepted: up to 3000 and 2000" in refusal(other, voice="other", use_transcript=True)
 
 
-def test_transcripts_are_normalised_as_texts_are(speech: SpeechModel) -> None:
+def test_transcripts_are_normalised_as_texts_are(speech: LocalModel) -> None:
     reader = english(speech)
     ids = list(b"five kilograms two miles")
     expected = voice_prompt(speech.layout, ids, CLONED.globals_, semantic=CLONED.semantic)
@@ -263,7 +263,7 @@ def test_transcripts_are_normalised_as_texts_are(speech: SpeechModel) -> None:
     assert prompt(stored, text="2 mi", voice="other", use_transcript=True) == expected
 
 
-def test_messages_about_a_transcript_name_its_field(speech: SpeechModel) -> None:
+def test_messages_about_a_transcript_name_its_field(speech: LocalModel) -> None:
     reader = english(speech, longest=30)
     assert refusal(reader, **REFERENCE, reference_text="你好").startswith("reference_text: Chinese letters")
     stored = with_stored(reader, prompt_text="你好")
@@ -274,7 +274,7 @@ def test_messages_about_a_transcript_name_its_field(speech: SpeechModel) -> None
 
 
 @pytest.mark.parametrize(("transcript", "warned"), [("Word " * 3, False), ("Word " * 5, True)])
-def test_transcript_and_text_may_be_too_long_together(speech: SpeechModel, transcript: str, warned: bool) -> None:
+def test_transcript_and_text_may_be_too_long_together(speech: LocalModel, transcript: str, warned: bool) -> None:
     warnings = spoken(english(speech, longest=30), **REFERENCE, reference_text=transcript).warnings
     assert [warning.startswith("text: 31 characters with the transcript") for warning in warnings] == (
         [True] if warned else []
@@ -306,7 +306,7 @@ def test_texts_are_joined(transcript: str, text: str, joined: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "first"), [("a", 12), ("a" * 20, 36), ("a" * 100, 180)])
-def test_guarded_speech_ends_no_sooner_than_in_the_rust_system(hasty: SpeechModel, text: str, first: int) -> None:
+def test_guarded_speech_ends_no_sooner_than_in_the_rust_system(hasty: LocalModel, text: str, first: int) -> None:
     free, guarded = spoken(hasty, voice="first", text=text), spoken(hasty, "guarded", text=text, **GUARDED)
     run(hasty, [free, guarded])
     assert (row(free).finished, row(free).decoding.semantic) == (FinishReason.EOS, [])
@@ -317,13 +317,13 @@ def test_guarded_speech_ends_no_sooner_than_in_the_rust_system(hasty: SpeechMode
     assert hasty.layout.eos not in row(guarded).decoding.semantic
 
 
-def test_the_guard_counts_the_text_without_its_transcript(speech: SpeechModel) -> None:
+def test_the_guard_counts_the_text_without_its_transcript(speech: LocalModel) -> None:
     alone = spoken(speech, text="a" * 20, **GUARDED)
     after = spoken(speech, text="a" * 20, **GUARDED, use_transcript=True)
     assert row(alone).decoding.first_eos == row(after).decoding.first_eos == 36
 
 
-def test_guarded_rows_share_a_batch_with_others(hasty: SpeechModel) -> None:
+def test_guarded_rows_share_a_batch_with_others(hasty: LocalModel) -> None:
     """Each row draws what it draws alone, whichever of its mates may not end yet."""
 
     def rows() -> list[Utterance]:
@@ -347,7 +347,7 @@ def test_guarded_rows_share_a_batch_with_others(hasty: SpeechModel) -> None:
     assert [len(row(one).decoding.semantic) for one in together] == [12, 0, 0, 29, 38, 12]
 
 
-def test_the_limit_wins_over_the_guard(hasty: SpeechModel) -> None:
+def test_the_limit_wins_over_the_guard(hasty: LocalModel) -> None:
     utterance = spoken(hasty, **GUARDED, max_seconds=0.1)
     run(hasty, [utterance])
     assert (row(utterance).finished, len(row(utterance).decoding.semantic)) == (
@@ -363,7 +363,7 @@ def test_the_limit_wins_over_the_guard(hasty: SpeechModel) -> None:
     ("fields", "mode"), [({}, "attributes"), ({"voice": "first"}, "voice"), (REFERENCE, "reference")]
 )
 def test_a_result_tells_its_mode_and_the_time_of_cloning(
-    speech: SpeechModel, fields: dict[str, Any], mode: str
+    speech: LocalModel, fields: dict[str, Any], mode: str
 ) -> None:
     utterance = spoken(speech, **fields)
     if mode == "reference":
@@ -376,7 +376,7 @@ def test_a_result_tells_its_mode_and_the_time_of_cloning(
     json.dumps(result.model_dump(mode="json"), allow_nan=False)
 
 
-def test_what_is_kept_of_a_reference_is_the_reference(speech: SpeechModel) -> None:
+def test_what_is_kept_of_a_reference_is_the_reference(speech: LocalModel) -> None:
     for fields, text in ((REFERENCE, ""), (TRANSCRIBED, "I said this.")):
         utterance = spoken(speech, **fields)
         with_voice(utterance, speech, CLONED)
@@ -395,7 +395,7 @@ def test_what_is_kept_of_other_voices_is_their_speech(ending_model: Path) -> Non
     assert kept.seconds == len(decoding.semantic) / 50
 
 
-def test_speech_that_was_cut_has_no_transcript(speech: SpeechModel) -> None:
+def test_speech_that_was_cut_has_no_transcript(speech: LocalModel) -> None:
     utterance = finished(speech, spoken(speech, max_seconds=0.1))
     assert row(utterance).finished is FinishReason.LENGTH
     assert kept_tokens(utterance, 16_000).text == ""

@@ -205,7 +205,7 @@ def test_what_was_complete_is_not_drawn_again(speech: SpeechModel) -> None:
     with pipeline(speech) as (one, ended, _):
         one.submit(make_utterance(speech, "book", whole.request, 0.0, entries))
         ended.get(timeout=PATIENCE)
-        assert one.stats.drawn <= whole.account.semantic - drawn + len(whole.account.parts) + 32
+        assert one.engine.stats.drawn <= whole.account.semantic - drawn + len(whole.account.parts) + 32
 
 
 def test_a_text_that_fits_one_part_is_told_to_nobody_but_listeners(speech: SpeechModel) -> None:
