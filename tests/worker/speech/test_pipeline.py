@@ -240,7 +240,7 @@ def hold_vocoder(pipeline: Pipeline, held: threading.Event) -> list[int]:
     return batches
 
 
-def test_the_vocoder_is_alone_while_nothing_decodes(speech: SpeechModel) -> None:
+def test_the_vocoder_is_alone_while_nothing_decodes(speech: LocalModel) -> None:
     with desk(speech) as one:
         stage, vocoder, alone = one.pipeline._vocoder, one.pipeline._vocoder._vocoder, []
 
@@ -252,7 +252,7 @@ def test_the_vocoder_is_alone_while_nothing_decodes(speech: SpeechModel) -> None
         one.submit("lone")
         one.collect(1)
         one.submit("long", **LONG, max_seconds=30)
-        wait_until(lambda: bool(one.pipeline.scheduler.running))
+        wait_until(lambda: bool(one.pipeline.engine.running))
         one.submit("short")
         one.collect(1)
         one.pipeline.cancel("long")
