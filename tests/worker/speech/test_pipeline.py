@@ -252,7 +252,7 @@ def test_the_vocoder_is_alone_while_nothing_decodes(speech: LocalModel) -> None:
         one.submit("lone")
         one.collect(1)
         one.submit("long", **LONG, max_seconds=30)
-        wait_until(lambda: bool(one.pipeline.engine.running))
+        wait_until(lambda: one.pipeline.engine.phases().total() > 0)
         one.submit("short")
         one.collect(1)
         one.pipeline.cancel("long")
