@@ -19,7 +19,7 @@ from worker.broker.observer import Observer
 from worker.broker.rights import MissingCommandError, check_rights
 from worker.delivery.sweep import Sweeper
 from worker.delivery.uploads import Uploads, wait_for_store
-from worker.ops.health import Health, HealthServer
+from worker.ops.health import AddressError, Health, HealthServer
 from worker.ops.journal import Journal
 from worker.ops.metrics import Metrics
 from worker.ops.readings import (
@@ -53,16 +53,18 @@ class UnusableError(RuntimeError):
         self.what, self.reason = what, str(reason)
 
 
-def run_worker(settings: Settings, url: str, *, burst: bool, profile_steps: int = 0) -> ExitCode:
+def run_worker(
+    settings: Settings, url: str, *, burst: bool, profile_steps: int = 0, listening: int | None = None
+) -> ExitCode:
     """Load the model, speak a word, and drain the queues; meanwhile tell how it goes, where a port is set.
 
-    With ``profile_steps`` a trace of so many steps is written.
+    With ``profile_steps`` a trace of so many steps is written. ``listening`` is the number of a socket to tell on.
 
     Raises:
         UnusableError: It cannot start.
     """
     metrics, health = Metrics(), Health()
-    with health_server(settings, metrics, health), traced(metrics) as tracing:
+    with health_server(settings, metrics, health, listening), traced(metrics) as tracing:
         try:
             worker = _make_worker(settings, url, metrics, health, profile_steps, tracing)
             health.worker = worker
@@ -118,6 +120,7 @@ def speaking(
         StoreError: The store of the results refuses, or is away for too long.
         ModelError: The model cannot be loaded.
     """
+    metrics.show_ready(lambda: health.obstacle() is None)
     sweeper = None if settings.results == REDIS else _open_store(settings, connection, health)
     speech = load_speech(settings, connection)
     metrics.show_engine(speech.compute.description)
@@ -157,13 +160,14 @@ def _open_store(settings: Settings, connection: Redis, health: Health) -> Sweepe
     return sweeper
 
 
-def health_server(settings: Settings, metrics: Metrics, health: Health) -> AbstractContextManager[object]:
-    """Shows metrics and health for the length of a block, if there is a port for them."""
-    if settings.metrics_port is None:
+def health_server(
+    settings: Settings, metrics: Metrics, health: Health, listening: int | None = None
+) -> AbstractContextManager[object]:
+    """Shows metrics and health for the length of a block, if there is a port, or a socket, for them."""
+    if settings.metrics_port is None and listening is None:
         return nullcontext()
     try:
-        return HealthServer(settings.metrics_host, settings.metrics_port, metrics.registry, health)
-    except OSError as error:
-        where = f"metrics_host {settings.metrics_host}, metrics_port {settings.metrics_port}"
-        reason = f"{where}: {error.strerror}; accepted: an address of this machine and a free port"
-        raise UnusableError("settings", reason) from error
+        port = settings.metrics_port or 0
+        return HealthServer(settings.metrics_host, port, metrics.registry, health, listening)
+    except AddressError as error:
+        raise UnusableError("settings", error) from error

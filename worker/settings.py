@@ -13,10 +13,12 @@ from rwkv_tts.audio_store import REDIS, check_results
 from rwkv_tts.secrets import read_secret, with_password
 from rwkv_tts.tuning import Tunable
 from worker.broker.rules import Rules
+from worker.devices import Devices, agree
 from worker.speech.engines import EngineName, Threads, read_threads
 
 PREFIX = "RWKV_TTS_"
 _OF_GATEWAY = "RWKV_TTS_GATEWAY_"
+_NAME_BESIDE_DEVICES = 60
 
 
 def _demo_voice() -> Path:
@@ -58,6 +60,10 @@ class Settings(BaseSettings, Rules, Tunable):
         default=REDIS, description="where audio goes: redis, or a URL at s3://, gs://, az:// or file://"
     )
     device: str = Field(default="cpu", description="torch device, for example cpu or cuda:0")
+    devices: Devices = Field(
+        default=(),
+        description="in place of device, several with a process each: numbers of GPUs, cpu, or all",
+    )
     engine: EngineName = Field(
         default="auto",
         description="auto, native (compiled), reference (plain torch), int8 (8-bit matrices) or cuda (Triton)",
@@ -84,6 +90,18 @@ class Settings(BaseSettings, Rules, Tunable):
         """A name is looked up among the models, unless a folder here has it."""
         named = info.data.get("models", Path()) / model
         return named if len(model.parts) == 1 and not model.exists() and named.is_dir() else model
+
+    @field_validator("devices")
+    @classmethod
+    def _in_place_of_device(cls, devices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        device, name = info.data.get("device", "cpu"), info.data.get("name") or ""
+        if devices and not agree(devices, device):
+            raise ValueError(f"given beside device {device}; accepted: one of the two, or device cuda beside GPUs")
+        if devices and len(name) > _NAME_BESIDE_DEVICES:
+            raise ValueError(
+                f"each adds its number to name; accepted: one of up to {_NAME_BESIDE_DEVICES} characters"
+            )
+        return devices
 
     def redis_url(self, environ: Mapping[str, str] = os.environ) -> str | None:
         """The Redis to use, with the password of the file if there is one; None where no Redis is configured.

@@ -2,10 +2,11 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,18 +44,38 @@ def redis_server(settings: Settings, data: Path | None = None) -> Iterator[str]:
 
 
 class LocalWorker:
-    """A worker process that this command started."""
+    """A worker process that this command started.
 
-    def __init__(self, settings: Settings, url: str) -> None:
+    Args:
+        settings: Its settings.
+        url: Its Redis.
+        options: More of its command line.
+        listening: A socket on which it shows metrics and health.
+        own_session: Whether the Ctrl-C of a terminal reaches this command alone.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        url: str,
+        options: Sequence[str] = (),
+        *,
+        listening: socket.socket | None = None,
+        own_session: bool = False,
+    ) -> None:
         self._url = url
         self._queue = settings.queue[0]
         overrides = settings.model_dump(exclude={"redis", "redis_password_file"}, exclude_none=True)
-        options = [f"--{name.replace('_', '-')}={_option(value)}" for name, value in overrides.items()]
+        chosen = [f"--{name.replace('_', '-')}={_option(value)}" for name, value in overrides.items()]
+        files = [] if listening is None else [listening.fileno()]
+        shown = [f"--metrics-socket={number}" for number in files]
         # -P: a folder "worker" where the command is run must not be taken for this one.
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-            [sys.executable, "-P", "-m", "worker.cli.child", "worker", "--quiet", *options],
+            [sys.executable, "-P", "-m", "worker.cli.child", "worker", "--quiet", *chosen, *options, *shown],
             env={**os.environ, f"{PREFIX}REDIS": url},  # not an argument: those are public on the machine
             stdin=subprocess.PIPE,  # its end is ours
+            pass_fds=files,
+            start_new_session=own_session,
         )
 
     def check(self) -> None:

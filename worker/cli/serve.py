@@ -2,8 +2,9 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from loguru import logger
@@ -14,8 +15,10 @@ from rwkv_tts.secrets import read_secret
 from worker.cli.address import DATA
 from worker.cli.common import CommandError, public_url, settings_from
 from worker.cli.console import errors
+from worker.cli.fleet import devices_of, work_on_each
 from worker.cli.local import redis_server, shared_redis
 from worker.cli.options import RedisOption, with_settings
+from worker.ops.health import AddressError
 from worker.settings import Settings
 
 _UNUSABLE = 2
@@ -31,23 +34,47 @@ def worker(
         int,
         typer.Option("--profile", min=0, help="torch profiler trace of so many steps, to ./profile-PID.json"),
     ] = 0,
+    metrics_socket: Annotated[
+        int | None, typer.Option("--metrics-socket", hidden=True, help="number of an inherited one, for metrics")
+    ] = None,
     settings: Settings,
 ) -> None:
     """Drain a queue until told to stop: SIGTERM finishes what is running first."""
-    from worker.service import UnusableError, run_worker  # imports torch
-
+    devices = devices_of(settings)
     with redis_server(settings, data=DATA) as url:
         if not quiet:
             errors.print(
-                f"model {settings.model}, device {settings.device}, queue {','.join(settings.queue)} "
+                f"model {settings.model}, device {', '.join(devices)}, queue {','.join(settings.queue)} "
                 f"on {public_url(url)}, token_chunk_size {settings.token_chunk_size}, max_rows {settings.max_rows}"
             )
-        try:
-            code = int(run_worker(settings, url, burst=burst, profile_steps=profile))
-        except UnusableError as error:
-            errors.print(f"[red]{error.what}:[/] {escape(error.reason)}")
-            code = _UNUSABLE
+        if len(devices) == 1:
+            alone = settings.model_copy(update={"device": devices[0], "devices": ()})
+            code = _work(alone, url, burst=burst, profile_steps=profile, listening=metrics_socket)
+        else:
+            options = [*(["--burst"] if burst else []), f"--profile={profile}"]
+            code = _work_on_each(settings, url, devices, options)
     _end_process(code)
+
+
+def _work(settings: Settings, url: str, **options: Any) -> int:
+    from worker.service import UnusableError, run_worker  # imports torch
+
+    try:
+        return int(run_worker(settings, url, **options))
+    except UnusableError as error:
+        return _unusable(error.what, error.reason)
+
+
+def _work_on_each(settings: Settings, url: str, devices: Sequence[str], options: Sequence[str]) -> int:
+    try:
+        return work_on_each(settings, url, devices, options)
+    except AddressError as error:
+        return _unusable("settings", error)
+
+
+def _unusable(what: str, reason: object) -> int:
+    errors.print(f"[red]{what}:[/] {escape(str(reason))}")
+    return _UNUSABLE
 
 
 def dashboard(

@@ -7,20 +7,33 @@ from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from loguru import logger
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from worker.broker.batch_worker import BatchWorker
-from worker.ops.metrics import PREFIX
 
 _SILENT_SECONDS = 30.0
 """The intake loop turns once a second; with a Redis that hangs, after its timeouts."""
 
 _PATIENCE_SECONDS = 5.0
 _TEXT = "text/plain; charset=utf-8"
+
+
+class AddressError(ValueError):
+    """Nobody can listen there; one line that names the settings and what is accepted."""
+
+
+class Condition(Protocol):
+    """How a worker is."""
+
+    def illness(self) -> str | None:
+        """Why the process should be started anew; None while it lives."""
+
+    def obstacle(self) -> str | None:
+        """Why the worker takes no jobs; None when it does."""
 
 
 class Health:
@@ -63,11 +76,12 @@ class HealthServer(ThreadingTCPServer):
     Args:
         host: The address to listen on; whoever reaches it may ask.
         port: 0 takes a free one.
-        registry: What ``/metrics`` shows; gets ``rwkv_tts_ready``.
+        registry: What ``/metrics`` shows.
         health: What the probes say.
+        listening: The number of an inherited socket that listens already, at whatever address.
 
     Raises:
-        OSError: The address cannot be bound.
+        AddressError: The address cannot be bound.
     """
 
     allow_reuse_address = True
@@ -75,19 +89,28 @@ class HealthServer(ThreadingTCPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, registry: CollectorRegistry, health: Health) -> None:
+    def __init__(
+        self, host: str, port: int, registry: CollectorRegistry, health: Condition, listening: int | None = None
+    ) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.registry, self.health = registry, health
-        super().__init__((host, port), _Handler)
-        ready = Gauge(PREFIX + "ready", "Whether the worker takes jobs.", registry=registry)
-        ready.set_function(lambda: health.obstacle() is None)
+        try:
+            super().__init__((host, port), _Handler, bind_and_activate=listening is None)
+        except OSError as error:
+            raise AddressError(
+                f"metrics_host {host}, metrics_port {port}: {error.strerror}; "
+                "accepted: an address of this machine and a free port"
+            ) from error
+        if listening is not None:
+            self.socket.close()
+            self.socket = socket.socket(fileno=listening)
 
     @property
     def port(self) -> int:
         return int(self.socket.getsockname()[1])
 
     def __enter__(self) -> Self:
-        logger.info("health: listening on {} port {}", self.server_address[0], self.port)
+        logger.info("health: listening on {} port {}", *self.socket.getsockname()[:2])
         threading.Thread(target=self.serve_forever, name="health", daemon=True).start()
         return self
 

@@ -1,8 +1,8 @@
 """What a worker counts of its jobs for Prometheus, as they end."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 from rwkv_tts.refusal import Cause
 from rwkv_tts.schema import SynthesisResult
@@ -10,6 +10,7 @@ from worker.broker.observer import Observer
 from worker.broker.outcome import Fate, Outcome
 
 PREFIX = "rwkv_tts_"
+READY, READY_HELP = PREFIX + "ready", "Whether the worker takes jobs."
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
 _REAL_TIME_FACTORS = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5)
 _STAGES = ("queue", "clone", "prefill", "decode", "vocode", "encode", "total")
@@ -87,6 +88,10 @@ class Metrics(Observer):
         Info(PREFIX + "engine", "What computes: engine, products, instruction set.", registry=self.registry).info(
             {"description": description}
         )
+
+    def show_ready(self, ready: Callable[[], bool]) -> None:
+        """Show whether the worker takes jobs, as ``rwkv_tts_ready``."""
+        Gauge(READY, READY_HELP, registry=self.registry).set_function(ready)
 
     def spoken(self, result: SynthesisResult) -> None:
         """Count a job that has its audio."""

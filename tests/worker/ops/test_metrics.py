@@ -25,7 +25,7 @@ from worker.broker.connection import worker_connection
 from worker.broker.lease import Lease
 from worker.broker.rules import Rules
 from worker.cli.embedded import embedded_redis
-from worker.ops.health import Health, HealthServer
+from worker.ops.health import AddressError, Health, HealthServer
 from worker.ops.metrics import Metrics
 from worker.ops.readings import DeviceReadings, EngineReadings, MemoryReadings, QueueReadings
 from worker.settings import Settings
@@ -247,7 +247,7 @@ def test_prometheus_gets_openmetrics_when_it_asks(server: HealthServer) -> None:
 
 
 def test_an_address_that_is_taken_is_an_error(server: HealthServer, health: Health) -> None:
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(AddressError, match="in use"):
         HealthServer("127.0.0.1", server.port, CollectorRegistry(), health)
 
 
