@@ -52,7 +52,10 @@ def load_speech(settings: Settings, connection: Redis) -> SpeechModel:
 
     Raises:
         ModelError: It cannot be used.
+        ValueError: Several devices are set, which one process cannot have.
     """
+    if settings.devices:
+        raise ValueError("devices: of the command `rwkv-tts worker` alone; accepted here: device")
     kept = VoiceStore(connection)
     told = settings.model_dump(include={"device", "threads", "clone", "engine"})
     if settings.compute == "process":

@@ -99,7 +99,7 @@ class Settings(BaseSettings, Rules, Tunable):
             raise ValueError(f"given beside device {device}; accepted: one of the two, or device cuda beside GPUs")
         if devices and len(name) > _NAME_BESIDE_DEVICES:
             raise ValueError(
-                f"each adds its number to name; accepted: one of up to {_NAME_BESIDE_DEVICES} characters"
+                f"name gets their numbers; accepted: a name of up to {_NAME_BESIDE_DEVICES} characters"
             )
         return devices
 

@@ -54,6 +54,8 @@ def hangups_end_processes() -> Iterator[None]:
         (["enqueue", "jobs.jsonl"], 2, signal.SIGKILL),
         (["worker"], 1, signal.SIGHUP),
         (["worker"], 1, signal.SIGKILL),
+        (["worker", "--devices", "cpu,cpu"], 2, signal.SIGHUP),
+        (["worker", "--devices", "cpu,cpu"], 2, signal.SIGKILL),
     ],
 )
 def test_no_server_and_no_worker_is_left_behind(

@@ -106,12 +106,21 @@ def test_arguments_that_would_change_nothing_are_refused(connection: Redis) -> N
         make(["a"], connection=connection, disable_default_exception_handler=True)
 
 
+def test_several_devices_are_the_affair_of_our_own_command(
+    connection: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RWKV_TTS_DEVICES", "cpu,cpu")
+    with pytest.raises(ValueError, match="devices: of the command `rwkv-tts worker` alone; accepted here: device"):
+        RQWorker(["a"], connection=connection)
+
+
 def test_it_takes_its_settings_from_the_environment(
     redis_url: str, client: TTSClient, random_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And may work again."""
     monkeypatch.setenv("RWKV_TTS_MODEL", str(random_model))
     monkeypatch.setenv("RWKV_TTS_NAME", "of-the-environment")
+    monkeypatch.setenv("RWKV_TTS_METRICS_PORT", "0")
     worker = RQWorker([client.queue], connection=Redis.from_url(redis_url))
     assert worker.name == "of-the-environment"
     for _ in range(2):

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from worker.ops.metrics import READY, READY_HELP
 
 _PROBE_SECONDS = 1.0
-_PAGE_SECONDS = 4.0
+_PAGE_SECONDS = 3.0
 """A worker's page itself takes two seconds where Redis hangs."""
 
 _HOST = "127.0.0.1"

@@ -183,7 +183,9 @@ def health() -> Health:
 
 @pytest.fixture
 def server(health: Health) -> Iterator[HealthServer]:
-    with HealthServer("127.0.0.1", 0, Metrics().registry, health) as server:
+    metrics = Metrics()
+    metrics.show_ready(lambda: health.obstacle() is None)
+    with HealthServer("127.0.0.1", 0, metrics.registry, health) as server:
         yield server
 
 
