@@ -187,7 +187,10 @@ def test_workers_scale_and_only_the_one_of_the_gpu_reserves_it() -> None:
         assert not {"container_name", "ports", "hostname"} & services()[name].keys()
     [device] = services()["worker"]["deploy"]["resources"]["reservations"]["devices"]
     assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
-    assert services()["worker"]["environment"]["RWKV_TTS_DEVICE"] == "cuda"
+    environment = services()["worker"]["environment"]
+    chosen = Settings(device=environment["RWKV_TTS_DEVICE"], devices=environment["RWKV_TTS_DEVICES"])
+    assert (chosen.device, chosen.devices) == ("cuda", ("all",))
+    assert "RWKV_TTS_DEVICES" not in services()["worker-cpu"]["environment"]
     assert "reservations" not in services()["worker-cpu"]["deploy"]["resources"]
 
 
@@ -236,15 +239,12 @@ def _replaced(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> list[Any]:
 _Overriding.add_constructor("!override", _replaced)
 
 
-def test_the_documented_override_gives_each_gpu_a_worker() -> None:
+def test_the_documented_override_chooses_gpus() -> None:
     [text] = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "docs/operations.md").read_text(), re.DOTALL)
     override = yaml.load(text, _Overriding)  # noqa: S506 - a SafeLoader
     assert problems(override) == []
-    devices = [
-        service["deploy"]["resources"]["reservations"]["devices"] for service in override["services"].values()
-    ]
-    assert [device["device_ids"] for [device] in devices] == [["0"], ["1"]]
-    assert override["services"]["worker-1"]["extends"] == {"file": COMPOSE_FILE.name, "service": "worker"}
+    [device] = override["services"]["worker"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["device_ids"] == ["1", "3"]
 
 
 def test_prometheus_finds_workers_of_both_kinds_by_one_name() -> None:

@@ -134,7 +134,7 @@ def test_an_overlay_changes_what_it_is_for_and_nothing_else(overlay: str) -> Non
     worker = {"RWKV_TTS_DEVICE": "cpu"}
     if overlay == "gpu":
         compose = services()["worker"]["environment"]
-        worker = {name: compose[name] for name in ("RWKV_TTS_DEVICE", "RWKV_TTS_MAX_ROWS")}
+        worker = {name: compose[name] for name in ("RWKV_TTS_DEVICE", "RWKV_TTS_DEVICES", "RWKV_TTS_MAX_ROWS")}
     changes = {"rwkv-tts-worker": worker, "rwkv-tts-gateway": {}}
     for name, changed in changes.items():
         assert environment(ours, name) == environment(base, name) | changed

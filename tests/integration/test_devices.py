@@ -68,6 +68,15 @@ def statuses(queue: Queue, ids: list[str]) -> list[JobStatus]:
     return [job.get_status() for job in jobs_of(queue, ids)]
 
 
+def at_work(queue: Queue, ids: list[str]) -> dict[str, list[str]]:
+    """Those that run, by the name of their worker."""
+    found: dict[str, list[str]] = {}
+    for job in jobs_of(queue, ids):
+        if job.get_status() == JobStatus.STARTED and job.worker_name:
+            found.setdefault(job.worker_name, []).append(job.id)
+    return found
+
+
 def shares(found: Samples, name: str) -> list[float]:
     return [found[f'rwkv_tts_{name}{{device="cpu/{number}"}}'] for number in range(2)]
 
@@ -125,18 +134,18 @@ def test_each_signal_reaches_each_worker_once(
     with several(redis_url, queue, model=slow_model, max_rows=1, drain_timeout=600, metrics_port=port) as parent:
         until_both_work(connection, queue)
         jobs = [client.submit(LONG_TEXT) for _ in range(6)]
-        until(lambda: statuses(queue, jobs).count(JobStatus.STARTED) == 4)
+        until(lambda: len(at_work(queue, jobs)) == 2)
         workers = workers_of(parent)
         sessions = [os.getsid(process.pid) for process in workers]
         assert len({os.getsid(parent.pid), *sessions}) == 3  # a terminal's Ctrl-C reaches the parent alone
         parent.send(signal.SIGINT)
         until(lambda: ask(port, "/readyz") == (503, "cpu/0: draining; cpu/1: draining\n"))
-        assert statuses(queue, jobs).count(JobStatus.STARTED) == 4
+        assert len(at_work(queue, jobs)) == 2
         time.sleep(1.2)  # within a second it is the same wish
         parent.send(signal.SIGTERM)
         assert parent.wait() == ExitCode.PUT_BACK
         until_all_are_gone(workers)
-    assert statuses(queue, jobs) == [JobStatus.QUEUED] * 6
+    assert set(statuses(queue, jobs)) <= {JobStatus.QUEUED, JobStatus.FINISHED}
 
 
 def test_when_a_worker_dies_the_other_finishes_and_all_is_over(
@@ -150,11 +159,11 @@ def test_when_a_worker_dies_the_other_finishes_and_all_is_over(
     client = TTSClient(redis_url, queue.name)
     with several(redis_url, queue, model=endless_model, max_rows=2, lease_timeout=1, drain_timeout=100) as parent:
         until_both_work(connection, queue)
-        jobs = [client.submit(LONG_TEXT, seed=seed) for seed in range(12)]
-        until(lambda: statuses(queue, jobs).count(JobStatus.STARTED) == 8)
+        jobs = [client.submit(LONG_TEXT, seed=seed, max_seconds=20) for seed in range(8)]
+        until(lambda: len(at_work(queue, jobs)) == 2)
         victim, other = workers_of(parent)
-        held = {worker.pid: worker.name for worker in workers_on(connection, queue.name)}
-        theirs = [job.id for job in jobs_of(queue, jobs) if job.worker_name == held[other.pid]]
+        names = {worker.pid: worker.name for worker in workers_on(connection, queue.name)}
+        theirs = at_work(queue, jobs)[names[other.pid]]
         victim.kill()
         assert parent.wait() == 128 + signal.SIGKILL
         until_all_are_gone([other])
@@ -192,14 +201,14 @@ def test_a_model_that_is_none_ends_all_with_the_exit_code_of_one(tmp_path: Path,
     ("arguments", "reason"),
     [
         (["--devices", "nonsense"], "devices: 'nonsense'; accepted: "),
-        (["--devices", "all"], "devices: no GPU for all (libcuda.so.1: "),
+        (["--devices", "all"], "devices: no GPU for all ("),
         (["--devices", "0,1", "--device", "cuda:0"], "devices: given beside device cuda:0; accepted: "),
     ],
 )
 def test_devices_that_cannot_be_are_refused_in_one_line(
     random_model: Path, tmp_path: Path, arguments: list[str], reason: str
 ) -> None:
-    done = rwkv_tts("worker", *arguments, model=random_model, cwd=tmp_path, COLUMNS="300")
+    done = rwkv_tts("worker", *arguments, model=random_model, cwd=tmp_path, COLUMNS="300", CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 2
     assert reason in done.stderr
     assert "Traceback" not in done.stderr
@@ -218,4 +227,4 @@ def test_all_is_a_worker_for_each_gpu_that_the_driver_has(
     done = rwkv_tts(*arguments, model=random_model, cwd=tmp_path, LD_LIBRARY_PATH=str(tmp_path))
     assert done.returncode == ExitCode.UNUSABLE
     assert "device cuda:0, cuda:1, " in done.stderr
-    assert "' cannot be used here" in done.stderr
+    assert "its worker ended with exit code 2" in done.stderr
