@@ -75,7 +75,8 @@ class Fleet:
         if code == 0 or (self._told and code == -signal.SIGTERM):  # that one was still loading, without any job
             return 0
         how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
-        logger.error("device {}: its worker ended with {}; the others finish what they run", device, how)
+        rest = "" if self._told else "; the others finish what they run"
+        logger.error("device {}: its worker ended with {}{}", device, how, rest)
         if not self._told:
             self.tell()
         return code if code > 0 else _KILLED - code

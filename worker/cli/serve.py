@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from loguru import logger
@@ -49,18 +49,18 @@ def worker(
             )
         if len(devices) == 1:
             alone = settings.model_copy(update={"device": devices[0], "devices": ()})
-            code = _work(alone, url, burst=burst, profile_steps=profile, listening=metrics_socket)
+            code = _work(alone, url, burst=burst, profile=profile, listening=metrics_socket)
         else:
             options = [*(["--burst"] if burst else []), f"--profile={profile}"]
             code = _work_on_each(settings, url, devices, options)
     _end_process(code)
 
 
-def _work(settings: Settings, url: str, **options: Any) -> int:
+def _work(settings: Settings, url: str, *, burst: bool, profile: int, listening: int | None) -> int:
     from worker.service import UnusableError, run_worker  # imports torch
 
     try:
-        return int(run_worker(settings, url, **options))
+        return int(run_worker(settings, url, burst=burst, profile_steps=profile, listening=listening))
     except UnusableError as error:
         return _unusable(error.what, error.reason)
 
