@@ -39,7 +39,7 @@ int cuDeviceGetCount(int *count) { *count = 2; return 0; }
 @contextmanager
 def several(url: str, queue: Queue, **settings: Any) -> Iterator[LocalWorker]:
     """A parent with two workers on the CPU, which is stopped at the end."""
-    with local_worker(Settings(queue=(queue.name,), devices=("cpu", "cpu"), **settings), url) as parent:
+    with local_worker(Settings(queue=(queue.name,), devices=("cpu", "cpu"), threads=1, **settings), url) as parent:
         yield parent
 
 
@@ -98,13 +98,13 @@ def until_ready(parent: LocalWorker, port: int) -> list[tuple[int, str]]:
 
 
 def test_two_workers_share_a_queue_a_page_and_an_end(
-    endless_model: Path, redis_url: str, connection: Redis, queue: Queue
+    random_model: Path, redis_url: str, connection: Redis, queue: Queue
 ) -> None:
     client, port = TTSClient(redis_url, queue.name), free_port()
     requests: list[dict[str, Any]] = [
         {"text": f"{TEXT}, {seed}", "seed": seed, "max_seconds": 2} for seed in range(16)
     ]
-    with several(redis_url, queue, model=endless_model, max_rows=2, metrics_port=port, name="pair") as parent:
+    with several(redis_url, queue, model=random_model, max_rows=2, metrics_port=port, name="pair") as parent:
         answers = until_ready(parent, port)
         assert answers[-1] == (200, "ok\n")
         assert {status for status, _ in answers[:-1]} == {503}
@@ -121,7 +121,7 @@ def test_two_workers_share_a_queue_a_page_and_an_end(
         parent.send(signal.SIGTERM)
         assert parent.wait() == ExitCode.DRAINED
         until_all_are_gone(workers)
-    with local_worker(Settings(model=endless_model, queue=(queue.name,), max_rows=2), redis_url):
+    with local_worker(Settings(model=random_model, queue=(queue.name,), max_rows=2), redis_url):
         alone = [client.result(job, timeout=60) for job in [client.submit(**request) for request in requests]]
     assert [one.result.trace_sha256 for one in spoken] == [one.result.trace_sha256 for one in alone]
 
@@ -149,7 +149,6 @@ def test_each_signal_reaches_each_worker_once(
 
 
 def test_when_a_worker_dies_the_other_finishes_and_all_is_over(
-    endless_model: Path,
     random_model: Path,
     redis_url: str,
     connection: Redis,
@@ -157,7 +156,7 @@ def test_when_a_worker_dies_the_other_finishes_and_all_is_over(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     client = TTSClient(redis_url, queue.name)
-    with several(redis_url, queue, model=endless_model, max_rows=2, lease_timeout=1, drain_timeout=100) as parent:
+    with several(redis_url, queue, model=random_model, max_rows=2, lease_timeout=1, drain_timeout=100) as parent:
         until_both_work(connection, queue)
         jobs = [client.submit(LONG_TEXT, seed=seed, max_seconds=20) for seed in range(8)]
         until(lambda: len(at_work(queue, jobs)) == 2)
