@@ -12,6 +12,9 @@ from worker.broker.rules import Names
 ALL = "all"
 """As the only name: every GPU."""
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+"""The variable of CUDA's driver that shows a process some GPUs, by number or name, and numbers them anew."""
+
 _NAME = re.compile(r"cpu|all|(?:cuda:)?([0-9]{1,3})")
 
 
@@ -37,6 +40,23 @@ Devices = Annotated[Names, AfterValidator(_checked)]
 def agree(devices: Sequence[str], device: str) -> bool:
     """Whether nothing contradicts that a worker with these devices has that one, too, which may be any GPU."""
     return device == "cpu" or (device == "cuda" and "cpu" not in devices)
+
+
+def alone(device: str, visible: str | None) -> tuple[str, dict[str, str]]:
+    """How a process names a device if it is to see no other GPU, and what its environment needs for that.
+
+    With a device of another process in sight, libraries would take up memory on the first of them.
+
+    Args:
+        device: ``cpu`` or ``cuda:N``.
+        visible: ``CUDA_VISIBLE_DEVICES`` of those who gave the device its number; None where it is not set.
+    """
+    if device == "cpu":
+        return device, {}
+    number = int(device.removeprefix("cuda:"))
+    entries = None if visible is None else visible.split(",")
+    entry = str(number) if entries is None else entries[number] if number < len(entries) else ""
+    return "cuda", {VISIBLE: entry}
 
 
 def labels(devices: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
-from commands import rwkv_tts
+from commands import rwkv_tts, start
 from rwkv_tts.client import TTSClient
 from scraping import Samples, ask, scrape
 from waiting import until
@@ -216,14 +216,29 @@ def test_devices_that_cannot_be_are_refused_in_one_line(
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 def test_all_is_a_worker_for_each_gpu_that_the_driver_has(
-    random_model: Path, tmp_path: Path, redis_url: str
+    random_model: Path, tmp_path: Path, redis_url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A driver that only counts: the workers find no GPU behind it, and say so."""
     source = tmp_path / "cuda.c"
     source.write_text(CUDA)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", source], check=True)
+    shown = {"LD_LIBRARY_PATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}
     arguments = ["worker", "--devices", "all", "--redis", redis_url]
-    done = rwkv_tts(*arguments, model=random_model, cwd=tmp_path, LD_LIBRARY_PATH=str(tmp_path))
-    assert done.returncode == ExitCode.UNUSABLE
-    assert "device cuda:0, cuda:1, " in done.stderr
-    assert "its worker ended with exit code 2" in done.stderr
+    parent = start(*arguments, model=random_model, cwd=tmp_path, **shown)
+    try:
+        until(lambda: visible_to(parent.pid) == ["GPU-a", "GPU-b"])
+        assert parent.wait(60) == ExitCode.UNUSABLE
+    finally:
+        parent.kill()
+    [first, *_] = capfd.readouterr().err.splitlines()
+    assert "device cuda:0, cuda:1, " in first
+
+
+def visible_to(parent: int) -> list[str]:
+    """The GPUs that the workers of a parent see."""
+    found = []
+    for process in psutil.Process(parent).children():
+        with suppress(psutil.Error):  # what has counted them ends
+            if "worker.cli.child" in process.cmdline():
+                found.append(process.environ()["CUDA_VISIBLE_DEVICES"])
+    return found

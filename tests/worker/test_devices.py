@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from worker.devices import labels
+from worker.devices import alone, labels
 from worker.settings import Settings
 
 
@@ -48,6 +48,21 @@ def test_what_is_not_accepted_is_named(settings: dict[str, str], reason: str) ->
 def test_any_gpu_may_be_the_device_beside_gpus() -> None:
     """Images say so, and whoever runs them says which."""
     assert Settings(device="cuda", devices=("0", "1")).devices == ("cuda:0", "cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "own"),
+    [
+        ("cpu", None, ("cpu", {})),
+        ("cuda:1", None, ("cuda", {"CUDA_VISIBLE_DEVICES": "1"})),
+        ("cuda:1", "4,GPU-8932f937", ("cuda", {"CUDA_VISIBLE_DEVICES": "GPU-8932f937"})),
+        ("cuda:2", "4,5", ("cuda", {"CUDA_VISIBLE_DEVICES": ""})),  # none; the worker says so
+    ],
+)
+def test_a_process_sees_its_own_gpu_alone(
+    device: str, visible: str | None, own: tuple[str, dict[str, str]]
+) -> None:
+    assert alone(device, visible) == own
 
 
 def test_equal_devices_are_told_apart() -> None:

@@ -1,10 +1,11 @@
 """A worker process for each of several devices, under a parent that computes nothing and restarts nothing."""
 
+import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
@@ -14,7 +15,7 @@ from loguru import logger
 from prometheus_client import CollectorRegistry
 
 from worker.cli.local import LocalWorker
-from worker.devices import ALL, labels
+from worker.devices import ALL, VISIBLE, alone, labels
 from worker.ops.health import HealthServer
 from worker.ops.together import Member, Together
 from worker.settings import Settings
@@ -100,9 +101,13 @@ def work_on_each(settings: Settings, url: str, devices: Sequence[str], options: 
     workers: dict[str, LocalWorker] = {}
     members: list[Member] = []
     with ExitStack() as stack:
-        for label, own in zip(labels(devices), _each(settings, devices), strict=True):
+        for number, (device, label) in enumerate(zip(devices, labels(devices), strict=True)):
+            name, environment = alone(device, os.environ.get(VISIBLE))
+            own = _of_one(settings, name, number)
             with _listening(settings) as listening:
-                worker = LocalWorker(own, url, options, listening=listening, own_session=True)
+                worker = LocalWorker(
+                    own, url, options, listening=listening, own_session=True, environment=environment
+                )
                 stack.callback(worker.stop)
                 workers[label] = worker
                 if listening is not None:
@@ -115,10 +120,9 @@ def work_on_each(settings: Settings, url: str, devices: Sequence[str], options: 
         return fleet.wait()
 
 
-def _each(settings: Settings, devices: Sequence[str]) -> Iterator[Settings]:
-    for number, device in enumerate(devices):
-        name = settings.name and f"{settings.name}-{number}"
-        yield settings.model_copy(update={"device": device, "devices": (), "name": name, "metrics_port": None})
+def _of_one(settings: Settings, device: str, number: int) -> Settings:
+    name = settings.name and f"{settings.name}-{number}"
+    return settings.model_copy(update={"device": device, "devices": (), "name": name, "metrics_port": None})
 
 
 def _listening(settings: Settings) -> AbstractContextManager[socket.socket | None]:

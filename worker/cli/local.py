@@ -6,9 +6,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from redis import Redis
 from rq.worker import BaseWorker, Worker
@@ -52,6 +53,7 @@ class LocalWorker:
         options: More of its command line.
         listening: A socket on which it shows metrics and health.
         own_session: Whether the Ctrl-C of a terminal reaches this command alone.
+        environment: What its environment has beside ours.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class LocalWorker:
         *,
         listening: socket.socket | None = None,
         own_session: bool = False,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._url = url
         self._queue = settings.queue[0]
@@ -72,7 +75,11 @@ class LocalWorker:
         # -P: a folder "worker" where the command is run must not be taken for this one.
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
             [sys.executable, "-P", "-m", "worker.cli.child", "worker", "--quiet", *chosen, *options, *shown],
-            env={**os.environ, f"{PREFIX}REDIS": url},  # not an argument: those are public on the machine
+            env={
+                **os.environ,
+                **environment,
+                f"{PREFIX}REDIS": url,
+            },  # not an argument: those are public on the machine
             stdin=subprocess.PIPE,  # its end is ours
             pass_fds=files,
             start_new_session=own_session,
