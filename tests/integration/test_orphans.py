@@ -55,7 +55,7 @@ def hangups_end_processes() -> Iterator[None]:
         (["worker"], 1, signal.SIGHUP),
         (["worker"], 1, signal.SIGKILL),
         (["worker", "--devices", "cpu,cpu"], 2, signal.SIGHUP),
-        (["worker", "--devices", "cpu,cpu"], 2, signal.SIGKILL),
+        (["worker", "--devices", "cpu,cpu", "--compute", "process"], 2, signal.SIGKILL),
     ],
 )
 def test_no_server_and_no_worker_is_left_behind(
