@@ -62,3 +62,16 @@ def test_jobs_come_back_whichever_process_dies(
     assert (again.result.trace_sha256, again.audio) == (speech.result.trace_sha256, speech.audio)
     for job_id in jobs:
         assert len(Job.fetch(job_id, connection=connection, serializer=JSONSerializer).results()) == 1
+
+
+def test_an_idle_worker_ends_when_it_can_compute_no_longer(random_model: Path, redis_url: str) -> None:
+    """Its other threads wait for work that will not come."""
+    settings = Settings(model=random_model, queue=("apart-idle",), max_rows=2, compute="process")
+    with local_worker(settings, redis_url) as worker:
+        worker.wait_until_ready()
+        computing(worker).kill()
+        try:
+            until(lambda: worker.exit_code is not None)
+            assert worker.exit_code == ExitCode.BROKEN
+        finally:
+            worker.send(signal.SIGKILL)

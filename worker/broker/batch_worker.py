@@ -233,7 +233,7 @@ class BatchWorker(BaseWorker):
         self._crew.intake.stop()
         self._crew.watchdog.stop()
         self._crew.callbacks.close(finish=not self._crew.jobs)
-        if not self._crew.jobs:
+        if not self._crew.jobs and self.exit_code is not ExitCode.BROKEN:
             self._crew.backend.close()
         try:
             self._crew.scheduler.stop()
