@@ -367,7 +367,7 @@ def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
 
 
 def test_a_worker_is_ready_when_it_has_spoken_and_not_while_it_drains(redis_url: str, slow_model: Path) -> None:
-    with watched(redis_url, "metrics-ready", model=slow_model, max_rows=2) as one:
+    with watched(redis_url, "metrics-ready", model=slow_model, max_rows=2, drain_timeout=90) as one:
         answers = one.until_ready()
         assert answers[-1] == (200, "ok\n")
         assert {status for status, _ in answers[:-1]} == {503}
