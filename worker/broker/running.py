@@ -11,6 +11,9 @@ from rwkv_tts.refusal import Refusal
 from worker.broker.claim import Claimed
 from worker.broker.outcome import Outcome, Verdict
 
+_LEAST_KEPT = 64
+"""Deadlines that are kept without a look at whether they were met."""
+
 
 @dataclass
 class Running:
@@ -20,6 +23,7 @@ class Running:
         verdict: How it is to end early; the first one counts.
         outcome: Its end, while a callback runs for it.
         worked: Its work has ended; what is left has no deadline.
+        left: It is not inside any more.
         shown_at: When it was last shown how far the job has come, or when the job came; monotonic seconds.
     """
 
@@ -27,6 +31,7 @@ class Running:
     verdict: Verdict | None = None
     outcome: Outcome | None = None
     worked: bool = False
+    left: bool = False
     shown_at: float = field(default_factory=time.monotonic)
 
 
@@ -63,7 +68,8 @@ class RunningJobs:
 
     def leave(self, claimed: Claimed) -> None:
         """Let a job go."""
-        self._jobs.pop(claimed.id, None)
+        if (running := self._jobs.pop(claimed.id, None)) is not None:
+            running.left = True
         self._executions.pop(claimed.execution.id, None)
 
 
@@ -80,19 +86,24 @@ class Deadline:
     def met(self) -> bool:
         """Whether what it was set for has ended; not whether the job has."""
         worked = self.running.worked and self.outcome is None
-        return worked or self.running.outcome is not self.outcome
+        return worked or self.running.left or self.running.outcome is not self.outcome
 
 
 class Deadlines:
-    """The earliest first."""
+    """The earliest first; those that were met are forgotten, with their jobs, when they are about half of all."""
 
     def __init__(self) -> None:
         self._heap: list[Deadline] = []
+        self._most = _LEAST_KEPT
 
     def add(self, running: Running, seconds: float, refusal: Refusal) -> None:
         """Set a deadline for what the job does now, its run or its callback, and say why that ends then."""
         at = time.monotonic() + seconds
         heapq.heappush(self._heap, Deadline(at, running, running.outcome, refusal))
+        if len(self._heap) > self._most:
+            self._heap = [deadline for deadline in self._heap if not deadline.met]
+            heapq.heapify(self._heap)
+            self._most = max(_LEAST_KEPT, 2 * len(self._heap))
 
     def due(self) -> Iterator[Deadline]:
         """Take off those that have passed."""
