@@ -42,8 +42,9 @@ def start(module: str, told: Mapping[str, Any]) -> tuple[RemoteCompute, Mapping[
     memory = _memory()
     os.truncate(memory, WAVES_BYTES)
     files = [*(end.fileno() for end in theirs), memory]
+    # -P: a folder "worker" where the command is run must not be taken for this one.
     process = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", module, *map(str, files)], pass_fds=files, stdin=subprocess.DEVNULL
+        [sys.executable, "-P", "-m", module, *map(str, files)], pass_fds=files, stdin=subprocess.DEVNULL
     )
     for end in theirs:
         end.close()

@@ -259,3 +259,12 @@ def test_it_does_not_outlive_who_started_it_and_signals_are_not_its_affair(rando
         assert process.is_running()
         parent.kill()
         process.wait(10)
+
+
+def test_no_code_of_the_present_folder_is_run(
+    random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "worker").mkdir()
+    (tmp_path / "worker" / "__init__.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    assert open_apart(random_model, TOLD).compute.sample_rate == 16_000
