@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from batching.row import Row
 from codec.streaming import Span
 from worker.compute.local import LocalCompute, LocalEngine
 from worker.compute.wire import Line, Message, pack_result, unpack_row
+
+Made = TypeVar("Made")
 
 _TOLD_SECONDS = 0.2
 """After so long the figures are told again, and with them that steps go on."""
@@ -92,14 +94,9 @@ def _answer_waves(compute: LocalCompute, line: Line) -> None:
     spans, lookahead, alone = line.receive()
     ids = [some.tolist() for some in line.receive_arrays(np.int32)]
     semantic, voices = ids[: len(spans)], ids[len(spans) :]
-    try:
-        made = compute.vocoder(semantic, voices, [Span(*span) for span in spans], lookahead, alone)
-    except torch.AcceleratorError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whoever asked decides
-        logger.exception("the vocoder failed")
-        line.send("failed", f"{type(error).__name__}: {error}")
-    else:
+    places = [Span(*span) for span in spans]
+    made = _tried("vocoder", line, lambda: compute.vocoder(semantic, voices, places, lookahead, alone))
+    if made is not None:
         line.send("made")
         line.send_arrays(made)
 
@@ -107,16 +104,23 @@ def _answer_waves(compute: LocalCompute, line: Line) -> None:
 def _answer_voices(compute: LocalCompute, line: Line) -> None:
     (semantic,) = line.receive()
     recordings = line.receive_arrays(np.float64)
-    assert compute.voice_encoder is not None
+    encoder = compute.voice_encoder
+    assert encoder is not None
+    voices = _tried("voice encoder", line, lambda: encoder(recordings, semantic=semantic))
+    if voices is not None:
+        line.send("made", [astuple(voice) for voice in voices])
+
+
+def _tried(name: str, line: Line, work: Callable[[], Made]) -> Made | None:
+    """What some work comes to; None when it has failed, of which whoever asked is told."""
     try:
-        voices = compute.voice_encoder(recordings, semantic=semantic)
+        return work()
     except torch.AcceleratorError:
         raise
     except Exception as error:  # noqa: BLE001 - whoever asked decides
-        logger.exception("the voice encoder failed")
+        logger.exception("the {} failed", name)
         line.send("failed", f"{type(error).__name__}: {error}")
-    else:
-        line.send("made", [astuple(voice) for voice in voices])
+        return None
 
 
 class _EngineLoop:
